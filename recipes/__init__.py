@@ -1,0 +1,1 @@
+"""One file for each result that is claimed; `python -m sft_keras.run --list` lists them."""

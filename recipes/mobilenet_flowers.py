@@ -1,0 +1,19 @@
+"""MobileNet (width 0.75) on tf_flowers at 160 pixels: small enough for a laptop's processor.
+
+Run       python -m sft_keras.run --recipe=mobilenet_flowers
+Needs     the ImageNet weights of MobileNet (5 MB) and tf_flowers (218 MB); both are downloaded
+Sources   Howard et al. 2017, arXiv:1704.04861; keras.io/guides/transfer_learning
+"""
+
+from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras.tasks import Augment, ImageClassification
+
+recipe = Recipe(
+    task=ImageClassification(dropout=0.3, augment=Augment(flip=True, crop=0.2)),
+    data=Data(source="tfds:tf_flowers", batch_size=32),
+    backbone=Backbone(preset="keras:mobilenet", image_size=(160, 160), arguments={"alpha": 0.75}),
+    stages=(
+        Stage(name="head", epochs=12, learning_rate=1e-3, schedule="cosine"),
+        Stage(name="top", epochs=12, learning_rate=1e-4, unfreeze=4, schedule="cosine", warmup=0.1),
+    ),
+)

@@ -1,0 +1,35 @@
+"""How every command of the package starts and ends. Does not import TensorFlow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from sft_keras.errors import SFTError
+
+
+def run_command(entry: Callable[[Sequence[str]], None]) -> None:
+    """Runs a command; an error of this package is printed without a traceback."""
+
+    def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)  # else TensorFlow's notes bury what a run says
+        try:
+            entry(argv)
+        except SFTError as error:
+            print(error, file=sys.stderr)
+            sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            print("\nStopped.", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        print(f"{error}\nSee --help for the flags.", file=sys.stderr)
+        sys.exit(2)

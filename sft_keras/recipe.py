@@ -1,0 +1,277 @@
+"""The recipe: everything one run is told, as frozen dataclasses. Standard library only.
+
+A recipe is checked as a whole by `Recipe.validate`, after all overrides, so that every fault is
+listed at once and an override can mend what a file says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sft_keras.errors import DataError, RecipeError, numbered
+from sft_keras.optimizer_table import OPTIMIZERS
+from sft_keras.presets import KERAS_PRESETS
+from sft_keras.recipe_checks import Checks, did_you_mean, section, section_faults, type_faults
+
+if TYPE_CHECKING:
+    from sft_keras.data.arrays import Arrays
+    from sft_keras.tasks.base import Task
+
+
+@section
+class Data:
+    """Where the labelled examples come from and how they are batched.
+
+    Attributes:
+      source: "tfds:NAME[/CONFIG][:VERSION]", "folder:PATH" (class folders, or train/val/test
+        folders of class folders), "csv:PATH" (columns path, label and, if wanted, split),
+        "digits" (scikit-learn's handwritten digits), "synthetic:NUM_CLASSES" (noise, for trying
+        a recipe), or an `Arrays`.
+      batch_size: Examples a step.
+      validation: Share of the training examples held out for validation, where the source has no
+        such split. Stratified by class and seeded.
+      test: The same for the test split.
+      data_dir: Where tensorflow-datasets keeps its data; None for its own default.
+      memory_share: Share of the free memory that decoded examples may take. Beyond it they are
+        decoded anew in every epoch.
+    """
+
+    source: str | Arrays
+    batch_size: int = 32
+    validation: float = 0.1
+    test: float = 0.1
+    data_dir: str | None = None
+    memory_share: float = 0.25
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with these fields, one sentence each."""
+        checks = Checks("data", self)
+        checks.at_least("batch_size", 1)
+        checks.between("memory_share", 0.0, 1.0)
+        for name in ("validation", "test"):
+            checks.require(name, 0.0 < getattr(self, name) < 1.0, "a share above 0 and below 1")
+        if self.validation + self.test >= 1.0:
+            checks.found.append(
+                "`data.validation` and `data.test` must leave examples to train on. "
+                f"Received: {self.validation} + {self.test}."
+            )
+        if isinstance(self.source, str):
+            kind = self.source.split(":", 1)[0]
+            known = ("tfds", "folder", "csv", "digits", "synthetic")
+            if kind not in known:
+                checks.found.append(
+                    f"`data.source` must start with one of {', '.join(known)}. "
+                    f"Received: {self.source!r}.{did_you_mean(kind, known)}"
+                )
+            elif kind != "digits" and not self.source.partition(":")[2]:
+                checks.found.append(
+                    f"`data.source` needs something after {kind!r}, as in '{kind}:NAME'. "
+                    f"Received: {self.source!r}."
+                )
+        return checks.found
+
+    def require_path(self) -> None:
+        """Raises a `DataError` if the source is a path that is not there."""
+        if not isinstance(self.source, str):
+            return
+        kind, _, name = self.source.partition(":")
+        if kind in ("folder", "csv") and not Path(name).expanduser().exists():
+            raise DataError(
+                f"`data.source` must name a {kind} that exists. Received: {self.source!r}, "
+                f"which is {Path(name).expanduser().absolute()}. "
+                f"Say where it is with --set=data.source={kind}:PATH."
+            )
+
+
+@section
+class Backbone:
+    """The pretrained network below the head.
+
+    Attributes:
+      preset: "keras:NAME" (keras.applications), "hub:PRESET" (a KerasHub preset, or the path of a
+        preset folder) or "bundled:efficientnet_lite0".
+      weights: "imagenet" (what the preset was trained to), a weights file's path, or None for
+        random weights.
+      image_size: (height, width) in pixels.
+      arguments: Further arguments of the constructor, e.g. {"alpha": 0.75} for MobileNet.
+    """
+
+    preset: str
+    weights: str | None = "imagenet"
+    image_size: tuple[int, int] = (224, 224)
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with these fields, one sentence each."""
+        checks = Checks("backbone", self)
+        known = ("keras", "hub", "bundled")
+        kind, _, name = self.preset.partition(":")
+        if kind not in known or not name:
+            checks.found.append(
+                "`backbone.preset` must be 'keras:NAME', 'hub:PRESET' or 'bundled:NAME'. "
+                f"Received: {self.preset!r}.{did_you_mean(kind, known)}"
+            )
+        elif kind == "keras" and name not in KERAS_PRESETS:
+            hint = did_you_mean(name, KERAS_PRESETS) or f" Known: {', '.join(KERAS_PRESETS)}."
+            checks.found.append(
+                "`backbone.preset` must name a network of keras.applications that is known here. "
+                f"Received: {self.preset!r}.{hint}"
+            )
+        size = self.image_size
+        checks.require("image_size", min(size) > 0, "(height, width), both above 0")
+        return checks.found
+
+
+Schedule = Literal["constant", "linear", "cosine", "one_cycle"]
+
+
+@section
+class Stage:
+    """One stretch of training with one choice of what trains.
+
+    Attributes:
+      name: How overrides, the log and the report call the stage.
+      epochs: Passes over the training split; give this or `steps`.
+      steps: Batches to train on, instead of `epochs`.
+      learning_rate: The peak of the schedule.
+      schedule: How the rate runs after warm-up: "constant", "linear" or "cosine" down to 0, or
+        "one_cycle" (Smith 2018, arXiv:1803.09820: up for the warm-up, 30 % of the stage if that
+        is 0, then down to a ten-thousandth).
+      warmup: Share of the stage in which the rate climbs linearly from 0.
+      optimizer: The name of a Keras optimizer: "adam", "adamw", "sgd", "rmsprop", ...
+      optimizer_arguments: Its further arguments, e.g. {"momentum": 0.9}.
+      unfreeze: Blocks trained, counted from the top; "all" for the whole backbone.
+      train_batch_norm: Whether BatchNormalization in unfrozen blocks trains too. By default it
+        stays in inference mode: small batches of a new domain would wreck its statistics.
+      layer_decay: Factor on the learning rate per block, going down from the head (Clark et al.
+        2020, ELECTRA, arXiv:2003.10555, section 3.1); 1.0 is the same rate everywhere.
+      clip_norm: Largest global norm of the gradients; None for no clipping.
+      weight_decay: Decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101) on what
+        trains, biases and normalisation left out.
+      l1, l2: Penalties on the kernels that train.
+      label_smoothing: Share of the target spread evenly over the classes (Szegedy et al. 2016,
+        arXiv:1512.00567, section 7).
+      class_weights: "balanced" (inverse frequency, as scikit-learn has it), {class name: weight},
+        or None.
+      ema: Momentum of the moving average of the weights, which is then what is validated and
+        kept; None for none.
+      accumulate: Batches whose gradients are summed up for one update.
+      patience: Epochs without improvement of `monitor` after which the stage stops; None for
+        never.
+      monitor: The validation figure that says which epoch was best. The best epoch's weights
+        are the stage's result.
+    """
+
+    name: str
+    epochs: int | None = None
+    steps: int | None = None
+    learning_rate: float
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    optimizer: str = "adam"
+    optimizer_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    unfreeze: int | Literal["all"] = 0
+    train_batch_norm: bool = False
+    layer_decay: float = 1.0
+    clip_norm: float | None = None
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: Literal["balanced"] | Mapping[str, float] | None = None
+    ema: float | None = None
+    accumulate: int = 1
+    patience: int | None = None
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with these fields, one sentence each."""
+        checks = Checks(f"stages.{self.name}", self)
+        if (self.epochs is None) == (self.steps is None):
+            checks.found.append(
+                f"`stages.{self.name}` needs either `epochs` or `steps`. "
+                f"Received: epochs={self.epochs}, steps={self.steps}."
+            )
+        for name in ("epochs", "steps", "patience"):
+            if getattr(self, name) is not None:
+                checks.at_least(name, 1)
+        checks.at_least("accumulate", 1)
+        checks.require("learning_rate", self.learning_rate > 0, "a number above 0")
+        checks.require("warmup", 0.0 <= self.warmup < 1.0, "a share, 0 or more and below 1")
+        checks.require(
+            "label_smoothing", 0.0 <= self.label_smoothing < 1.0, "0 or more and below 1"
+        )
+        checks.require("layer_decay", 0.0 < self.layer_decay <= 1.0, "above 0 and at most 1")
+        for name in ("weight_decay", "l1", "l2"):
+            checks.at_least(name, 0)
+        if self.clip_norm is not None:
+            checks.require("clip_norm", self.clip_norm > 0, "a number above 0, or none")
+        if self.ema is not None:
+            checks.require("ema", 0.0 < self.ema < 1.0, "a momentum above 0 and below 1, or none")
+        if self.unfreeze != "all":
+            whole = isinstance(self.unfreeze, int) and self.unfreeze >= 0
+            checks.require("unfreeze", whole, "a number of blocks, 0 or more, or 'all'")
+        return [*checks.found, *self._optimizer_faults()]
+
+    def _optimizer_faults(self) -> list[str]:
+        checks = Checks(f"stages.{self.name}", self)
+        checks.one_of("optimizer", tuple(OPTIMIZERS))
+        taken = OPTIMIZERS.get(self.optimizer, tuple(self.optimizer_arguments))
+        checks.found += [
+            f"`stages.{self.name}.optimizer_arguments` of {self.optimizer!r} takes "
+            f"{', '.join(taken)}. Received: {name!r}.{did_you_mean(name, taken)}"
+            for name in self.optimizer_arguments
+            if name not in taken
+        ]
+        if self.optimizer == "adamw" and not self.weight_decay:
+            checks.found.append(
+                f"`stages.{self.name}.weight_decay` must be above 0 for 'adamw', which is Adam with"
+                " weight decay. Received: 0. Set it (0.01 is common), or take 'adam'."
+            )
+        return checks.found
+
+
+@section
+class Recipe:
+    """Everything about one run.
+
+    Attributes:
+      task: What is learnt, e.g. `sft_keras.tasks.ImageClassification`; it holds its own settings.
+      data: Where the examples come from.
+      backbone: The pretrained network.
+      stages: What trains when, in order.
+      seed: Of splits, initial weights, order of examples, augmentation and dropout.
+      precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
+      deterministic: Whether two runs with one seed give bit-identical weights, at some cost in
+        speed on accelerators.
+    """
+
+    task: Task
+    data: Data
+    backbone: Backbone
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    deterministic: bool = True
+
+    def validate(self) -> None:
+        """Raises a `RecipeError` that lists every fault of the recipe."""
+        faults = [*section_faults("data", self.data), *section_faults("backbone", self.backbone)]
+        faults += type_faults("", self)
+        if isinstance(self.seed, int) and self.seed < 0:
+            faults.append(f"`seed` must be 0 or more. Received: {self.seed}.")
+        if not self.stages:
+            faults.append("`stages` must hold at least one Stage. Received: none.")
+        names = [stage.name for stage in self.stages]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            faults.append(
+                f"`stages` must have different names. Received: {name!r} {names.count(name)} times."
+            )
+        for stage in self.stages:
+            faults += section_faults(f"stages.{stage.name}", stage)
+        faults += section_faults("task", self.task)
+        if faults:
+            raise RecipeError(numbered("The recipe cannot run.", faults))

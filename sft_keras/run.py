@@ -1,0 +1,95 @@
+"""The command line: flags to a recipe to `finetune`. No logic of its own.
+
+    python -m sft_keras.run --recipe=quickstart
+
+TensorFlow is imported only once the recipe and the flags are known to be right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from sft_keras.command import run_command
+from sft_keras.errors import RecipeError
+from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
+
+_RECIPE = flags.DEFINE_string(
+    "recipe", None, "Name of a recipe that comes along (see --list), or the path of a .py file."
+)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "PATH=VALUE: override a field, e.g. --set=stages.top.learning_rate=1e-4. Repeatable."
+)
+_LIST = flags.DEFINE_bool("list", False, "List the recipes that come along, and stop.")
+_SHOW = flags.DEFINE_bool("show", False, "Print the recipe with all overrides, and stop.")
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Build everything, run a batch of each stage, print sizes and estimates."
+)
+_SMOKE = flags.DEFINE_bool(
+    "smoke", False, "Run the whole path in seconds, on synthetic data and random weights."
+)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Where to write; by default a new one in runs/.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Where tensorflow-datasets keeps its data; short for --set=data.data_dir=..."
+)
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the earlier run in --run_dir first.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs what the flags ask for."""
+    if len(argv) > 1:
+        raise RecipeError(f"Flags begin with --. Received: {' '.join(argv[1:])!r}. See --help.")
+    if _LIST.value:
+        _print_recipes()
+        return
+    if _RECIPE.value is None:
+        raise RecipeError("Say which recipe: --recipe=NAME, e.g. --recipe=quickstart. See --list.")
+    overrides = [*_SET.value]
+    if _DATA_DIR.value is not None:
+        overrides.append(f"data.data_dir={_DATA_DIR.value}")
+    loaded = load_recipe(_RECIPE.value, overrides)
+    if _SHOW.value:
+        print("\n".join(as_lines(loaded.recipe)))
+        return
+    if _SMOKE.value:
+        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
+    loaded.recipe.data.require_path()
+    if _DRY_RUN.value:
+        _dry_run(loaded)
+    else:
+        _finetune(overrides)
+
+
+def _print_recipes() -> None:
+    recipes = list_recipes()
+    width = max(map(len, recipes), default=0)
+    for name, description in recipes.items():
+        print(f"{name:{width}}  {description}")
+
+
+def _dry_run(loaded: LoadedRecipe) -> None:
+    from sft_keras.dry_run import dry_run
+
+    for line in dry_run(loaded.recipe):
+        print(line, flush=True)
+
+
+def _finetune(overrides: Sequence[str]) -> None:
+    from sft_keras.finetuning import finetune
+
+    finetune(
+        _RECIPE.value,
+        overrides=overrides,
+        run_dir=_RUN_DIR.value,
+        overwrite=_OVERWRITE.value,
+        smoke=_SMOKE.value,
+        command=shlex.join(["python", "-m", "sft_keras.run", *sys.argv[1:]]),
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

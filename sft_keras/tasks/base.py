@@ -1,0 +1,91 @@
+"""The contract between a task and the rest of the package.
+
+A task is its configuration: a frozen dataclass with methods. The recipe holds the instance, so
+nothing looks a task up by name. A method that needs TensorFlow imports it when it is called.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from sft_keras.backbones import BuiltBackbone
+    from sft_keras.data.examples import DataInfo, Splits
+    from sft_keras.data.store import Prepared
+    from sft_keras.recipe import Recipe, Stage
+    from sft_keras.staged_model import StagedModel
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) while something long goes on."""
+
+
+class Task(abc.ABC):
+    """What is learnt: from raw examples to batches, from a backbone to a model, to figures."""
+
+    @abc.abstractmethod
+    def faults(self) -> list[str]:
+        """Returns what is wrong with the task's fields, one sentence each."""
+
+    @abc.abstractmethod
+    def for_smoke(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe on synthetic data and random weights, made to end within seconds."""
+
+    @abc.abstractmethod
+    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """Reads every example once; returns what is batched from, per split.
+
+        Raises:
+          DataError: Naming every example that cannot be read.
+        """
+
+    @abc.abstractmethod
+    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
+        """Returns the backbone with a new head for the classes of `info`."""
+
+    @abc.abstractmethod
+    def training_batches(
+        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+    ) -> tf.data.Dataset:
+        """Returns (x, y, sample weight) batches for all epochs of a stage, one after the other."""
+
+    @abc.abstractmethod
+    def evaluation_batches(
+        self, prepared: Prepared, recipe: Recipe, info: DataInfo
+    ) -> tf.data.Dataset:
+        """Returns (x, y) batches of a split in stored order."""
+
+    @abc.abstractmethod
+    def loss(self, stage: Stage) -> keras.losses.Loss:
+        """Returns the loss between y and the stage model's outputs (logits)."""
+
+    @abc.abstractmethod
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Returns new metrics to watch while training."""
+
+    @abc.abstractmethod
+    def evaluate(
+        self, outputs: np.ndarray, labels: np.ndarray, info: DataInfo, seed: int
+    ) -> dict[str, Any]:
+        """Returns the figures of one split from the whole model's outputs, JSON-able."""
+
+    @abc.abstractmethod
+    def worst_mistakes(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
+    ) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """Returns the most confident mistakes, worst first, and a picture (PNG) of each."""
+
+    @abc.abstractmethod
+    def endpoints(
+        self, model: keras.Model, info: DataInfo
+    ) -> Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]:
+        """Returns the served functions by signature name; "serving_default" takes raw inputs."""
+
+    @abc.abstractmethod
+    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
+        """Returns a few raw inputs for each of the endpoints, the same examples for each."""
