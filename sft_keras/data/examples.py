@@ -1,0 +1,92 @@
+"""What the rest of the package knows of the data: examples per split, not yet read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One split's labelled examples, not yet read.
+
+    Attributes:
+      name: "train", "validation" or "test".
+      ids: What each example is called, the same in every run: its path, its id in
+        tensorflow-datasets, or e.g. "train[17]".
+      labels: int32 [n], 0 .. num_classes - 1.
+      stream: Makes a dataset of all examples. Takes None for stored order, or a seed, int64 [2]
+        (symbolic or not), by which they are shuffled: the same seed gives the same order in any
+        process. Elements are {"index": int64 scalar, the position in `ids`; "image": the encoded
+        file, a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255}.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    stream: Callable[[tf.Tensor | None], tf.data.Dataset] = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """Facts about the data, for the model, the report and the exported model.
+
+    Attributes:
+      source: As the recipe says it.
+      class_names: Names of the classes 0, 1, ...
+      sizes: Examples per split.
+      counts: Examples per class, per split.
+      origin: Per split "from the source", or how it was made here.
+    """
+
+    source: str
+    class_names: tuple[str, ...]
+    sizes: Mapping[str, int]
+    counts: Mapping[str, tuple[int, ...]]
+    origin: Mapping[str, str]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the fields as plain values."""
+        return {
+            "source": self.source,
+            "class_names": list(self.class_names),
+            "sizes": dict(self.sizes),
+            "counts": {name: list(counts) for name, counts in self.counts.items()},
+            "origin": dict(self.origin),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The three splits of a source; no example is in two of them."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    info: DataInfo
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns which example is in which split, as plain values."""
+        splits = (self.train, self.validation, self.test)
+        return {
+            "source": self.info.source,
+            "origin": dict(self.info.origin),
+            "class_names": list(self.info.class_names),
+            "ids": {split.name: list(split.ids) for split in splits},
+        }

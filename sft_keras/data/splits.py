@@ -1,0 +1,121 @@
+"""Splits off what a source lacks, stratified by class and seeded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
+from sft_keras.data.listing import Listing, Part, shown
+from sft_keras.errors import DataError
+
+
+def lacking_splits(listing: Listing) -> tuple[str, ...]:
+    """Returns the splits that have to be made, in the order they are split off.
+
+    The test split comes first, so that another share for validation leaves it as it is.
+    """
+    return tuple(name for name in ("test", "validation") if name not in listing.parts)
+
+
+def split_faults(listing: Listing) -> list[str]:
+    """Returns which classes are too small for the splits that have to be made."""
+    made = lacking_splits(listing)
+    if not made or "train" not in listing.parts:
+        return []
+    labels, counts = np.unique(listing.parts["train"].labels, return_counts=True)
+    needed = len(made) + 1
+    small = [
+        f"{listing.class_names[label]!r} ({count})"
+        for label, count in zip(labels, counts)
+        if count < needed and 0 <= label < len(listing.class_names)
+    ]
+    if not small:
+        return []
+    return [
+        f"Each class needs at least {needed} training examples, because the source has no split "
+        f"for {' and '.join(made)} and it is split off from them. Too small: {shown(small, 20)}. "
+        "Add examples, remove these classes, or give the splits yourself."
+    ]
+
+
+def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed: int) -> Splits:
+    """Returns the three splits; those in the source stay as they are.
+
+    Args:
+      listing: What the source holds, found to be without faults.
+      source: As the recipe says it.
+      shares: Per split, the share of the source's training examples that it gets if it is made.
+      seed: The same seed makes the same splits.
+
+    Raises:
+      DataError: If the shares are too large for the number of examples.
+    """
+    train = listing.parts["train"]
+    total = len(train.ids)
+    rest = np.arange(total)
+    splits: dict[str, Examples] = {}
+    origin = dict.fromkeys(SPLITS, "from the source")
+    for name in lacking_splits(listing):
+        share = shares[name]
+        rest, held = hold_out(rest, train.labels[rest], round(share * total), seed, name)
+        splits[name] = _examples(name, train, held)
+        origin[name] = f"made here: {share:.4g} of train, stratified by class, seed {seed}"
+    if "test" in splits or "validation" in splits:
+        origin["train"] = f"made here: what was not split off, {len(rest)} of {total}"
+    splits["train"] = _examples("train", train, rest)
+    for name in SPLITS:
+        if name not in splits:
+            part = listing.parts[name]
+            splits[name] = _examples(name, part, np.arange(len(part.ids)))
+    num_classes = len(listing.class_names)
+    info = DataInfo(
+        source=source,
+        class_names=listing.class_names,
+        sizes={name: len(splits[name]) for name in SPLITS},
+        counts={
+            name: tuple(np.bincount(splits[name].labels, minlength=num_classes).tolist())
+            for name in SPLITS
+        },
+        origin=origin,
+    )
+    return Splits(**splits, info=info)
+
+
+def hold_out(
+    positions: np.ndarray, labels: np.ndarray, size: int, seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits positions in two, each class in proportion.
+
+    Args:
+      positions: int64 [n].
+      labels: int64 [n], their classes.
+      size: How many to hold out; raised to the number of classes where it is below that.
+      seed: The same seed holds out the same ones.
+      name: What the held-out split is called, for the message.
+
+    Returns:
+      (what is left, what is held out), both int64 in ascending order.
+    """
+    size = max(size, len(np.unique(labels)))
+    try:
+        left, held = train_test_split(positions, test_size=size, random_state=seed, stratify=labels)
+    except ValueError as error:
+        raise DataError(
+            f"The {name!r} split cannot be split off: of {len(positions)} examples in "
+            f"{len(np.unique(labels))} classes, {size} were to be held out ({error}) "
+            "Use smaller shares for `data.test` and `data.validation`, or add examples."
+        ) from error
+    return np.sort(left), np.sort(held)
+
+
+def _examples(name: str, part: Part, positions: Sequence[int] | np.ndarray) -> Examples:
+    return Examples(
+        name=name,
+        ids=tuple(part.ids[position] for position in positions),
+        labels=part.labels[positions].astype(np.int32),
+        stream=functools.partial(part.stream, positions),
+    )

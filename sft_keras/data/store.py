@@ -1,0 +1,150 @@
+"""Decodes every example once, before training: finds what cannot be read, keeps the pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import psutil
+import tensorflow as tf
+
+from sft_keras.data.batches import with_options
+from sft_keras.data.examples import Examples
+from sft_keras.data.image_faults import first_line, undecodable_reason
+from sft_keras.data.images import Fit, read_pixels
+from sft_keras.data.streams import THREADS
+from sft_keras.errors import DataError, numbered
+
+_BATCH = 64
+_NAMED = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """One split, every example of which is known to be readable.
+
+    Attributes:
+      examples: The split.
+      features: RGB pixels in stored order, uint8 [n, height, width, 3] in the host's memory; None
+        if they are decoded anew each time.
+      image_size: (height, width) in pixels.
+      fit: How images are brought to that size, see `resize_image`.
+    """
+
+    examples: Examples
+    features: tf.Tensor | None = dataclasses.field(repr=False)
+    image_size: tuple[int, int]
+    fit: Fit
+
+
+def prepare_images(
+    examples_by_split: Mapping[str, Examples],
+    image_size: tuple[int, int],
+    fit: Fit,
+    memory_share: float,
+    progress: Callable[[int, int], None],
+) -> dict[str, Prepared]:
+    """Decodes every example once, in parallel.
+
+    Args:
+      examples_by_split: The splits; where memory does not hold all, the first are kept.
+      image_size: (height, width) in pixels.
+      fit: See `resize_image`.
+      memory_share: Share of the free memory that pixels may take, 0..1. At most half of it is
+        used, since a split is there twice while it is moved to TensorFlow.
+      progress: Called with (done, total) examples over all splits.
+
+    Raises:
+      DataError: Naming the examples, over all splits, that cannot be decoded.
+    """
+    total = sum(len(examples) for examples in examples_by_split.values())
+    budget = min(memory_share, 0.5) * psutil.virtual_memory().available
+    prepared: dict[str, Prepared] = {}
+    unread: list[tuple[Examples, np.ndarray]] = []
+    done = 0
+    for name, examples in examples_by_split.items():
+        size = len(examples) * image_size[0] * image_size[1] * 3
+        kept = size <= budget
+        budget -= size if kept else 0
+        before = done
+
+        def advance(count: int, before: int = before) -> None:
+            progress(before + count, total)
+
+        features, missing = _read_once(examples, image_size, fit, kept, advance)
+        done += len(examples)
+        unread.append((examples, missing))
+        prepared[name] = Prepared(examples, features, image_size, fit)
+    _require_all_read(unread)
+    return prepared
+
+
+def _read_once(
+    examples: Examples,
+    image_size: tuple[int, int],
+    fit: Fit,
+    kept: bool,
+    advance: Callable[[int], None],
+) -> tuple[tf.Tensor | None, np.ndarray]:
+    """Returns the pixels, if they are kept, and the indices of what could not be decoded."""
+
+    def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = read_pixels(example["image"], image_size, fit)
+        # Without pixels to keep a sum is kept, or the decoding would be optimised away.
+        return example["index"], image if kept else tf.reduce_sum(tf.cast(image, tf.int32))
+
+    # What fails is left out, so that a good image costs no Python and every bad one is found.
+    dataset = examples.stream(None).map(read, num_parallel_calls=THREADS).ignore_errors()
+    pixels = np.zeros((len(examples), *image_size, 3), np.uint8) if kept else None
+    is_read = np.zeros(len(examples), bool)
+    for indices, images in with_options(dataset.batch(_BATCH)).as_numpy_iterator():
+        is_read[indices] = True
+        if pixels is not None:
+            pixels[indices] = images
+        advance(int(is_read.sum()))
+    advance(len(examples))
+    missing = np.flatnonzero(~is_read)
+    if pixels is None or len(missing):
+        return None, missing
+    with tf.device("CPU"):
+        return tf.convert_to_tensor(pixels), missing
+
+
+def _require_all_read(unread: list[tuple[Examples, np.ndarray]]) -> None:
+    count = sum(len(missing) for _, missing in unread)
+    if not count:
+        return
+    faults: list[str] = []
+    for examples, missing in unread:
+        named = missing[: _NAMED - len(faults)]
+        if len(named):
+            reasons = _reasons(examples, named)
+            faults += [
+                f"{examples.ids[index]} ({examples.name}): {reasons[index]}" for index in named
+            ]
+    more = f"\n  ... and {count - len(faults)} more." if count > len(faults) else ""
+    raise DataError(numbered(f"{count} images cannot be read. Mend or remove them.", faults) + more)
+
+
+def _reasons(examples: Examples, indices: np.ndarray) -> dict[int, str]:
+    """Reads the examples at `indices` again, one by one; returns what is wrong with each."""
+    wanted = np.zeros(len(examples), bool)
+    wanted[indices] = True
+    is_wanted = tf.constant(wanted)
+    found: dict[int, str] = {}
+    failure = "it could not be read a second time either"
+    again = iter(examples.stream(None).filter(lambda example: is_wanted[example["index"]]))
+    for _ in range(len(examples) + 1):  # Each turn takes one example or ends.
+        try:
+            example = next(again)
+        except StopIteration:
+            break
+        except tf.errors.OpError as error:  # The file itself cannot be read.
+            failure = first_line(error)
+            continue
+        found[int(example["index"])] = (
+            undecodable_reason(example["image"].numpy())
+            or "failed once and could then be read: the storage may be unreliable"
+        )
+    return {int(index): found.get(int(index), failure) for index in indices}

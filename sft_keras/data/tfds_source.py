@@ -1,0 +1,149 @@
+"""Image classification sets of tensorflow-datasets: "tfds:NAME[/CONFIG][:VERSION]"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.data.listing import Listing, Part, split_named
+from sft_keras.data.streams import sequential_part
+from sft_keras.errors import DataError
+from sft_keras.network import is_online
+from sft_keras.recipe_checks import did_you_mean
+
+_BATCH = 1024
+
+
+def list_tfds(name: str, data_dir: str | None) -> Listing:
+    """Lists the train, validation and test splits of a set; downloads it if it is not there.
+
+    Args:
+      name: "NAME[/CONFIG][:VERSION]".
+      data_dir: Where tensorflow-datasets keeps its data; None for its own default.
+
+    Raises:
+      DataError: If the set is unknown, cannot be had, or is not one of labelled images.
+    """
+    builder = _builder(name, data_dir)
+    image_key, label_key = _keys(builder, name)
+    if not builder.is_prepared():
+        _download(builder, name)
+    parts = {}
+    for own_name in builder.info.splits:
+        split = split_named(own_name)
+        if split is not None and split not in parts:
+            parts[split] = _part(builder, own_name, image_key, label_key)
+    faults = []
+    if "train" not in parts:
+        faults.append(
+            f"tfds:{name} has no split called 'train'. It has: {', '.join(builder.info.splits)}."
+        )
+    return Listing(tuple(builder.info.features[label_key].names), parts, tuple(faults))
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=str(Path(data_dir).expanduser()) if data_dir else None)
+    except tfds.core.DatasetNotFoundError as error:
+        known = tfds.list_builders(with_community_datasets=False)
+        bare = name.partition(":")[0].partition("/")[0]
+        raise DataError(
+            "`data.source` must name a data set that tensorflow-datasets knows or that is in its "
+            f"folder. Received: 'tfds:{name}'.{did_you_mean(bare, known)}"
+        ) from error
+    except (ValueError, AssertionError) as error:  # a configuration or version it does not have
+        reason = str(error).strip().rpartition('}": ')[2].partition("\nThe builder name")[0]
+        raise DataError(
+            "`data.source` must be 'tfds:NAME[/CONFIG][:VERSION]', as tensorflow-datasets has it. "
+            f"Received: 'tfds:{name}'. {reason}"
+        ) from error
+
+
+def _download(builder: Any, name: str) -> None:
+    expected = "`data.source` must name a data set that is on this machine or can be downloaded."
+    remedy = (
+        "Put it there, say where it is with --data_dir=FOLDER, or try "
+        "--recipe=quickstart, which needs no network."
+    )
+    # Asked first, because without a network tensorflow-datasets would try again for minutes.
+    if not is_online():
+        raise DataError(
+            f"{expected}\nReceived: 'tfds:{name}'; it is not under {builder.data_path} and there "
+            f"is no network to download it.\n{remedy}"
+        )
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # Each data set's own code raises what it likes.
+        raise DataError(
+            f"{expected}\nReceived: 'tfds:{name}'; it is not under {builder.data_path} and the "
+            f"download failed: {error}\n{remedy}"
+        ) from error
+
+
+def _keys(builder: Any, name: str) -> tuple[str, str]:
+    """Returns the names of the image feature and of the label feature."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    is_image = {
+        key: isinstance(feature, tfds.features.Image)
+        and not isinstance(feature, tfds.features.LabeledImage)  # a segmentation mask
+        # Floats are stored as four bytes a pixel, which look like an RGBA image.
+        and np.issubdtype(feature.np_dtype, np.integer)
+        for key, feature in features.items()
+    }
+    is_label = {
+        key: isinstance(feature, tfds.features.ClassLabel) for key, feature in features.items()
+    }
+    keys = [_only(is_image, builder), _only(is_label, builder)]
+    if None in keys:
+        found = ", ".join(
+            f"{key} ({type(each).__name__})" for key, each in sorted(features.items())
+        )
+        raise DataError(
+            "`data.source` must name a data set with one Image of whole numbers and one "
+            f"ClassLabel. Received: 'tfds:{name}', whose features are: {found}."
+        )
+    return keys[0], keys[1]
+
+
+def _only(fits: dict[str, bool], builder: Any) -> str | None:
+    """Returns the one that fits; of several, the one that the data set itself trains with."""
+    fitting = [key for key, does in fits.items() if does]
+    if len(fitting) > 1:
+        supervised = builder.info.supervised_keys or ()
+        fitting = [key for key in fitting if key in supervised]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
+    import tensorflow_datasets as tfds
+
+    def dataset(key: str, decoders: dict[str, Any]) -> tf.data.Dataset:
+        return builder.as_dataset(
+            split=split,
+            shuffle_files=False,
+            decoders=tfds.decode.PartialDecoding({key: True}, decoders=decoders),
+            # One file after the other, so that the order is the same in every run.
+            read_config=tfds.ReadConfig(
+                add_tfds_id=True,
+                interleave_cycle_length=1,
+                num_parallel_calls_for_interleave_files=1,
+                try_autocache=False,
+                skip_prefetch=True,
+            ),
+        )
+
+    ids: list[str] = []
+    labels = [np.zeros(0, np.int64)]
+    for batch in dataset(label_key, {}).batch(_BATCH).as_numpy_iterator():
+        ids += [one.decode() for one in batch["tfds_id"]]
+        labels.append(batch[label_key])
+    encoded = dataset(image_key, {image_key: tfds.decode.SkipDecoding()})
+    images = encoded.map(lambda example: example[image_key])
+    return sequential_part(ids, np.concatenate(labels).astype(np.int64), images)
