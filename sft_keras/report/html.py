@@ -1,0 +1,164 @@
+"""Renders the report's page: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sft_keras.report.formats import FILTERS, counted
+from sft_keras.report.plots import (
+    Plot,
+    confusion_heat_map,
+    learning_curves,
+    opacity,
+    row_shares,
+)
+
+# Up to so many classes the confusion matrix is a table with numbers, then one with colours
+# alone; a table for still more would not fit any screen and becomes a picture.
+_NUMBERED_CLASSES = 15
+_TABLE_CLASSES = 40
+# Longer tables show so many rows and fold the rest.
+_OPEN_ROWS = 25
+_LISTED_CONFUSIONS = 12
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]]) -> str:
+    """Returns the page as HTML.
+
+    Args:
+      report: The report as `write_report` documents it, in plain values.
+      pictures: As for `write_report`.
+
+    Raises:
+      ValueError: The pictures are not PNG files or not as many as the mistakes.
+    """
+    environment = Environment(
+        loader=PackageLoader("sft_keras.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= FILTERS
+    environment.globals |= {"counted": counted, "open_rows": _OPEN_ROWS}
+    test = report["test"]
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        curves=[_safe(plot) for plot in learning_curves(report["stages"])],
+        confusion=_confusion(test),
+        classes=_worst_first(test["per_class"]),
+        mistakes=_mistakes(report["mistakes"], pictures),
+        recipe_lines=list(_flattened(report["recipe"])),
+    )
+
+
+def _safe(plot: Plot) -> dict[str, Any]:
+    """Returns a plot for the template; its SVG comes from an XML writer, which escaped it."""
+    return {"title": plot.title, "svg": Markup(plot.svg)}
+
+
+def _confusion(test: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the confusion matrix as a table or, for many classes, as a picture."""
+    matrix = test["confusion_matrix"]
+    names = [one["name"] for one in test["per_class"]]
+    shares = row_shares(matrix)
+    confused = sorted(
+        (
+            {
+                "true": names[row],
+                "predicted": names[column],
+                "count": n,
+                "share": shares[row, column],
+            }
+            for row, counts in enumerate(matrix)
+            for column, n in enumerate(counts)
+            if row != column and n
+        ),
+        key=lambda pair: (-pair["count"], -pair["share"]),
+    )
+    view = {
+        "names": names,
+        "numbered": len(names) <= _NUMBERED_CLASSES,
+        "confused": confused[:_LISTED_CONFUSIONS],
+        "rows": None,
+        "plot": None,
+    }
+    if len(names) > _TABLE_CLASSES:
+        view["plot"] = _safe(confusion_heat_map(matrix))
+    else:
+        # At most 0.7, so that the numbers stay legible on the colour.
+        opacities = (0.7 * opacity(shares)).round(3)
+        view["rows"] = [
+            [
+                {"count": n, "share": share, "opacity": strength}
+                for n, share, strength in zip(*row, strict=True)
+            ]
+            for row in zip(matrix, shares.tolist(), opacities.tolist(), strict=True)
+        ]
+    return view
+
+
+def _worst_first(per_class: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the classes by rising F1, each with its number; those never tested come last."""
+    numbered = [{**one, "number": number} for number, one in enumerate(per_class)]
+    return sorted(
+        numbered,
+        key=lambda one: (
+            not one["support"],
+            1.0 if one["f1"] is None else one["f1"],
+            one["number"],
+        ),
+    )
+
+
+def _mistakes(
+    mistakes: Sequence[Mapping[str, Any]], pictures: Mapping[str, Sequence[bytes]]
+) -> list[dict[str, Any]]:
+    """Returns the mistakes, each with its picture as a data URI and its size in pixels."""
+    if "mistakes" not in pictures:
+        return [{**mistake, "picture": None} for mistake in mistakes]
+    files = pictures["mistakes"]
+    if len(files) != len(mistakes):
+        raise ValueError(
+            "The report needs one picture for each mistake, in the same order. "
+            f"Received: {len(files)} pictures for {len(mistakes)} mistakes."
+        )
+    return [
+        {**mistake, "picture": _picture(file, mistake["id"])}
+        for mistake, file in zip(mistakes, files, strict=True)
+    ]
+
+
+def _picture(file: bytes, name: str) -> dict[str, Any]:
+    """Returns a PNG file as {"uri", "width", "height"}, the latter in pixels."""
+    if not file.startswith(_PNG_SIGNATURE) or len(file) < 24:
+        raise ValueError(
+            "The report's pictures must be the bytes of PNG files. "
+            f"Received for {name!r}: {len(file)} bytes that begin with {file[:8]!r}."
+        )
+    # The first chunk of every PNG file is the header, which begins with the size.
+    width, height = struct.unpack(">II", file[16:24])
+    uri = "data:image/png;base64," + base64.b64encode(file).decode("ascii")
+    return {"uri": uri, "width": width, "height": height}
+
+
+def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yields ("stages.head.epochs", "8"), ...: each value under the name that overrides use."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flattened(item, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        for index, item in enumerate(value):
+            name = item.get("name", index) if isinstance(item, dict) else index
+            yield from _flattened(item, f"{path}.{name}")
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

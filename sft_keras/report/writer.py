@@ -1,0 +1,120 @@
+"""Writes `report.json` and `report.html` into a run's folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sft_keras.report.html import render_page
+
+# The order in which a person reads the file: what it is, how well it went, what went in.
+_READING_ORDER = (
+    "format",
+    "smoke",
+    "title",
+    "description",
+    "command",
+    "started",
+    "seconds",
+    "test",
+    "stages",
+    "mistakes",
+    "data",
+    "model",
+    "export",
+    "environment",
+    "recipe",
+    "notes",
+)
+
+
+def write_report(
+    report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]], folder: Path
+) -> None:
+    """Writes the report of one run; each file appears whole or not at all.
+
+    `report.json` is written first, so that the figures are kept should the page fail.
+
+    Args:
+      report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
+        `smoke`, `title`, `description`, `command`, `started`, `seconds`, `test`, `stages`,
+        `mistakes`, `data`, `model`, `export` (or None), `environment`, `recipe`, `notes`.
+        Shares are in 0..1, times in seconds; epochs count from 1. A float that is not finite
+        becomes null, since JSON has no NaN.
+      pictures: `"mistakes"`: one PNG file's bytes for each of `report["mistakes"]`, in the same
+        order; left out, the mistakes are listed without pictures.
+      folder: Where to write; made if it is not there.
+
+    Raises:
+      TypeError: A value is neither plain nor NumPy's.
+      ValueError: The pictures are not PNG files or not as many as the mistakes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = _in_reading_order(_plain(report))
+    _write_whole(folder / "report.json", _json_text(plain) + "\n")
+    _write_whole(folder / "report.html", render_page(plain, pictures))
+
+
+def _plain(value: Any) -> Any:
+    """Returns `value` with lists for sequences and arrays and None for what JSON cannot say."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _in_reading_order(report: dict[str, Any]) -> dict[str, Any]:
+    """Returns `report` with its keys in `_READING_ORDER`, others behind, packages by name."""
+    known = [key for key in _READING_ORDER if key in report]
+    ordered = {key: report[key] for key in [*known, *sorted(report.keys() - set(known))]}
+    packages = ordered["environment"]["packages"]
+    ordered["environment"] = {**ordered["environment"], "packages": dict(sorted(packages.items()))}
+    return ordered
+
+
+def _json_text(value: Any, indent: str = "") -> str:
+    """Returns indented JSON in which a list of single values takes one line.
+
+    `json.dumps(indent=2)` would spend a line on each number of a confusion matrix.
+    """
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = (f"{_one_line(key)}: {_json_text(item, inner)}" for key, item in value.items())
+        return "{\n" + ",\n".join(inner + item for item in items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return (
+            "[\n" + ",\n".join(inner + _json_text(item, inner) for item in value) + f"\n{indent}]"
+        )
+    return _one_line(value)
+
+
+def _one_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes `text` beside `path` and renames it, so that no reader meets half a file."""
+    # A file name that is not UTF-8 reaches us with lone surrogates; as `\udcff` they are also
+    # what JSON itself would write.
+    data = text.encode("utf-8", errors="backslashreplace")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
