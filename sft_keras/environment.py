@@ -1,0 +1,62 @@
+"""What a run ran on, and Keras set up the way a recipe asks."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sft_keras.errors import RecipeError
+from sft_keras.recipe import Recipe
+
+_PACKAGES = ("sft_keras", "tensorflow", "keras", "keras-hub", "tensorflow-datasets", "numpy")
+
+
+@contextlib.contextmanager
+def keras_for(recipe: Recipe) -> Iterator[None]:
+    """Sets seed, dtype policy and determinism; puts the dtype policy back at the end.
+
+    TensorFlow's op determinism is for the whole process and stays on.
+
+    Raises:
+      RecipeError: If Keras was imported with another backend than TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RecipeError(
+            "Keras must run on TensorFlow. "
+            f"Received: the backend {keras.backend.backend()!r}. "
+            "Import sft_keras before keras, or set KERAS_BACKEND=tensorflow."
+        )
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    keras.utils.set_random_seed(recipe.seed)
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def environment() -> dict[str, Any]:
+    """Returns the versions and the machine as plain values, for the report."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "accelerators": [device.name for device in tf.config.list_physical_devices("GPU")],
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

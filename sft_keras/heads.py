@@ -1,0 +1,35 @@
+"""The new layers that are trained on top of a backbone."""
+
+from __future__ import annotations
+
+import keras
+
+LOGITS = "logits"
+
+
+def classification_head(
+    features_shape: tuple[int | None, ...],
+    *,
+    num_classes: int,
+    pooling: str,
+    hidden: tuple[int, ...],
+    dropout: float,
+) -> keras.Model:
+    """Returns a model from a feature map [height, width, channels] to logits [num_classes].
+
+    Logits rather than probabilities: the loss is exact on them, where a softmax inside the model
+    would be clipped. They are float32 under every dtype policy.
+    """
+    features = keras.Input(features_shape, name="features")
+    if pooling == "average":
+        x = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    elif pooling == "max":
+        x = keras.layers.GlobalMaxPooling2D(name="pool")(features)
+    else:
+        x = keras.layers.Flatten(name="flatten")(features)
+    for number, units in enumerate(hidden, 1):
+        x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(num_classes, dtype="float32", name=LOGITS)(x)
+    return keras.Model(features, logits, name="head")

@@ -1,0 +1,75 @@
+"""A backbone with a head, seen whole for serving and cut at the freeze boundary for training."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import keras
+
+from sft_keras.backbones import BuiltBackbone
+
+
+class FrozenPrefix(keras.Layer):
+    """Runs frozen blocks in inference mode, whatever mode the model around it is in.
+
+    `fit` passes `training=True` through a Functional model to every layer that takes the argument,
+    even where the layer was called with `training=False`: BatchNormalization would update its
+    statistics and dropout would be on. `call` takes no such argument, so there is none to pass.
+    """
+
+    def __init__(self, prefix: keras.Model, **kwargs: Any) -> None:
+        super().__init__(trainable=False, **kwargs)
+        self.prefix = prefix
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the prefix' output for `inputs`, cut off from gradients."""
+        return keras.ops.stop_gradient(self.prefix(inputs, training=False))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the boundary."""
+        return self.prefix.compute_output_shape(input_shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedModel:
+    """A backbone, a new head, and the models made of them. All share their layers.
+
+    Attributes:
+      backbone: The backbone with its blocks and the scaling of its input.
+      head: From the backbone's output to logits.
+      activation: From logits to what the whole model answers, e.g. "softmax".
+    """
+
+    backbone: BuiltBackbone
+    head: keras.Model
+    activation: str
+
+    @functools.cached_property
+    def model(self) -> keras.Model:
+        """The whole model: raw features (0..255) to answers. This is what is saved and served."""
+        inputs, x = self._scaled_inputs()
+        x = self.head(self.backbone.model(x))
+        outputs = keras.layers.Activation(self.activation, dtype="float32", name="answers")(x)
+        return keras.Model(inputs, outputs, name="model")
+
+    def for_stage(self, unfreeze: int | Literal["all"]) -> keras.Model:
+        """Returns the model to train with the top `unfreeze` blocks free: raw features to logits.
+
+        What lies below the boundary runs in inference mode; the rest follows the training flag.
+        """
+        prefix, suffix = self.backbone.cut(unfreeze)
+        inputs, x = self._scaled_inputs()
+        if prefix is not None:
+            x = FrozenPrefix(prefix, name="frozen_prefix")(x)
+        if suffix is not None:
+            x = suffix(x)
+        return keras.Model(inputs, self.head(x), name="stage_model")
+
+    def _scaled_inputs(self) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        inputs = keras.Input(self.backbone.model.input_shape[1:], name="images", dtype="float32")
+        x = inputs
+        for layer in self.backbone.preprocess:
+            x = layer(x)
+        return inputs, x
