@@ -1,0 +1,111 @@
+"""`--dry_run`: everything built, a batch of each stage run, and what the whole run would take."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sft_keras.data.examples import Examples, Splits
+from sft_keras.environment import keras_for
+from sft_keras.finetuning import open_backbone_and_data
+from sft_keras.recipe import Recipe, Stage
+from sft_keras.stages import count_parameters, prepare_stage, stage_length
+
+_BATCHES = 3  # the first traces and allocates, the others are timed
+_MEGABYTE = 2**20
+
+
+def dry_run(recipe: Recipe) -> Iterator[str]:
+    """Yields what to print, as it becomes known. Writes nothing."""
+    with keras_for(recipe):
+        backbone, splits = open_backbone_and_data(recipe)
+        info = splits.info
+        sizes = ", ".join(f"{size} {name}" for name, size in info.sizes.items())
+        yield f"data  {info.source}: {sizes}; {info.num_classes} classes"
+        began = time.perf_counter()
+        few = _first(splits, _BATCHES * recipe.data.batch_size)
+        prepared = recipe.task.prepare(few, recipe, lambda done, total: None)
+        read = sum(map(len, (few.train, few.validation, few.test)))
+        reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
+        yield f"read  {reading:.0f} s for all of it, by {read} examples"
+        staged = recipe.task.build_model(backbone, info)
+        blocks = ", ".join(block.name for block in backbone.blocks)
+        total = count_parameters(staged.model.variables)
+        yield f"model  {recipe.backbone.preset}: {total:,} parameters; blocks {blocks}"
+        yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
+            staged.model.output_shape
+        )
+        validation = recipe.task.evaluation_batches(prepared["validation"], recipe, info)
+        seconds = reading
+        for stage in recipe.stages:
+            length = stage_length(stage, info.sizes["train"], recipe.data.batch_size)
+            model = prepare_stage(
+                staged, stage, length.steps, recipe.task.loss(stage), recipe.task.metrics()
+            )
+            batches = recipe.task.training_batches(prepared["train"], recipe, stage, info)
+            step, check = _timed(model, batches, validation)
+            rounds = -(-info.sizes["validation"] // recipe.data.batch_size)
+            expected = length.steps * step + length.epochs * rounds * check
+            seconds += expected
+            yield _stage_line(stage, model, length.steps, step, expected)
+        yield f"whole run  about {seconds / 60:.1f} minutes, without evaluation and export"
+        yield f"memory  {_memory(recipe, info.sizes, total)}"
+
+
+def _stage_line(stage: Stage, model: keras.Model, steps: int, step: float, expected: float) -> str:
+    trainable = count_parameters(model.trainable_variables)
+    return (
+        f"stage {stage.name}  unfreeze {stage.unfreeze}: {trainable:,} parameters train; "
+        f"{steps} steps of {step:.3f} s, about {expected:.0f} s with validation"
+    )
+
+
+def _first(splits: Splits, count: int) -> Splits:
+    """Returns the splits cut down to their first `count` examples."""
+
+    def cut(examples: Examples) -> Examples:
+        stream = examples.stream
+        return dataclasses.replace(
+            examples,
+            ids=examples.ids[:count],
+            labels=examples.labels[:count],
+            stream=lambda seed: stream(None).take(count),
+        )
+
+    return dataclasses.replace(
+        splits, train=cut(splits.train), validation=cut(splits.validation), test=cut(splits.test)
+    )
+
+
+def _timed(
+    model: keras.Model, training: tf.data.Dataset, validation: tf.data.Dataset
+) -> tuple[float, float]:
+    """Returns the seconds of a training and of a validation step."""
+    steps = [_seconds(model.train_on_batch, *batch) for batch in training.take(_BATCHES)]
+    checks = [_seconds(model.test_on_batch, *batch) for batch in validation.take(_BATCHES)]
+    return min(steps), min(checks)
+
+
+def _seconds(function: Any, *arguments: Any) -> float:
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
+
+
+def _memory(recipe: Recipe, sizes: Any, parameters: int) -> str:
+    height, width = recipe.backbone.image_size
+    pixels = sum(sizes.values()) * height * width * 3 / _MEGABYTE
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, else kilobytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
+    return (
+        f"{peak:,.0f} MB at the most so far; {parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
+        f"{pixels:,.0f} MB of decoded images, kept if they fit a {recipe.data.memory_share:.0%} "
+        "share of the free memory"
+    )

@@ -1,0 +1,74 @@
+"""The SavedModel for serving, and the proof that it answers as the trained model does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from sft_keras import serving_check
+from sft_keras.errors import ExportError
+
+LARGEST_DIFFERENCE = 1e-4
+"""By how much a served probability may differ from the trained model's."""
+
+
+def export_saved_model(endpoints: Mapping[str, Any], model: keras.Model, folder: Path) -> None:
+    """Writes a SavedModel with the given signatures: {name: (function, input specs)}."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for name, (function, signature) in endpoints.items():
+        archive.add_endpoint(name, function, input_signature=signature)
+    archive.write_out(str(folder), verbose=False)
+
+
+def check_saved_model(
+    folder: Path, samples: Mapping[str, np.ndarray], expected: np.ndarray
+) -> dict[str, Any]:
+    """Loads the SavedModel in a fresh process that knows TensorFlow alone, and compares.
+
+    Args:
+      folder: The SavedModel.
+      samples: Raw inputs for each signature, the same examples for each.
+      expected: What the trained model answers for them, [n, num_classes].
+
+    Returns:
+      {"signatures": {name: input}, "largest_difference", "checked": n}.
+
+    Raises:
+      ExportError: If it does not load, or an answer differs by more than `LARGEST_DIFFERENCE`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
+        np.savez(inputs, **serving_check.packed(samples))
+        ran = subprocess.run(
+            # -I: nothing of this environment but its site-packages, so no checkout on the path.
+            [sys.executable, "-I", serving_check.__file__, str(folder), str(inputs), str(outputs)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            check=False,
+        )
+        if ran.returncode != 0:
+            raise ExportError(
+                f"The exported model in {folder} could not be loaded and asked in a fresh process "
+                f"with TensorFlow alone. What it said last:\n{ran.stderr[-2000:]}"
+            )
+        with np.load(outputs) as answers:
+            differences = {name: float(np.abs(answers[name] - expected).max()) for name in samples}
+    worst = max(differences.values())
+    if not worst <= LARGEST_DIFFERENCE:
+        raise ExportError(
+            "The exported model does not answer as the trained one. Expected probabilities within "
+            f"{LARGEST_DIFFERENCE:g}; received differences of {json.dumps(differences)}. "
+            f"Do not serve {folder}."
+        )
+    return {"largest_difference": worst, "checked": len(expected)}

@@ -1,0 +1,300 @@
+"""The main path: a recipe in; a fine-tuned model, its report and its SavedModel out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from sft_keras.backbones import BuiltBackbone, build_backbone
+from sft_keras.data import open_data
+from sft_keras.data.examples import DataInfo, Splits
+from sft_keras.data.store import Prepared
+from sft_keras.environment import environment, keras_for
+from sft_keras.errors import BackboneError, DataError, LossError, SFTError, numbered
+from sft_keras.evaluate import answers
+from sft_keras.export import check_saved_model, export_saved_model
+from sft_keras.recipe import Recipe
+from sft_keras.recipe_loader import LoadedRecipe, as_plain, load_recipe
+from sft_keras.report import write_report
+from sft_keras.run_folder import RunFolder
+from sft_keras.staged_model import StagedModel
+from sft_keras.stages import StageResult, count_parameters, run_stage, stage_length
+
+_CHECKED_EXAMPLES = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves behind.
+
+    Attributes:
+      metrics: The figures of the test split, as in the report.
+      history: {stage name: {figure: value an epoch}}.
+      model: The trained model: images float32 [batch, height, width, 3] in 0..255 to
+        probabilities [batch, num_classes].
+      report: All that report.json holds.
+      run_dir: The run folder.
+      export_dir: The SavedModel in it.
+    """
+
+    metrics: dict[str, Any]
+    history: dict[str, dict[str, list[float]]]
+    model: keras.Model = dataclasses.field(repr=False)
+    report: dict[str, Any] = dataclasses.field(repr=False)
+    run_dir: Path
+    export_dir: Path
+
+
+def finetune(
+    recipe: str | os.PathLike[str] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    run_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    smoke: bool = False,
+    command: str = "sft_keras.finetune(...)",
+) -> Result:
+    """Runs a recipe from the data to the checked SavedModel.
+
+    Args:
+      recipe: The name of a recipe that comes along, a recipe file's path, or a Recipe.
+      overrides: "PATH=VALUE" each, as `--set` takes them.
+      run_dir: Where to write; None for a new folder under runs/.
+      overwrite: Whether an earlier run in `run_dir` may be deleted.
+      smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
+      command: What to repeat the run with, for the report.
+
+    Raises:
+      SFTError: One of `sft_keras.errors`, with the whole story in its message.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if smoke:
+        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
+    plan = loaded.recipe
+    plan.data.require_path()
+    run = RunFolder.create(loaded.name, run_dir, overwrite)
+    run.write_json("recipe.json", as_plain(plan))
+    clock = Clock()
+    with keras_for(plan):
+        with run.discarded_on_error(), clock("data"):
+            backbone, splits = open_backbone_and_data(plan)
+            run.write_json("splits.json", splits.as_json())
+            prepared = plan.task.prepare(splits, plan, _progress(run, "reading"))
+            staged = plan.task.build_model(backbone, splits.info)
+            _say_what_is_trained(run, plan, staged, splits.info)
+        with clock("stages"):
+            stages = train_stages(staged, plan, prepared, splits.info, run)
+        staged.model.save(run.file("model.keras"))
+        with clock("evaluation"):
+            test = prepared["test"]
+            outputs = answers(staged.model, plan.task.evaluation_batches(test, plan, splits.info))
+            metrics = plan.task.evaluate(outputs, test.examples.labels, splits.info, plan.seed)
+            mistakes, pictures = plan.task.worst_mistakes(outputs, test, splits.info)
+        with clock("export"):
+            run.say("export  writing the SavedModel and asking it in a fresh process")
+            exported = export_and_check(staged, plan, test, outputs, splits.info, run)
+    report = {
+        **_about(loaded, smoke, command, clock, splits.info, staged),
+        "stages": stages,
+        "test": metrics,
+        "mistakes": mistakes,
+        "export": exported,
+    }
+    write_report(report, {"mistakes": pictures}, run.path)
+    _say_how_it_went(run, metrics)
+    return Result(
+        metrics=metrics,
+        history={stage["name"]: stage["history"] for stage in stages},
+        model=staged.model,
+        report=report,
+        run_dir=run.path,
+        export_dir=run.file("export"),
+    )
+
+
+def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
+    """Builds the backbone and lists the data; what either lacks is said in one error."""
+    found: list[Any] = []
+    missing: list[SFTError] = []
+    for opening in (
+        lambda: build_backbone(recipe.backbone),
+        lambda: open_data(recipe.data, recipe.seed),
+    ):
+        try:
+            found.append(opening())
+        except (BackboneError, DataError) as error:
+            missing.append(error)
+    if len(missing) == 1:
+        raise missing[0]
+    if missing:
+        raise DataError(numbered("The run cannot start.", [str(error) for error in missing]))
+    backbone, splits = found
+    for stage in recipe.stages:
+        backbone.cut(stage.unfreeze)  # refuses what the backbone cannot do, before the long work
+    return backbone, splits
+
+
+def train_stages(
+    staged: StagedModel,
+    recipe: Recipe,
+    prepared: dict[str, Prepared],
+    info: DataInfo,
+    run: RunFolder,
+) -> list[dict[str, Any]]:
+    """Runs the stages one after the other; returns each one's result with its validation figures.
+
+    Raises:
+      LossError: If a loss went bad; the best weights so far are in the run folder.
+    """
+    task, validation_labels = recipe.task, prepared["validation"].examples.labels
+    validation = task.evaluation_batches(prepared["validation"], recipe, info)
+    results = []
+    for index, stage in enumerate(recipe.stages):
+        length = stage_length(stage, len(prepared["train"].examples), recipe.data.batch_size)
+        try:
+            result = run_stage(
+                staged,
+                stage,
+                length=length,
+                loss=task.loss(stage),
+                metrics=task.metrics(),
+                training=task.training_batches(prepared["train"], recipe, stage, info),
+                validation=validation,
+                say=run.say,
+                tick=run.tick,
+                has_start=index > 0,
+            )
+        except LossError as error:
+            staged.model.save(run.file("last_good.keras"))
+            raise LossError(
+                f"{error} The best weights so far are in {run.file('last_good.keras')}."
+            ) from error
+        outputs = answers(staged.model, validation)
+        figures = task.evaluate(outputs, validation_labels, info, recipe.seed)
+        _say_stage(run, result, figures)
+        results.append({**result.as_json(), "validation": figures})
+        run.write_json("history.json", {each["name"]: each["history"] for each in results})
+    return results
+
+
+def export_and_check(
+    staged: StagedModel,
+    recipe: Recipe,
+    test: Prepared,
+    outputs: Any,
+    info: DataInfo,
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Writes the SavedModel, asks it in a fresh process, and returns what the report says of it."""
+    endpoints = recipe.task.endpoints(staged.model, info)
+    export_saved_model(endpoints, staged.model, run.file("export"))
+    samples = recipe.task.serving_samples(test, _CHECKED_EXAMPLES)
+    checked = check_saved_model(run.file("export"), samples, outputs[:_CHECKED_EXAMPLES])
+    signatures = {
+        name: ", ".join(f"{spec.name}: {spec.dtype.name} {spec.shape}" for spec in specs)
+        for name, (_, specs) in endpoints.items()
+    }
+    return {"path": "export", "signatures": signatures, **checked}
+
+
+class Clock:
+    """Adds up the seconds of each part of a run."""
+
+    def __init__(self) -> None:
+        self.started = datetime.datetime.now(datetime.UTC)
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """Times a block as `part`."""
+        began = time.perf_counter()
+        yield
+        self.seconds[part] = time.perf_counter() - began
+
+    def as_json(self) -> dict[str, float]:
+        """Returns the seconds of each part and in total."""
+        return {**self.seconds, "total": time.perf_counter() - self._began}
+
+
+def _about(
+    loaded: LoadedRecipe,
+    smoke: bool,
+    command: str,
+    clock: Clock,
+    info: DataInfo,
+    staged: StagedModel,
+) -> dict[str, Any]:
+    """Returns what the report says of the run, beside its results."""
+    backbone = loaded.recipe.backbone
+    return {
+        "format": 1,
+        "smoke": smoke,
+        "title": loaded.name,
+        "description": loaded.description,
+        "command": command,
+        "recipe": as_plain(loaded.recipe),
+        "environment": environment(),
+        "started": clock.started.isoformat(timespec="seconds"),
+        "seconds": clock.as_json(),
+        "data": info.as_json(),
+        "model": {
+            "preset": backbone.preset,
+            "weights": backbone.weights,
+            "image_size": list(backbone.image_size),
+            "parameters": count_parameters(staged.model.variables),
+            "blocks": [
+                {
+                    "name": block.name,
+                    "layers": len(block.layers),
+                    "parameters": sum(layer.count_params() for layer in block.layers),
+                }
+                for block in staged.backbone.blocks
+            ],
+        },
+        "notes": [],
+    }
+
+
+def _progress(run: RunFolder, what: str) -> Any:
+    return lambda done, total: run.tick(f"{what} {done}/{total}")
+
+
+def _say_what_is_trained(
+    run: RunFolder, recipe: Recipe, staged: StagedModel, info: DataInfo
+) -> None:
+    sizes = ", ".join(f"{size} {name}" for name, size in info.sizes.items())
+    run.say(f"data  {info.source}: {sizes}; {info.num_classes} classes")
+    run.say(
+        f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
+        f"{count_parameters(staged.model.variables):,} parameters, "
+        f"{len(staged.backbone.blocks)} blocks"
+    )
+
+
+def _say_stage(run: RunFolder, result: StageResult, figures: dict[str, Any]) -> None:
+    run.say(
+        f"{result.name}  {result.stopped}; best epoch {result.best_epoch}; "
+        f"{result.trainable_parameters:,} parameters trained, "
+        f"{result.audit.frozen_variables} frozen variables bit-identical; "
+        f"validation accuracy {figures['accuracy']['value']:.4f}"
+    )
+
+
+def _say_how_it_went(run: RunFolder, metrics: dict[str, Any]) -> None:
+    accuracy = metrics["accuracy"]
+    run.say(
+        f"test  accuracy {accuracy['value']:.4f} "
+        f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}), "
+        f"macro F1 {metrics['macro']['f1']:.4f}, {metrics['examples']} examples"
+    )
+    run.say(f"report  {run.file('report.html')}")
+    run.say(f"predict  python -m sft_keras.predict --run={run.path} IMAGE...")
