@@ -1,0 +1,60 @@
+"""The quickstart with three seeds: its test accuracy and how long it takes.
+
+    python benchmarks/quickstart.py
+
+Writes results/quickstart.json.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from absl import app
+
+import sft_keras
+
+SEEDS = (0, 1, 2)
+RESULTS = Path(__file__).parent.parent / "results" / "quickstart.json"
+
+
+def main(_: list[str]) -> None:
+    """Runs the recipe with every seed and writes the figures."""
+    runs = []
+    for seed in SEEDS:
+        with tempfile.TemporaryDirectory() as folder:
+            result = sft_keras.finetune(
+                "quickstart", overrides=[f"seed={seed}"], run_dir=Path(folder, "run")
+            )
+        after_head, after_top = (
+            stage["validation"]["accuracy"]["value"] for stage in result.report["stages"]
+        )
+        runs.append(
+            {
+                "seed": seed,
+                "test_accuracy": result.metrics["accuracy"]["value"],
+                "validation_accuracy_after_head": after_head,
+                "validation_accuracy_after_top": after_top,
+                "seconds": result.report["seconds"],
+            }
+        )
+    summary = {
+        "command": "python benchmarks/quickstart.py",
+        "environment": result.report["environment"],
+        "test_accuracy_mean": float(np.mean([run["test_accuracy"] for run in runs])),
+        "test_accuracy_range": [
+            min(run["test_accuracy"] for run in runs),
+            max(run["test_accuracy"] for run in runs),
+        ],
+        "total_seconds_median": float(np.median([run["seconds"]["total"] for run in runs])),
+        "runs": runs,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {RESULTS}")
+
+
+if __name__ == "__main__":
+    app.run(main)

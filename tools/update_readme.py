@@ -1,0 +1,79 @@
+"""Makes the README's tables from the files under results/.
+
+    python tools/update_readme.py            rewrites the tables
+    python tools/update_readme.py --check    exits with 1 if they differ from the files
+
+A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is that of its file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def mobilenet_flowers(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/mobilenet_flowers.py`."""
+    rows = [
+        "| MobileNet 0.75, 160 px | test accuracy, mean of 3 seeds | range | training, median |",
+        "|---|---|---|---|",
+    ]
+    for variant in results["variants"]:
+        low, high = variant["test_accuracy_range"]
+        rows.append(
+            f"| {variant['name']} | {variant['test_accuracy_mean']:.3f} | {low:.3f} to {high:.3f} "
+            f"| {variant['stages_seconds_median']:.0f} s |"
+        )
+    return "\n".join([*rows, "", f"{results['data']}. {_made(results)}"])
+
+
+def quickstart(results: dict[str, Any]) -> str:
+    """Returns the sentence of `benchmarks/quickstart.py`."""
+    low, high = results["test_accuracy_range"]
+    return (
+        f"It reaches a test accuracy of {results['test_accuracy_mean']:.3f} (mean of "
+        f"{len(results['runs'])} seeds, {low:.3f} to {high:.3f}) in "
+        f"{results['total_seconds_median']:.0f} seconds. {_made(results)}"
+    )
+
+
+def _made(results: dict[str, Any]) -> str:
+    environment = results["environment"]
+    packages = environment["packages"]
+    return (
+        f"Made by `{results['command']}` on {environment['cpu_cores']} CPU cores with "
+        f"TensorFlow {packages['tensorflow']} and Keras {packages['keras']}."
+    )
+
+
+def main() -> None:
+    """Rewrites the README, or compares it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 on a difference"
+    )
+    only_check = parser.parse_args().check
+    readme = ROOT / "README.md"
+    before = after = readme.read_text(encoding="utf-8")
+    for make in (mobilenet_flowers, quickstart):
+        name = make.__name__
+        results = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        if after.count(start) != 1 or after.count(end) != 1:
+            sys.exit(f"README.md must hold {start.strip()} and {end} once each.")
+        above, rest = after.split(start)
+        after = f"{above}{start}{make(results)}\n{end}{rest.split(end)[1]}"
+    if only_check:
+        sys.exit(
+            "README.md differs from results/; run tools/update_readme.py" if after != before else 0
+        )
+    readme.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
