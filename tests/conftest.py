@@ -84,3 +84,86 @@ def tiny_recipe(tiny_backbone: Backbone) -> Recipe:
             Stage(name="top", epochs=2, learning_rate=1e-3, unfreeze=1),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def build_staged():
+    """Builds a StagedModel on 16x16 images: a stem, three small blocks and a head.
+
+    `block1` and `block3` are a convolution, BatchNormalization and dropout; `block2` is one
+    composite layer, with a weight of its own beside those of its inner layers.
+    """
+    import re
+
+    import keras
+
+    from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
+    from sft_keras.heads import classification_head
+    from sft_keras.staged_model import StagedModel
+
+    layers = keras.layers
+
+    @keras.saving.register_keras_serializable("tests")
+    class Mix(layers.Layer):
+        """Its `call` takes no `training`, as that of many composite layers does not."""
+
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = layers.Dense(4, name="dense")
+            self.norm = layers.BatchNormalization(name="norm")
+            self.dropout = layers.Dropout(0.5)
+
+        def build(self, shape):
+            self.scale = self.add_weight(name="scale", shape=(4,), initializer="ones")
+            self.dense.build(shape)
+            self.norm.build(shape)
+
+        def call(self, x):
+            return self.scale * self.dropout(self.norm(self.dense(x)))
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    def build(*, seed: int = 0, num_classes: int = 3, head_dropout: float = 0.5) -> StagedModel:
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((16, 16, 3))
+        x = layers.Conv2D(4, 3, strides=4, name="stem_conv")(inputs)
+        x = layers.Conv2D(4, 3, padding="same", name="block1_conv")(x)
+        x = layers.BatchNormalization(name="block1_norm")(x)
+        x = layers.Dropout(0.5, name="block1_dropout")(x)
+        x = Mix(name="block2_mix")(x)
+        x = layers.Conv2D(4, 3, activation="relu", name="block3_conv")(x)
+        x = layers.BatchNormalization(name="block3_norm")(x)
+        x = layers.Dropout(0.5, name="block3_dropout")(x)
+        model = keras.Model(inputs, x, name="tiny")
+        blocks = find_blocks(model, re.compile(r"(block\d)"))
+        scale = layers.Rescaling(1 / 64, -2.0, name="scale")
+        head = classification_head(
+            model.output_shape[1:],
+            num_classes=num_classes,
+            pooling="average",
+            hidden=(5,),
+            dropout=head_dropout,
+        )
+        return StagedModel(BuiltBackbone(model, blocks, (scale,)), head, "softmax")
+
+    return build
+
+
+@pytest.fixture
+def staged_of_equal_names():
+    """A StagedModel of one block, whose layer has the name of the head's: "logits"."""
+    import keras
+
+    from sft_keras.backbones.blocks import Block, BuiltBackbone
+    from sft_keras.staged_model import StagedModel
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    layer = keras.layers.Dense(4, name="logits")
+    model = keras.Model(inputs, layer(inputs), name="tiny")
+    features = keras.Input((16, 16, 4))
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    head = keras.Model(features, keras.layers.Dense(3, name="logits")(pooled), name="head")
+    block = Block("block1", (layer,), model.output)
+    return StagedModel(BuiltBackbone(model, (block,), ()), head, "softmax")

@@ -10,8 +10,11 @@ import contextlib
 import functools
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
+
+from sft_keras import network
 
 _SILENCE = 20.0  # Seconds without a byte after which a download counts as failed.
 
@@ -23,10 +26,13 @@ class DownloadRefused(Exception):
     """
 
 
-class _Watch:
-    """What the audit hook looks at: where to note addresses, None while nobody watches."""
+class _Watch(threading.local):
+    """What the audit hook looks at: where this thread notes addresses, None if it does not."""
 
     asked: list[str] | None = None
+
+
+_watch = _Watch()
 
 
 @contextlib.contextmanager
@@ -42,32 +48,30 @@ def watched_downloads() -> Iterator[list[str]]:
     _install_hook()
     silence = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SILENCE)
-    _Watch.asked = asked = []
+    _watch.asked = asked = []
     try:
         yield asked
     finally:
-        _Watch.asked = None
+        _watch.asked = None
         socket.setdefaulttimeout(silence)
 
 
 @functools.cache
 def _install_hook() -> None:
     # An audit hook sees requests of every library, whichever HTTP client it uses, before name
-    # servers are asked. It cannot be taken out again, so it rests on `_Watch.asked`.
+    # servers are asked. It cannot be taken out again, so it rests on `_watch.asked`.
     sys.addaudithook(_on_event)
 
 
 def _on_event(event: str, details: tuple[Any, ...]) -> None:
-    asked = _Watch.asked
+    asked = _watch.asked
     if asked is None or event not in ("urllib.Request", "socket.getaddrinfo"):
         return
-    from sft_keras.network import is_online
-
     asked.append(str(details[0]))
-    _Watch.asked = None  # `is_online` may itself ask for an address.
+    _watch.asked = None  # `is_online` may itself ask for an address.
     try:
-        online = is_online()
+        online = network.is_online()
     finally:
-        _Watch.asked = asked
+        _watch.asked = asked
     if not online:
         raise DownloadRefused("There is no network.")

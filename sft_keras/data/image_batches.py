@@ -68,8 +68,10 @@ def class_weights(stage: Stage, info: DataInfo) -> np.ndarray:
         return np.ones(info.num_classes, np.float32)
     if stage.class_weights == "balanced":
         labels = np.repeat(np.arange(info.num_classes), info.counts["train"])
-        classes = np.arange(info.num_classes)
-        return compute_class_weight("balanced", classes=classes, y=labels).astype(np.float32)
+        present = np.unique(labels)  # a class without examples needs no weight, and has none
+        weights = np.zeros(info.num_classes, np.float32)
+        weights[present] = compute_class_weight("balanced", classes=present, y=labels)
+        return weights
     unknown = [name for name in stage.class_weights if name not in info.class_names]
     if unknown:
         raise RecipeError(
