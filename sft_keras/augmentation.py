@@ -73,35 +73,39 @@ def _applied(layer: keras.Layer, batch: dict[str, tf.Tensor]) -> dict[str, tf.Te
 def _layers(augment: Augment) -> list[Any]:
     layers = keras.layers
     built: list[Any] = []
+
+    def add(kind: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        # In float32 under any policy: half precision cannot tell neighbouring shades apart.
+        built.append(kind(*arguments, dtype="float32", **named))
+
     if augment.flip:
-        mode = "horizontal_and_vertical" if augment.flip == "both" else "horizontal"
-        built.append(layers.RandomFlip(mode))
+        add(layers.RandomFlip, "horizontal")
+    if augment.flip == "both":
+        # Keras' mode for both flips an image both ways or not at all.
+        add(layers.RandomFlip, "vertical")
     if augment.crop:
         # Keras' RandomCrop cuts a whole batch alike; zooming in and shifting cuts image by image.
-        built.append(layers.RandomZoom((-augment.crop, 0.0), fill_mode="reflect"))
+        add(layers.RandomZoom, (-augment.crop, 0.0), fill_mode="reflect")
         half = augment.crop / 2
-        built.append(layers.RandomTranslation(half, half, fill_mode="reflect"))
+        add(layers.RandomTranslation, half, half, fill_mode="reflect")
     if augment.rotation:
-        built.append(layers.RandomRotation(augment.rotation, fill_mode="reflect"))
+        add(layers.RandomRotation, augment.rotation, fill_mode="reflect")
     if augment.zoom:
-        built.append(layers.RandomZoom(augment.zoom, fill_mode="reflect"))
+        add(layers.RandomZoom, augment.zoom, fill_mode="reflect")
     if augment.translation:
         shift = augment.translation
-        built.append(layers.RandomTranslation(shift, shift, fill_mode="reflect"))
+        add(layers.RandomTranslation, shift, shift, fill_mode="reflect")
     if augment.brightness:
-        built.append(layers.RandomBrightness(augment.brightness, value_range=_VALUE_RANGE))
+        add(layers.RandomBrightness, augment.brightness, value_range=_VALUE_RANGE)
     if augment.contrast:
-        built.append(layers.RandomContrast(augment.contrast, value_range=_VALUE_RANGE))
+        add(layers.RandomContrast, augment.contrast, value_range=_VALUE_RANGE)
     if augment.rand_augment:
-        built.append(layers.RandAugment(value_range=_VALUE_RANGE, factor=augment.rand_augment))
+        add(layers.RandAugment, value_range=_VALUE_RANGE, factor=augment.rand_augment)
     if augment.erasing:
-        built.append(
-            layers.RandomErasing(
-                factor=(augment.erasing, augment.erasing), value_range=_VALUE_RANGE
-            )
-        )
+        share = (augment.erasing, augment.erasing)
+        add(layers.RandomErasing, factor=share, value_range=_VALUE_RANGE)
     if augment.mixup:
-        built.append(layers.MixUp(alpha=augment.mixup))
+        add(layers.MixUp, alpha=augment.mixup)
     if augment.cutmix:
-        built.append(layers.CutMix(factor=augment.cutmix))
+        add(layers.CutMix, factor=augment.cutmix)
     return built

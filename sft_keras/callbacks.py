@@ -60,39 +60,58 @@ class BestWeights(keras.callbacks.Callback):
 
 
 class StopOnBadLoss(keras.callbacks.Callback):
-    """Ends the stage at the first step whose loss is not a finite number."""
+    """Ends the stage at the first step or validation whose loss is not a finite number.
 
-    def __init__(self, stage: Stage) -> None:
+    It must come before `BestWeights` in the list, or that would keep the weights that led there.
+    """
+
+    def __init__(self, stage: Stage, rate: Callable[[int], Any]) -> None:
+        """`rate` gives the learning rate of a step, counted from 0."""
         super().__init__()
-        self._stage, self._step = stage, 0
+        self._stage, self._rate, self._step = stage, rate, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Raises a `LossError` if the epoch's mean loss is no longer finite."""
         self._step += 1
+        self._require_finite("loss", logs)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Raises a `LossError` if the last step led to where no loss is."""
+        self._require_finite("validation loss", logs)
+
+    def _require_finite(self, what: str, logs: Any) -> None:
         loss = float((logs or {})["loss"])
-        if not math.isfinite(loss):
-            rate = float(self.model.optimizer.learning_rate)
-            name = self._stage.name
-            raise LossError(
-                f"The loss became {loss} in stage {name!r} at step {self._step} "
-                f"(learning rate {rate:.2g}). Try a lower rate or clipping: "
-                f"--set=stages.{name}.learning_rate={self._stage.learning_rate / 10:g} or "
-                f"--set=stages.{name}.clip_norm=1.0."
-            )
+        if math.isfinite(loss):
+            return
+        name = self._stage.name
+        raise LossError(
+            f"The {what} became {loss} in stage {name!r} at step {self._step} "
+            f"(learning rate {float(self._rate(self._step - 1)):.2g}). "
+            "Try a lower rate or clipping: "
+            f"--set=stages.{name}.learning_rate={self._stage.learning_rate / 10:g} or "
+            f"--set=stages.{name}.clip_norm=1.0."
+        )
 
 
 class Progress(keras.callbacks.Callback):
     """Tells how the stage goes: within an epoch to a terminal, and a line at each epoch's end.
 
-    Also notes the learning rate in the logs, so the history has it.
+    Also notes the learning rate of the epoch's last step in the logs, so the history has it.
     """
 
     def __init__(
-        self, stage: Stage, epochs: int, say: Callable[[str], None], tick: Callable[[str], None]
+        self,
+        stage: Stage,
+        epochs: int,
+        rate: Callable[[int], Any],
+        say: Callable[[str], None],
+        tick: Callable[[str], None],
     ) -> None:
+        """`rate` gives the learning rate of a step, counted from 0."""
         super().__init__()
-        self._stage, self._epochs, self._say, self._tick = stage, epochs, say, tick
-        self._epoch, self._began, self._ticked = 0, 0.0, 0.0
+        self._stage, self._epochs, self._rate = stage, epochs, rate
+        self._say, self._tick = say, tick
+        self._epoch, self._step, self._began, self._ticked = 0, 0, 0.0, 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the epoch's clock."""
@@ -100,6 +119,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Refreshes the line within the epoch, a few times a second."""
+        self._step += 1
         now = time.perf_counter()
         if now - self._ticked > 0.2:
             self._ticked = now
@@ -109,7 +129,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Says the epoch's figures."""
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = float(self._rate(self._step - 1))
         seconds = time.perf_counter() - self._began
         self._say(f"{self._head()}  {_figures(logs or {})}  {seconds:.1f} s")
 

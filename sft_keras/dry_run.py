@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-import tensorflow as tf
-
-from sft_keras.data.examples import Examples, Splits
+from sft_keras.data.examples import DataInfo, Examples, Splits
 from sft_keras.environment import keras_for
 from sft_keras.finetuning import open_backbone_and_data
+from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.recipe import Recipe, Stage
+from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters, prepare_stage, stage_length
 
 _BATCHES = 3  # the first traces and allocates, the others are timed
@@ -42,29 +42,43 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape
         )
-        validation = recipe.task.evaluation_batches(prepared["validation"], recipe, info)
+        store = FrozenPrefixStore(staged, recipe, prepared, info.sizes, lambda done, total: None)
         seconds = reading
         for stage in recipe.stages:
-            length = stage_length(stage, info.sizes["train"], recipe.data.batch_size)
-            model = prepare_stage(
-                staged, stage, length.steps, recipe.task.loss(stage), recipe.task.metrics()
+            began = time.perf_counter()
+            source = store.input_of(stage)
+            scale = (info.sizes["train"] + info.sizes["validation"]) / sum(
+                len(source.prepared[name].examples) for name in ("train", "validation")
             )
-            batches = recipe.task.training_batches(prepared["train"], recipe, stage, info)
-            step, check = _timed(model, batches, validation)
-            rounds = -(-info.sizes["validation"] // recipe.data.batch_size)
-            expected = length.steps * step + length.epochs * rounds * check
-            seconds += expected
-            yield _stage_line(stage, model, length.steps, step, expected)
+            computing = (time.perf_counter() - began) * scale
+            line, expected = _tried(staged, recipe, stage, source, info)
+            seconds += computing + expected
+            yield f"{line}; frozen blocks {'once' if source.from_boundary else 'in every epoch'}"
         yield f"whole run  about {seconds / 60:.1f} minutes, without evaluation and export"
         yield f"memory  {_memory(recipe, info.sizes, total)}"
 
 
-def _stage_line(stage: Stage, model: keras.Model, steps: int, step: float, expected: float) -> str:
-    trainable = count_parameters(model.trainable_variables)
-    return (
-        f"stage {stage.name}  unfreeze {stage.unfreeze}: {trainable:,} parameters train; "
-        f"{steps} steps of {step:.3f} s, about {expected:.0f} s with validation"
+def _tried(
+    staged: StagedModel, recipe: Recipe, stage: Stage, source: StageInput, info: DataInfo
+) -> tuple[str, float]:
+    """Runs a few batches of a stage; returns what to say of it and its expected seconds."""
+    task, batch_size = recipe.task, recipe.data.batch_size
+    length = stage_length(stage, info.sizes["train"], batch_size)
+    model = prepare_stage(
+        staged, stage, length.steps, task.loss(stage), task.metrics(), source.from_boundary
     )
+    training = task.training_batches(source.prepared["train"], recipe, stage, info)
+    validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
+    step = min(_seconds(model.train_on_batch, *batch) for batch in training.take(_BATCHES))
+    check = min(_seconds(model.test_on_batch, *batch) for batch in validation.take(_BATCHES))
+    rounds = math.ceil(info.sizes["validation"] / batch_size)
+    expected = length.steps * step + length.epochs * rounds * check
+    trainable = count_parameters(model.trainable_variables)
+    line = (
+        f"stage {stage.name}  unfreeze {stage.unfreeze}: {model.input_shape} in; {trainable:,} "
+        f"parameters train; {length.steps} steps of {step:.3f} s, {expected:.0f} s with validation"
+    )
+    return line, expected
 
 
 def _first(splits: Splits, count: int) -> Splits:
@@ -82,15 +96,6 @@ def _first(splits: Splits, count: int) -> Splits:
     return dataclasses.replace(
         splits, train=cut(splits.train), validation=cut(splits.validation), test=cut(splits.test)
     )
-
-
-def _timed(
-    model: keras.Model, training: tf.data.Dataset, validation: tf.data.Dataset
-) -> tuple[float, float]:
-    """Returns the seconds of a training and of a validation step."""
-    steps = [_seconds(model.train_on_batch, *batch) for batch in training.take(_BATCHES)]
-    checks = [_seconds(model.test_on_batch, *batch) for batch in validation.take(_BATCHES)]
-    return min(steps), min(checks)
 
 
 def _seconds(function: Any, *arguments: Any) -> float:

@@ -21,6 +21,7 @@ from sft_keras.environment import environment, keras_for
 from sft_keras.errors import BackboneError, DataError, LossError, SFTError, numbered
 from sft_keras.evaluate import answers
 from sft_keras.export import check_saved_model, export_saved_model
+from sft_keras.frozen_prefix import FrozenPrefixStore
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import LoadedRecipe, as_plain, load_recipe
 from sft_keras.report import write_report
@@ -155,10 +156,15 @@ def train_stages(
       LossError: If a loss went bad; the best weights so far are in the run folder.
     """
     task, validation_labels = recipe.task, prepared["validation"].examples.labels
-    validation = task.evaluation_batches(prepared["validation"], recipe, info)
+    store = FrozenPrefixStore(
+        staged, recipe, prepared, info.sizes, _progress(run, "computing the frozen blocks")
+    )
     results = []
     for index, stage in enumerate(recipe.stages):
-        length = stage_length(stage, len(prepared["train"].examples), recipe.data.batch_size)
+        source = store.input_of(stage)
+        run.say(f"{stage.name}  frozen blocks: {source.story}")
+        validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
+        length = stage_length(stage, info.sizes["train"], recipe.data.batch_size)
         try:
             result = run_stage(
                 staged,
@@ -166,21 +172,24 @@ def train_stages(
                 length=length,
                 loss=task.loss(stage),
                 metrics=task.metrics(),
-                training=task.training_batches(prepared["train"], recipe, stage, info),
+                training=task.training_batches(source.prepared["train"], recipe, stage, info),
                 validation=validation,
                 say=run.say,
                 tick=run.tick,
                 has_start=index > 0,
+                from_boundary=source.from_boundary,
             )
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
             raise LossError(
                 f"{error} The best weights so far are in {run.file('last_good.keras')}."
             ) from error
-        outputs = answers(staged.model, validation)
+        store.drop_after(stage)
+        outputs = answers(staged.answering(stage.unfreeze, source.from_boundary), validation)
         figures = task.evaluate(outputs, validation_labels, info, recipe.seed)
         _say_stage(run, result, figures)
-        results.append({**result.as_json(), "validation": figures})
+        story = {"validation": figures, "frozen_blocks": source.story}
+        results.append({**result.as_json(), **story})
         run.write_json("history.json", {each["name"]: each["history"] for each in results})
     return results
 

@@ -52,14 +52,27 @@ def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
     for block in unfrozen_blocks(staged, stage):
         layers += block.layers
     parts = _with_inner_layers(layers)
-    held = {
-        variable.path
-        for part in parts
-        if _is_batch_norm(part) and not stage.train_batch_norm
-        for variable in part.variables
-    }
-    found = {variable.path: variable for part in parts for variable in part.variables}
-    return {path: v for path, v in found.items() if path not in held and not _is_seed(path)}
+    held = [part for part in parts if _is_batch_norm(part) and not stage.train_batch_norm]
+    free = _variable_ids(parts) - _variable_ids(held)
+    return {name: v for name, v in named_variables(staged).items() if id(v) in free}
+
+
+def named_variables(staged: StagedModel) -> dict[str, keras.Variable]:
+    """Returns {path: variable} of every variable but the states of random seeds.
+
+    Where variables have the same path, as of a layer in the head and one in the backbone, the
+    second is called "PATH#2" and so on: none may hide behind another.
+    """
+    found: dict[str, keras.Variable] = {}
+    for variable in staged.model.variables:
+        if variable.path.endswith("seed_generator_state"):
+            continue
+        name, number = variable.path, 1
+        while name in found:
+            number += 1
+            name = f"{variable.path}#{number}"
+        found[name] = variable
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +105,8 @@ class Audit:
 def fingerprints(staged: StagedModel) -> dict[str, str]:
     """Returns {path: SHA-256 of the bytes} of every variable but the states of random seeds."""
     return {
-        variable.path: hashlib.sha256(np.ascontiguousarray(variable.numpy()).tobytes()).hexdigest()
-        for variable in staged.model.variables
-        if not _is_seed(variable.path)
+        name: hashlib.sha256(np.ascontiguousarray(variable.numpy()).tobytes()).hexdigest()
+        for name, variable in named_variables(staged).items()
     }
 
 
@@ -128,7 +140,7 @@ def audit_stage(staged: StagedModel, stage: Stage, before: Mapping[str, str]) ->
         frozen_variables=len(after) - len(free),
         frozen_identical=True,
         batch_norm_frozen_identical=sum(
-            all(variable.path not in free for variable in norm.variables) for norm in norms
+            _variable_ids([norm]).isdisjoint(map(id, free.values())) for norm in norms
         ),
         unmoved_trainable=tuple(sorted(trainable - moved)),
     )
@@ -146,8 +158,8 @@ def _is_batch_norm(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _is_seed(path: str) -> bool:
-    return path.endswith("seed_generator_state")
+def _variable_ids(layers: Iterable[keras.Layer]) -> set[int]:
+    return {id(variable) for layer in layers for variable in layer.variables}
 
 
 def _layer_of(path: str) -> str:

@@ -106,17 +106,20 @@ def _is_decayed(variable: Any) -> bool:
     return len(variable.shape) > 1
 
 
-def layer_multipliers(staged: StagedModel, stage: Stage) -> dict[str, float]:
-    """Returns {variable path: factor on the learning rate}: 1 in the head, then less per block."""
-    factors = {variable.path: 1.0 for variable in staged.head.variables}
+def layer_multipliers(staged: StagedModel, stage: Stage) -> dict[int, float]:
+    """Returns {id of a variable: factor on its rate}: 1 in the head, then less per block.
+
+    By identity, since a layer of the head and one of the backbone may have the same name.
+    """
+    factors = {id(variable): 1.0 for variable in staged.head.variables}
     for depth, block in enumerate(reversed(unfrozen_blocks(staged, stage)), 1):
         for layer in block.layers:
-            factors.update((v.path, stage.layer_decay**depth) for v in layer.variables)
+            factors.update((id(v), stage.layer_decay**depth) for v in layer.variables)
     return factors
 
 
 def _with_layer_decay(
-    base: type[keras.optimizers.Optimizer], factors: Mapping[str, float], weight_decay: float
+    base: type[keras.optimizers.Optimizer], factors: Mapping[int, float], weight_decay: float
 ) -> type[keras.optimizers.Optimizer]:
     """Returns `base` with each variable's learning rate and weight decay scaled by its factor.
 
@@ -127,7 +130,7 @@ def _with_layer_decay(
     class LayerDecay(base):  # type: ignore[misc, valid-type]
         def build(self, variables: Sequence[keras.Variable]) -> None:
             # An update gets the bare tensor, so factors are found by the variable's position.
-            self._factors = [factors[variable.path] for variable in variables]
+            self._factors = [factors[id(variable)] for variable in variables]
             super().build(variables)
 
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -35,8 +35,8 @@ class Data:
         such split. Stratified by class and seeded.
       test: The same for the test split.
       data_dir: Where tensorflow-datasets keeps its data; None for its own default.
-      memory_share: Share of the free memory that decoded examples may take. Beyond it they are
-        decoded anew in every epoch.
+      memory_share: Share of the free memory that decoded examples may take, and again what the
+        frozen blocks give for them. Beyond it they are decoded, or computed, in every epoch.
     """
 
     source: str | Arrays
@@ -243,6 +243,9 @@ class Recipe:
       data: Where the examples come from.
       backbone: The pretrained network.
       stages: What trains when, in order.
+      cache: Where what the frozen blocks give for each example is kept, to be computed once and
+        not in every epoch: "memory"; "off" computes it anew; "auto" takes memory where it fits
+        `data.memory_share` of what is free. With augmentation it is computed anew in any case.
       seed: Of splits, initial weights, order of examples, augmentation and dropout.
       precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
       deterministic: Whether two runs with one seed give bit-identical weights, at some cost in
@@ -253,6 +256,7 @@ class Recipe:
     data: Data
     backbone: Backbone
     stages: tuple[Stage, ...]
+    cache: Literal["auto", "memory", "off"] = "auto"
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -50,9 +51,8 @@ class StagedModel:
     def model(self) -> keras.Model:
         """The whole model: raw features (0..255) to answers. This is what is saved and served."""
         inputs, x = self._scaled_inputs()
-        x = self.head(self.backbone.model(x))
-        outputs = keras.layers.Activation(self.activation, dtype="float32", name="answers")(x)
-        return keras.Model(inputs, outputs, name="model")
+        logits = self.head(self.backbone.model(x))
+        return keras.Model(inputs, self._answers(logits), name="model")
 
     def for_stage(self, unfreeze: int | Literal["all"]) -> keras.Model:
         """Returns the model to train with the top `unfreeze` blocks free: raw features to logits.
@@ -63,9 +63,31 @@ class StagedModel:
         inputs, x = self._scaled_inputs()
         if prefix is not None:
             x = FrozenPrefix(prefix, name="frozen_prefix")(x)
-        if suffix is not None:
-            x = suffix(x)
-        return keras.Model(inputs, self.head(x), name="stage_model")
+        return keras.Model(inputs, self._above(suffix, x), name="stage_model")
+
+    def from_boundary(self, unfreeze: int) -> keras.Model:
+        """Returns the part of `for_stage` above the boundary: what the prefix gives to logits."""
+        prefix, suffix = self.backbone.cut(unfreeze)
+        boundary = keras.Input(prefix.output.shape[1:], name="boundary", dtype=prefix.output.dtype)
+        return keras.Model(boundary, self._above(suffix, boundary), name="suffix_model")
+
+    def answering(self, unfreeze: int | Literal["all"], from_boundary: bool) -> keras.Model:
+        """Returns `from_boundary` or `for_stage` with the whole model's answers for the logits."""
+        below = self.from_boundary(unfreeze) if from_boundary else self.for_stage(unfreeze)
+        return keras.Model(below.input, self._answers(below.output), name="answering")
+
+    def prefix_with_outputs(self, blocks: Sequence[int]) -> keras.Model:
+        """Returns the model from raw features to what the first `blocks` blocks give, for each."""
+        inputs, x = self._scaled_inputs()
+        outputs = [self.backbone.blocks[count - 1].output for count in blocks]
+        graph = keras.Model(self.backbone.model.input, outputs)
+        return keras.Model(inputs, graph(x), name="prefix_with_outputs")
+
+    def _answers(self, logits: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.layers.Activation(self.activation, dtype="float32", name="answers")(logits)
+
+    def _above(self, suffix: keras.Model | None, x: keras.KerasTensor) -> keras.KerasTensor:
+        return self.head(x if suffix is None else suffix(x))
 
     def _scaled_inputs(self) -> tuple[keras.KerasTensor, keras.KerasTensor]:
         inputs = keras.Input(self.backbone.model.input_shape[1:], name="images", dtype="float32")

@@ -17,7 +17,7 @@ import tensorflow as tf
 from sft_keras.callbacks import BestWeights, Progress, StopOnBadLoss
 from sft_keras.errors import LossError
 from sft_keras.freezing import Audit, audit_stage, fingerprints, may_move, set_trainable
-from sft_keras.optimizers import build_optimizer
+from sft_keras.optimizers import build_optimizer, build_schedule
 from sft_keras.recipe import Stage
 from sft_keras.staged_model import StagedModel
 
@@ -76,11 +76,16 @@ def prepare_stage(
     steps: int,
     loss: keras.losses.Loss,
     metrics: Sequence[keras.metrics.Metric],
+    from_boundary: bool = False,
 ) -> keras.Model:
-    """Returns the stage's model, frozen and compiled: flags first, then a new optimizer."""
+    """Returns the stage's model, frozen and compiled: flags first, then a new optimizer.
+
+    With `from_boundary` it takes what the frozen blocks give, else raw features.
+    """
     set_trainable(staged, stage)
     set_penalties(staged, stage)
-    model = staged.for_stage(stage.unfreeze)
+    made = staged.from_boundary if from_boundary else staged.for_stage
+    model = made(stage.unfreeze)
     model.compile(
         optimizer=build_optimizer(stage, staged, steps),
         loss=loss,
@@ -101,6 +106,7 @@ def run_stage(
     say: Callable[[str], None],
     tick: Callable[[str], None],
     has_start: bool,
+    from_boundary: bool = False,
 ) -> StageResult:
     """Trains a stage and leaves the best epoch's weights in the model.
 
@@ -116,15 +122,21 @@ def run_stage(
       tick: Takes a line to show for a moment, on a terminal.
       has_start: Whether the weights at the start are worth keeping, as they are after an earlier
         stage: then they are validated too, as epoch 0, and stay if no epoch is better.
+      from_boundary: Whether the batches' x is what the frozen blocks give, and not raw features.
 
     Raises:
       LossError: If the loss became NaN or infinite; the best weights so far are restored.
       AuditError: If something moved that was frozen, or nothing moved.
     """
-    model = prepare_stage(staged, stage, length.steps, loss, metrics)
+    model = prepare_stage(staged, stage, length.steps, loss, metrics, from_boundary)
     free = may_move(staged, stage)
     best = BestWeights(stage, free.values())
-    callbacks = [best, StopOnBadLoss(stage), Progress(stage, length.epochs, say, tick)]
+    rate = build_schedule(stage.learning_rate, stage.schedule, stage.warmup, length.steps)
+    callbacks = [
+        StopOnBadLoss(stage, rate),
+        best,
+        Progress(stage, length.epochs, rate, say, tick),
+    ]
     if stage.ema is not None:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     before = fingerprints(staged)
@@ -164,7 +176,7 @@ def run_stage(
         ),
         best_epoch=best.best_epoch,
         trainable_parameters=count_parameters(model.trainable_variables),
-        total_parameters=count_parameters(staged.model.variables),
+        total_parameters=count_parameters(staged.model.weights),
         history={name: [float(v) for v in values] for name, values in history.history.items()},
         audit=audit,
     )

@@ -79,7 +79,7 @@ def _read(table: Path) -> tuple[list[dict[str, str]], bool]:
     try:
         # "utf-8-sig", because spreadsheets put a byte order mark before the first column's name.
         with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True, restval="")
+            reader = csv.DictReader(file, restval="")
             columns = [(name or "").strip() for name in reader.fieldnames or []]
             reader.fieldnames = columns
             rows = list(reader)

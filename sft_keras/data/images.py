@@ -32,8 +32,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         kinds that `undecodable_reason` names.
     """
     image = tf.cond(
-        _has_palette(_bmp_header(encoded)),
-        lambda: _decode_palette_bmp(encoded),
+        tf.strings.substr(encoded, 0, 2) == b"BM",
+        lambda: _decode_bmp(encoded),
         lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
     return tf.ensure_shape(image, [None, None, 3])
@@ -108,14 +108,17 @@ def _number(header: tf.Tensor, offset: int, size: int) -> tf.Tensor:
     return tf.reduce_sum(header[offset : offset + size] * [256**place for place in range(size)])
 
 
-def _has_palette(header: tf.Tensor) -> tf.Tensor:
-    is_bmp = tf.logical_and(header[0] == ord("B"), header[1] == ord("M"))
-    return tf.logical_and(is_bmp, _number(header, 28, 2) == _PALETTE_BITS)
-
-
-def _decode_palette_bmp(encoded: tf.Tensor) -> tf.Tensor:
-    # TensorFlow 2.21 takes the numbers of the palette's entries for grey values.
+def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
     header = _bmp_header(encoded)
+    return tf.cond(
+        _number(header, 28, 2) == _PALETTE_BITS,
+        lambda: _decode_palette_bmp(encoded, header),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+
+
+def _decode_palette_bmp(encoded: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    # TensorFlow 2.21 takes the numbers of the palette's entries for grey values.
     is_plain = tf.debugging.Assert(
         _number(header, 30, 3) == 0, ["A compressed BMP cannot be decoded."]
     )

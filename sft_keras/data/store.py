@@ -16,7 +16,7 @@ from sft_keras.data.images import Fit, read_pixels
 from sft_keras.data.streams import THREADS
 from sft_keras.errors import DataError, numbered
 
-_BATCH = 64
+_BATCH = 16
 _NAMED = 20
 
 

@@ -45,6 +45,10 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
+    def changes_training_inputs(self) -> bool:
+        """Whether a training example looks different each time, as augmented images do."""
+
+    @abc.abstractmethod
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
         """Returns the backbone with a new head for the classes of `info`."""
 

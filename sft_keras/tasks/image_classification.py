@@ -84,6 +84,10 @@ class ImageClassification(Task):
             progress=progress,
         )
 
+    def changes_training_inputs(self) -> bool:
+        """See `Task.changes_training_inputs`."""
+        return self.augment != Augment()
+
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
         """See `Task.build_model`."""
         from sft_keras.heads import classification_head
