@@ -6,14 +6,15 @@ Sources   Howard et al. 2017, arXiv:1704.04861; keras.io/guides/transfer_learnin
 """
 
 from sft_keras import Backbone, Data, Recipe, Stage
-from sft_keras.tasks import Augment, ImageClassification
+from sft_keras.tasks import ImageClassification
 
 recipe = Recipe(
-    task=ImageClassification(dropout=0.3, augment=Augment(flip=True, crop=0.2)),
+    # No augmentation: what the frozen blocks give is then computed once and not in every epoch.
+    task=ImageClassification(dropout=0.3),
     data=Data(source="tfds:tf_flowers", batch_size=32),
     backbone=Backbone(preset="keras:mobilenet", image_size=(160, 160), arguments={"alpha": 0.75}),
     stages=(
-        Stage(name="head", epochs=12, learning_rate=1e-3, schedule="cosine"),
-        Stage(name="top", epochs=12, learning_rate=1e-4, unfreeze=4, schedule="cosine", warmup=0.1),
+        Stage(name="head", epochs=12, learning_rate=3e-3, schedule="cosine"),
+        Stage(name="top", epochs=12, learning_rate=5e-4, unfreeze=4, schedule="cosine", warmup=0.1),
     ),
 )

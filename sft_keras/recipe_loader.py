@@ -58,7 +58,7 @@ def list_recipes() -> dict[str, str]:
 
 def as_plain(value: Any) -> Any:
     """Returns a recipe, or a part of one, as plain values that JSON can hold."""
-    if dataclasses.is_dataclass(value):
+    if _is_section(value):
         fields = {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields} if _is_chosen(value) else fields
     if isinstance(value, Mapping):
@@ -75,7 +75,7 @@ def as_lines(recipe: Recipe) -> list[str]:
 
 def _lines(path: str, value: Any) -> Any:
     prefix = f"{path}." if path else ""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_section(value):
         if _is_chosen(value):
             yield f"{path}: {type(value).__name__}"
         for field in dataclasses.fields(value):
@@ -86,6 +86,12 @@ def _lines(path: str, value: Any) -> Any:
             yield from (line for line in lines if not line.startswith(f"{prefix}{item.name}.name:"))
     else:
         yield f"{path}: {value!r}"
+
+
+def _is_section(value: Any) -> bool:
+    """Whether a value has fields to be shown one by one; `Arrays` hold data and say it short."""
+    is_data = type(value).__module__.startswith("sft_keras.data.")
+    return dataclasses.is_dataclass(value) and not is_data
 
 
 def _is_chosen(value: Any) -> bool:
