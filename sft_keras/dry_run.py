@@ -37,7 +37,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"read  {reading:.0f} s for all of it, by {read} examples"
         staged = recipe.task.build_model(backbone, info)
         blocks = ", ".join(block.name for block in backbone.blocks)
-        total = count_parameters(staged.model.variables)
+        total = count_parameters(staged.model.weights)
         yield f"model  {recipe.backbone.preset}: {total:,} parameters; blocks {blocks}"
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape

@@ -138,6 +138,7 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     if missing:
         raise DataError(numbered("The run cannot start.", [str(error) for error in missing]))
     backbone, splits = found
+    recipe.task.require_fit(recipe, splits.info)
     for stage in recipe.stages:
         backbone.cut(stage.unfreeze)  # refuses what the backbone cannot do, before the long work
     return backbone, splits
@@ -259,7 +260,7 @@ def _about(
             "preset": backbone.preset,
             "weights": backbone.weights,
             "image_size": list(backbone.image_size),
-            "parameters": count_parameters(staged.model.variables),
+            "parameters": count_parameters(staged.model.weights),
             "blocks": [
                 {
                     "name": block.name,
@@ -284,7 +285,7 @@ def _say_what_is_trained(
     run.say(f"data  {info.source}: {sizes}; {info.num_classes} classes")
     run.say(
         f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
-        f"{count_parameters(staged.model.variables):,} parameters, "
+        f"{count_parameters(staged.model.weights):,} parameters, "
         f"{len(staged.backbone.blocks)} blocks"
     )
 

@@ -13,7 +13,7 @@ from keras.layers import BatchNormalization
 
 import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
-from sft_keras.errors import BackboneError, DataError, LossError, RunFolderError
+from sft_keras.errors import BackboneError, DataError, LossError, RecipeError, RunFolderError
 from sft_keras.predict import predict
 from sft_keras.tasks import Augment, ImageClassification
 
@@ -154,6 +154,16 @@ def test_unfreezing_more_blocks_than_there_are_is_refused_before_training(colour
     stages = (recipe.stages[0], dataclasses.replace(recipe.stages[1], unfreeze=99))
     with pytest.raises(BackboneError, match=r"`unfreeze` must be 'all' or from 0 to 3"):
         sft_keras.finetune(dataclasses.replace(recipe, stages=stages), run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_weights_for_a_class_that_is_not_there_are_refused_before_training(
+    colours_recipe, tmp_path
+):
+    wrong = dataclasses.replace(colours_recipe.stages[1], class_weights={"gren": 2.0})
+    recipe = dataclasses.replace(colours_recipe, stages=(colours_recipe.stages[0], wrong))
+    with pytest.raises(RecipeError, match=r"`stages.all.class_weights` .* Did you mean 'green'"):
+        sft_keras.finetune(recipe, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

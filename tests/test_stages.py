@@ -169,9 +169,12 @@ def test_penalties_are_on_the_kernels_that_train_and_on_nothing_else(build_stage
     staged, task = build_staged(), ImageClassification()
     plan = stage(unfreeze=1, l1=0.01, l2=0.1)
     model = prepare_stage(staged, plan, STEPS, task.loss(plan), task.metrics())
+    for variable in model.trainable_variables:
+        variable.assign_add(np.ones(variable.shape))
     model(colours[0])
     kernels = [v.numpy() for v in model.trainable_variables if v.path.endswith("kernel")]
     assert len(kernels) == 3
+    assert len([v for v in staged.model.variables if v.regularizer is not None]) == 3
     expected = sum(0.01 * np.abs(kernel).sum() + 0.1 * (kernel**2).sum() for kernel in kernels)
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
     set_penalties(staged, stage(unfreeze=1))
@@ -320,10 +323,10 @@ def test_a_bad_loss_is_named_and_the_last_good_weights_are_kept(
 ):
     staged = build_staged(head_dropout=0.0)
     recorder = Recorder(monkeypatch, staged)
-    plan = stage("wild", epochs=3, learning_rate=0.03, warmup=0.7, l2=1e-4)
+    plan = stage("wild", epochs=3, learning_rate=0.03, warmup=0.99, l2=1e-4)
     batches = epoch(colours) * 2 + epoch(colours, weights=bad)
     step = 2 * STEPS + 1
-    rate = float(build_schedule(0.03, "constant", 0.7, 6)(step - 1))
+    rate = float(build_schedule(0.03, "constant", 0.99, 6)(step - 1))
     with pytest.raises(
         LossError, match=rf"became {shown} in stage 'wild' at step {step} .*rate {rate:.2g}\)"
     ):

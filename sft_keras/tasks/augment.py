@@ -22,8 +22,8 @@ class Augment:
       rand_augment: Magnitude of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), 0 to 1.
       erasing: Probability that a rectangle is wiped out (Zhong et al. 2020, arXiv:1708.04896).
       mixup: Beta parameter of MixUp (Zhang et al. 2018, arXiv:1710.09412); labels are mixed too.
-      cutmix: Largest share of the image replaced, CutMix (Yun et al. 2019, arXiv:1905.04899);
-        labels are mixed too.
+      cutmix: `factor` of Keras' CutMix (Yun et al. 2019, arXiv:1905.04899), 0 to 1: the higher,
+        the more the sizes of the patches vary. Labels are mixed too.
     """
 
     flip: bool | Literal["both"] = False
@@ -46,7 +46,7 @@ class Augment:
             checks.between(name, 0.0, 1.0)
         checks.require("crop", self.crop < 1.0, "below 1, or nothing is left")
         checks.at_least("mixup", 0.0)
-        checks.at_least("cutmix", 0.0)
+        checks.between("cutmix", 0.0, 1.0)
         if self.mixup and self.cutmix:
             checks.found.append(
                 "`task.augment` takes either `mixup` or `cutmix`: mixed images are not mixed again."

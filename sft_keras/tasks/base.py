@@ -37,6 +37,14 @@ class Task(abc.ABC):
         """Returns the recipe on synthetic data and random weights, made to end within seconds."""
 
     @abc.abstractmethod
+    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
+        """Checks the recipe against the data, before the long work.
+
+        Raises:
+          RecipeError: If it names classes that the data does not have, or the like.
+        """
+
+    @abc.abstractmethod
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """Reads every example once; returns what is batched from, per split.
 

@@ -72,6 +72,13 @@ class ImageClassification(Task):
             ),
         )
 
+    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
+        """See `Task.require_fit`."""
+        from sft_keras.data.image_batches import class_weights
+
+        for stage in recipe.stages:
+            class_weights(stage, info)
+
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """See `Task.prepare`."""
         from sft_keras.data.store import prepare_images
