@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import datetime
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,15 @@ from sft_keras.backbones import BuiltBackbone, build_backbone
 from sft_keras.data import open_data
 from sft_keras.data.examples import DataInfo, Splits
 from sft_keras.data.store import Prepared
-from sft_keras.environment import environment, keras_for
+from sft_keras.environment import keras_for
 from sft_keras.errors import BackboneError, DataError, LossError, SFTError, numbered
 from sft_keras.evaluate import answers
 from sft_keras.export import check_saved_model, export_saved_model
 from sft_keras.frozen_prefix import FrozenPrefixStore
 from sft_keras.recipe import Recipe
-from sft_keras.recipe_loader import LoadedRecipe, as_plain, load_recipe
+from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
+from sft_keras.run_facts import Clock, about_run
 from sft_keras.run_folder import RunFolder
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import StageResult, count_parameters, run_stage, stage_length
@@ -103,14 +101,14 @@ def finetune(
             run.say("export  writing the SavedModel and asking it in a fresh process")
             exported = export_and_check(staged, plan, test, outputs, splits.info, run)
     report = {
-        **_about(loaded, smoke, command, clock, splits.info, staged),
+        **about_run(loaded, smoke, command, clock, splits.info, staged),
         "stages": stages,
         "test": metrics,
         "mistakes": mistakes,
         "export": exported,
     }
     write_report(report, {"mistakes": pictures}, run.path)
-    _say_how_it_went(run, metrics)
+    _say_how_it_went(run, plan.task.summary(metrics))
     return Result(
         metrics=metrics,
         history={stage["name"]: stage["history"] for stage in stages},
@@ -188,7 +186,7 @@ def train_stages(
         store.drop_after(stage)
         outputs = answers(staged.answering(stage.unfreeze, source.from_boundary), validation)
         figures = task.evaluate(outputs, validation_labels, info, recipe.seed)
-        _say_stage(run, result, figures)
+        _say_stage(run, result, task.summary(figures))
         story = {"validation": figures, "frozen_blocks": source.story}
         results.append({**result.as_json(), **story})
         run.write_json("history.json", {each["name"]: each["history"] for each in results})
@@ -215,65 +213,6 @@ def export_and_check(
     return {"path": "export", "signatures": signatures, **checked}
 
 
-class Clock:
-    """Adds up the seconds of each part of a run."""
-
-    def __init__(self) -> None:
-        self.started = datetime.datetime.now(datetime.UTC)
-        self.seconds: dict[str, float] = {}
-        self._began = time.perf_counter()
-
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Times a block as `part`."""
-        began = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - began
-
-    def as_json(self) -> dict[str, float]:
-        """Returns the seconds of each part and in total."""
-        return {**self.seconds, "total": time.perf_counter() - self._began}
-
-
-def _about(
-    loaded: LoadedRecipe,
-    smoke: bool,
-    command: str,
-    clock: Clock,
-    info: DataInfo,
-    staged: StagedModel,
-) -> dict[str, Any]:
-    """Returns what the report says of the run, beside its results."""
-    backbone = loaded.recipe.backbone
-    return {
-        "format": 1,
-        "smoke": smoke,
-        "title": loaded.name,
-        "description": loaded.description,
-        "command": command,
-        "recipe": as_plain(loaded.recipe),
-        "environment": environment(),
-        "started": clock.started.isoformat(timespec="seconds"),
-        "seconds": clock.as_json(),
-        "data": info.as_json(),
-        "model": {
-            "preset": backbone.preset,
-            "weights": backbone.weights,
-            "image_size": list(backbone.image_size),
-            "parameters": count_parameters(staged.model.weights),
-            "blocks": [
-                {
-                    "name": block.name,
-                    "layers": len(block.layers),
-                    "parameters": sum(layer.count_params() for layer in block.layers),
-                }
-                for block in staged.backbone.blocks
-            ],
-        },
-        "notes": [],
-    }
-
-
 def _progress(run: RunFolder, what: str) -> Any:
     return lambda done, total: run.tick(f"{what} {done}/{total}")
 
@@ -290,21 +229,15 @@ def _say_what_is_trained(
     )
 
 
-def _say_stage(run: RunFolder, result: StageResult, figures: dict[str, Any]) -> None:
+def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
     run.say(
         f"{result.name}  {result.stopped}; best epoch {result.best_epoch}; "
         f"{result.trainable_parameters:,} parameters trained, "
-        f"{result.audit.frozen_variables} frozen variables bit-identical; "
-        f"validation accuracy {figures['accuracy']['value']:.4f}"
+        f"{result.audit.frozen_variables} frozen variables bit-identical; validation {summary}"
     )
 
 
-def _say_how_it_went(run: RunFolder, metrics: dict[str, Any]) -> None:
-    accuracy = metrics["accuracy"]
-    run.say(
-        f"test  accuracy {accuracy['value']:.4f} "
-        f"(95 % interval {accuracy['low']:.4f} to {accuracy['high']:.4f}), "
-        f"macro F1 {metrics['macro']['f1']:.4f}, {metrics['examples']} examples"
-    )
+def _say_how_it_went(run: RunFolder, summary: str) -> None:
+    run.say(f"test  {summary}")
     run.say(f"report  {run.file('report.html')}")
-    run.say(f"predict  python -m sft_keras.predict --run={run.path} IMAGE...")
+    run.say(f"predict  python -m sft_keras.predict --run={run.path} FILE...")

@@ -87,6 +87,10 @@ class Task(abc.ABC):
         """Returns the figures of one split from the whole model's outputs, JSON-able."""
 
     @abc.abstractmethod
+    def summary(self, figures: dict[str, Any]) -> str:
+        """Returns the main figures of what `evaluate` gave, in a line."""
+
+    @abc.abstractmethod
     def worst_mistakes(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> tuple[list[dict[str, Any]], list[bytes]]:

@@ -153,6 +153,15 @@ class ImageClassification(Task):
 
         return classification_metrics(outputs, labels, info.class_names, self.top_k, seed)
 
+    def summary(self, figures: dict[str, Any]) -> str:
+        """See `Task.summary`."""
+        accuracy = figures["accuracy"]
+        return (
+            f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
+            f"{accuracy['high']:.4f}), macro F1 {figures['macro']['f1']:.4f}, "
+            f"{figures['examples']} examples"
+        )
+
     def worst_mistakes(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> tuple[list[dict[str, Any]], list[bytes]]:
