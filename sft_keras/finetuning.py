@@ -230,8 +230,11 @@ def _say_what_is_trained(
 
 
 def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
+    best = f"best epoch {result.best_epoch}"
+    if result.best_epoch == 0:
+        best = "no epoch was better than its start, whose weights were kept"
     run.say(
-        f"{result.name}  {result.stopped}; best epoch {result.best_epoch}; "
+        f"{result.name}  {result.stopped}; {best}; "
         f"{result.trainable_parameters:,} parameters trained, "
         f"{result.audit.frozen_variables} frozen variables bit-identical; validation {summary}"
     )

@@ -27,7 +27,7 @@ def list_folder(path: str) -> Listing:
       path: The folder; "~" is the home folder.
 
     Raises:
-      DataError: If the folder is not there.
+      DataError: If the folder is not there or holds no class folders.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -42,6 +42,13 @@ def list_folder(path: str) -> Listing:
         sorted({each.name for folders in class_folders.values() for each in folders})
     )
     ignored: Counter[str] = Counter()
+    if not class_names:
+        images = sum(_is_image(file, ignored) for file in _visible_files(root))
+        raise DataError(
+            "`data.source` must name a folder with a folder of images for each class, or with "
+            f"train, val and test folders of such folders. Received: 'folder:{path}', which holds "
+            f"{images} images and no class folders."
+        )
     parts = {}
     for split, folders in class_folders.items():
         files: list[Path] = []

@@ -87,7 +87,7 @@ def test_faults_of_a_folder_are_listed_at_once(tmp_path, write_folders):
     ("folders", "expected"),
     [
         ({"only": 9}, "at least 2 classes. Received: 'only'"),
-        ({}, "no examples to train on"),
+        ({}, "holds 0 images and no class folders"),
         ({"val/a": 3, "val/b": 3}, "no examples to train on. Found: validation \\(6\\)"),
         (
             {"a": 9, "b": 1, "c": 2},
@@ -111,3 +111,10 @@ def test_the_stream_reads_the_files_themselves_in_any_order(tmp_path, write_fold
         for example in splits.train.stream(seed).as_numpy_iterator():
             path = tmp_path / splits.train.ids[example["index"]]
             assert example["image"] == path.read_bytes()
+
+
+def test_images_without_class_folders_are_answered_with_what_is_expected(tmp_path):
+    (tmp_path / "1.jpg").touch()
+    (tmp_path / "2.png").touch()
+    with pytest.raises(DataError, match=r"a folder of images for each class.* holds 2 images and"):
+        _open(tmp_path)
