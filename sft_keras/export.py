@@ -41,7 +41,7 @@ def check_saved_model(
       expected: What the trained model answers for them, [n, num_classes].
 
     Returns:
-      {"signatures": {name: input}, "largest_difference", "checked": n}.
+      {"largest_difference": over all signatures and examples, "checked": n}.
 
     Raises:
       ExportError: If it does not load, or an answer differs by more than `LARGEST_DIFFERENCE`.

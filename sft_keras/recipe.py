@@ -135,7 +135,8 @@ class Stage:
     Attributes:
       name: How overrides, the log and the report call the stage.
       epochs: Passes over the training split; give this or `steps`.
-      steps: Batches to train on, instead of `epochs`.
+      steps: Batches to train on, instead of `epochs`; validated about once a pass, and rounded up
+        where the rounds do not come out even.
       learning_rate: The peak of the schedule.
       schedule: How the rate runs after warm-up: "constant", "linear" or "cosine" down to 0, or
         "one_cycle" (Smith 2018, arXiv:1803.09820: up for the warm-up, 30 % of the stage if that
@@ -156,8 +157,8 @@ class Stage:
         arXiv:1512.00567, section 7).
       class_weights: "balanced" (inverse frequency, as scikit-learn has it), {class name: weight},
         or None.
-      ema: Momentum of the moving average of the weights, which is then what is validated and
-        kept; None for none.
+      ema: Momentum of the moving average of the weights, taken after each batch; the average is
+        then what is validated and kept. None for none.
       accumulate: Batches whose gradients are summed up for one update.
       patience: Epochs without improvement of `monitor` after which the stage stops; None for
         never.

@@ -116,7 +116,7 @@ def run_stage(
       length: From `stage_length`.
       loss: Between the batches' y and the logits.
       metrics: Figures to watch.
-      training: (x, y, sample weight) batches for the whole stage, one after the other.
+      training: (x, y, sample weight) batches, as many as the stage takes or more.
       validation: (x, y) batches.
       say: Takes a line to show and log.
       tick: Takes a line to show for a moment, on a terminal.

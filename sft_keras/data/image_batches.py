@@ -21,7 +21,7 @@ from sft_keras.tasks.augment import Augment
 def labelled_training_batches(
     prepared: Prepared, *, augment: Augment, recipe: Recipe, stage: Stage, info: DataInfo
 ) -> tf.data.Dataset:
-    """Returns the batches of a whole stage, epoch after epoch, without end where `steps` ask so.
+    """Returns the batches of a stage, epoch after epoch, without end.
 
     Elements are (images float32 [batch, height, width, 3] in 0..255, one-hot labels float32
     [batch, num_classes], sample weights float32 [batch]). What an image gets depends on the

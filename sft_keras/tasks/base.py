@@ -64,7 +64,7 @@ class Task(abc.ABC):
     def training_batches(
         self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
     ) -> tf.data.Dataset:
-        """Returns (x, y, sample weight) batches for all epochs of a stage, one after the other."""
+        """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end."""
 
     @abc.abstractmethod
     def evaluation_batches(
