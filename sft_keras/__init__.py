@@ -28,7 +28,7 @@ _HOMES = {
     "load_recipe": "sft_keras.recipe_loader",
 }
 
-__all__ = [  # noqa: F822: resolved by __getattr__
+__all__ = [
     "Arrays",
     "Backbone",
     "Data",
