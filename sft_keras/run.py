@@ -17,6 +17,7 @@ from absl import flags
 from sft_keras.command import run_command
 from sft_keras.errors import RecipeError
 from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
+from sft_keras.run_folder import require_usable
 
 _RECIPE = flags.DEFINE_string(
     "recipe", None, "Name of a recipe that comes along (see --list), or the path of a .py file."
@@ -60,8 +61,10 @@ def main(argv: Sequence[str]) -> None:
     loaded.recipe.data.require_path()
     if _DRY_RUN.value:
         _dry_run(loaded)
-    else:
-        _finetune(overrides)
+        return
+    if _RUN_DIR.value is not None:
+        require_usable(_RUN_DIR.value, _OVERWRITE.value)
+    _finetune(overrides)
 
 
 def _print_recipes() -> None:

@@ -44,8 +44,8 @@ class RunFolder:
                 return cls(_first_free(Path(DEFAULT_PARENT), name))
             path = Path(run_dir).expanduser()
             replaced = None
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                _check_overwriting(path, overwrite)
+            require_usable(path, overwrite)
+            if path.exists() and any(path.iterdir()):
                 replaced = path.with_name(f".{path.name}.replaced")
                 shutil.rmtree(replaced, ignore_errors=True)
                 path.rename(replaced)
@@ -108,7 +108,15 @@ def _first_free(parent: Path, name: str) -> Path:
             return path
 
 
-def _check_overwriting(path: Path, overwrite: bool) -> None:
+def require_usable(run_dir: str | os.PathLike[str], overwrite: bool) -> None:
+    """Checks that a run may write to a folder: a new or empty one, or an earlier run's.
+
+    Raises:
+      RunFolderError: If it is something else, or an earlier run that is not to be overwritten.
+    """
+    path = Path(run_dir).expanduser()
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
     if not overwrite:
         raise RunFolderError(
             f"The run folder must be new or empty. Received: {str(path)!r}, which holds something. "

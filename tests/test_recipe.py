@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +178,8 @@ def test_a_recipe_file_that_fails_says_which_and_why(tmp_path):
         (["--recipe=nothing"], 2),
         (["--recipe=my_images"], 2),
         (["--recip=quickstart"], 2),
+        (["--recipe=quickstart", f"--run_dir={Path(__file__).parent}"], 2),
+        (["--recipe=quickstart", f"--run_dir={Path(__file__).parent}", "--overwrite"], 2),
         (["quickstart"], 2),
         ([], 2),
     ],
