@@ -27,8 +27,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
     with keras_for(recipe):
         backbone, splits = open_backbone_and_data(recipe)
         info = splits.info
-        sizes = ", ".join(f"{size} {name}" for name, size in info.sizes.items())
-        yield f"data  {info.source}: {sizes}; {info.num_classes} classes"
+        yield f"data  {info.summary()}"
         began = time.perf_counter()
         few = _first(splits, _BATCHES * recipe.data.batch_size)
         prepared = recipe.task.prepare(few, recipe, lambda done, total: None)

@@ -220,8 +220,7 @@ def _progress(run: RunFolder, what: str) -> Any:
 def _say_what_is_trained(
     run: RunFolder, recipe: Recipe, staged: StagedModel, info: DataInfo
 ) -> None:
-    sizes = ", ".join(f"{size} {name}" for name, size in info.sizes.items())
-    run.say(f"data  {info.source}: {sizes}; {info.num_classes} classes")
+    run.say(f"data  {info.summary()}")
     run.say(
         f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
         f"{count_parameters(staged.model.weights):,} parameters, "

@@ -23,6 +23,7 @@ import tensorflow as tf
 from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.store import Prepared
 from sft_keras.errors import RecipeError
+from sft_keras.freezing import unfrozen_blocks
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.staged_model import StagedModel
 
@@ -95,8 +96,7 @@ class FrozenPrefixStore:
 
     def _below(self, stage: Stage) -> int:
         """Returns how many blocks lie below a stage's boundary."""
-        blocks = len(self._staged.backbone.blocks)
-        return 0 if stage.unfreeze == "all" else blocks - stage.unfreeze
+        return len(self._staged.backbone.blocks) - len(unfrozen_blocks(self._staged, stage))
 
     def _later(self, stage: Stage) -> Sequence[Stage]:
         stages = self._recipe.stages
@@ -151,12 +151,20 @@ class FrozenPrefixStore:
         """Computes boundaries for each example of each split, in one pass; returns the story."""
         began = time.perf_counter()
         prefix = self._staged.prefix_with_outputs(boundaries)
+
+        # One function for all splits, so that the network is traced once.
+        @tf.function(input_signature=[tf.TensorSpec(prefix.input_shape, tf.uint8)])
+        def compute(images: tf.Tensor) -> list[tf.Tensor]:
+            # Flattened, because a model of one output returns it bare.
+            return tf.nest.flatten(prefix(tf.cast(images, tf.float32), training=False))
+
         total = sum(len(self._prepared[name].examples) for name in _READ_EVERY_EPOCH)
         self.held.update((below, {}) for below in boundaries)
         done = 0
         for name in _READ_EVERY_EPOCH:
             prepared = self._prepared[name]
-            for below, features in zip(boundaries, self._outputs(prefix, prepared, done, total)):
+            computed = self._outputs(compute, prefix.outputs, prepared, done, total)
+            for below, features in zip(boundaries, computed):
                 self.held[below][name] = dataclasses.replace(prepared, features=features)
             done += len(prepared.examples)
         size = self._bytes(boundaries) / _MEGABYTE
@@ -164,23 +172,21 @@ class FrozenPrefixStore:
         return f"computed once for {total} examples, {size:,.0f} MB in memory ({seconds:.1f} s)"
 
     def _outputs(
-        self, prefix: keras.Model, prepared: Prepared, done: int, total: int
+        self,
+        compute: Callable[[tf.Tensor], list[tf.Tensor]],
+        like: Sequence[keras.KerasTensor],
+        prepared: Prepared,
+        done: int,
+        total: int,
     ) -> list[tf.Tensor]:
-        """Returns each output of `prefix` for a whole split, in stored order, on the CPU."""
+        """Returns each output of `compute` for a whole split, in stored order, on the CPU."""
         batches = with_options(ordered_batches(prepared, _BATCH), self._recipe.deterministic)
-        height, width = prepared.image_size
-
-        @tf.function(input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)])
-        def compute(images: tf.Tensor) -> list[tf.Tensor]:
-            # Flattened, because a model of one output returns it bare.
-            return tf.nest.flatten(prefix(tf.cast(images, tf.float32), training=False))
-
         stored = [
             np.empty(
                 (len(prepared.examples), *tensor.shape[1:]),
                 tf.as_dtype(tensor.dtype).as_numpy_dtype,
             )
-            for tensor in prefix.outputs
+            for tensor in like
         ]
         start = 0
         for images, _ in batches:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.data.batches import ordered_batches
 from sft_keras.data.images import decode_image, resize_image
 from sft_keras.data.store import Prepared
 
@@ -77,7 +78,5 @@ def image_samples(prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
 
 def prepared_pixels(prepared: Prepared) -> Any:
     """Yields the images of a split as training sees them, uint8 [height, width, 3]."""
-    from sft_keras.data.batches import ordered_batches
-
     for images, _ in ordered_batches(prepared, batch_size=32):
         yield from images.numpy()

@@ -61,6 +61,11 @@ class DataInfo:
         """The number of classes."""
         return len(self.class_names)
 
+    def summary(self) -> str:
+        """Returns the source, the sizes of the splits and the number of classes, in a line."""
+        sizes = ", ".join(f"{size} {name}" for name, size in self.sizes.items())
+        return f"{self.source}: {sizes}; {self.num_classes} classes"
+
     def as_json(self) -> dict[str, Any]:
         """Returns the fields as plain values."""
         return {
