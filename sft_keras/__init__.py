@@ -22,6 +22,7 @@ _HOMES = {
     "Data": "sft_keras.recipe",
     "Recipe": "sft_keras.recipe",
     "Stage": "sft_keras.recipe",
+    "Store": "sft_keras.recipe",
     "Result": "sft_keras.finetuning",
     "finetune": "sft_keras.finetuning",
     "list_recipes": "sft_keras.recipe_loader",
@@ -35,6 +36,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Stage",
+    "Store",
     "finetune",
     "list_recipes",
     "load_recipe",
@@ -43,7 +45,7 @@ __all__ = [
 if TYPE_CHECKING:
     from sft_keras.data.arrays import Arrays
     from sft_keras.finetuning import Result, finetune
-    from sft_keras.recipe import Backbone, Data, Recipe, Stage
+    from sft_keras.recipe import Backbone, Data, Recipe, Stage, Store
     from sft_keras.recipe_loader import list_recipes, load_recipe
 
 

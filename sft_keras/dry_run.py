@@ -6,6 +6,7 @@ import dataclasses
 import math
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +24,11 @@ _MEGABYTE = 2**20
 
 
 def dry_run(recipe: Recipe) -> Iterator[str]:
-    """Yields what to print, as it becomes known. Writes nothing."""
-    with keras_for(recipe):
+    """Yields what to print, as it becomes known. Leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as folder, keras_for(recipe):
+        # What it stores are a few examples of the many.
+        store = dataclasses.replace(recipe.store, folder=folder)
+        recipe = dataclasses.replace(recipe, store=store)
         backbone, splits = open_backbone_and_data(recipe)
         info = splits.info
         yield f"data  {info.summary()}"
@@ -41,11 +45,11 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape
         )
-        store = FrozenPrefixStore(staged, recipe, prepared, info.sizes, lambda done, total: None)
+        inputs = FrozenPrefixStore(staged, recipe, prepared, info, say=_quiet, tick=_quiet)
         seconds = reading
         for stage in recipe.stages:
             began = time.perf_counter()
-            source = store.input_of(stage)
+            source = inputs.input_of(stage)
             scale = (info.sizes["train"] + info.sizes["validation"]) / sum(
                 len(source.prepared[name].examples) for name in ("train", "validation")
             )
@@ -95,6 +99,10 @@ def _first(splits: Splits, count: int) -> Splits:
     return dataclasses.replace(
         splits, train=cut(splits.train), validation=cut(splits.validation), test=cut(splits.test)
     )
+
+
+def _quiet(line: str) -> None:
+    """What is said of a few examples is not worth showing."""
 
 
 def _seconds(function: Any, *arguments: Any) -> float:

@@ -13,7 +13,7 @@ import keras
 from sft_keras.backbones import BuiltBackbone, build_backbone
 from sft_keras.data import open_data
 from sft_keras.data.examples import DataInfo, Splits
-from sft_keras.data.store import Prepared
+from sft_keras.data.prepared import Prepared
 from sft_keras.environment import keras_for
 from sft_keras.errors import BackboneError, DataError, LossError, SFTError, numbered
 from sft_keras.evaluate import answers
@@ -155,9 +155,7 @@ def train_stages(
       LossError: If a loss went bad; the best weights so far are in the run folder.
     """
     task, validation_labels = recipe.task, prepared["validation"].examples.labels
-    store = FrozenPrefixStore(
-        staged, recipe, prepared, info.sizes, _progress(run, "computing the frozen blocks")
-    )
+    store = FrozenPrefixStore(staged, recipe, prepared, info, say=run.say, tick=run.tick)
     results = []
     for index, stage in enumerate(recipe.stages):
         source = store.input_of(stage)

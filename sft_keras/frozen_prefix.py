@@ -11,25 +11,30 @@ them anew in every epoch.
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
+import errno
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-import keras
-import numpy as np
 import psutil
-import tensorflow as tf
 
-from sft_keras.data.batches import ordered_batches, with_options
-from sft_keras.data.store import Prepared
+from sft_keras.cache.boundary import boundary_of
+from sft_keras.cache.disk import DiskStore, default_folder
+from sft_keras.cache.extraction import SlowDiskError
+from sft_keras.cache.keys import view_rows
+from sft_keras.cache.memory import MemoryStore
+from sft_keras.cache.provider import Place, RowProvider, WantedSplits
+from sft_keras.cache.wanted import Wanted
+from sft_keras.data.batches import ordered_batches
+from sft_keras.data.examples import DataInfo
+from sft_keras.data.prepared import Prepared
 from sft_keras.errors import RecipeError
 from sft_keras.freezing import unfrozen_blocks
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.staged_model import StagedModel
+from sft_keras.stages import stage_length
 
-_BATCH = 32
 _MEGABYTE = 2**20
-_READ_EVERY_EPOCH = ("train", "validation")
+_LARGEST_SHARE = 0.5  # of what is free; rows are in memory twice while they are moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +52,19 @@ class StageInput:
     story: str
 
 
+class _NotStoredError(Exception):
+    """Why what the frozen blocks give is not stored."""
+
+
 class FrozenPrefixStore:
-    """Holds in memory what the frozen prefixes of a run give for each example.
+    """Provides the stages with what their frozen prefixes give for each example.
 
     One pass over the data computes the boundaries of all stages ahead whose prefix will not have
-    changed by then. A stored boundary is dropped once a stage has trained below it.
+    changed by then, as far as they are not in memory or on disk already. A boundary is let go once
+    a stage has trained below it.
 
     Attributes:
-      held: {blocks below the boundary: {split: what the boundary gives}}.
+      held: {blocks below a boundary: what a stage that starts there reads}.
     """
 
     def __init__(
@@ -62,14 +72,30 @@ class FrozenPrefixStore:
         staged: StagedModel,
         recipe: Recipe,
         prepared: Mapping[str, Prepared],
-        sizes: Mapping[str, int],
-        progress: Callable[[int, int], None],
+        info: DataInfo,
+        *,
+        say: Callable[[str], None],
+        tick: Callable[[str], None],
+        memory: MemoryStore | None = None,
     ) -> None:
-        """`sizes` are the splits' sizes in the run, of which `prepared` may be a part."""
-        self.held: dict[int, dict[str, Prepared]] = {}
-        self._staged, self._recipe, self._prepared = staged, recipe, prepared
-        self._examples = sum(sizes[name] for name in _READ_EVERY_EPOCH)
-        self._progress = progress
+        """Makes an empty store.
+
+        Args:
+          staged: The model; its weights are read when a stage asks.
+          recipe: Whose stages will ask.
+          prepared: The splits, or a part of each.
+          info: Of the whole splits, whose sizes decide what fits.
+          say: Takes a line to show and log.
+          tick: Takes a line to show for a moment, on a terminal.
+          memory: Where rows lie that outlive this store; None to keep them no longer than needed.
+        """
+        self.held: dict[int, StageInput] = {}
+        self._staged, self._recipe, self._prepared, self._info = staged, recipe, prepared, info
+        self._keys: dict[int, set[str]] = {}
+        self._outlives = memory is not None
+        folder = recipe.store.folder
+        disk = DiskStore(Path(folder).expanduser() if folder else default_folder(), say)
+        self._rows = RowProvider(staged, recipe, info, memory or MemoryStore(), disk, tick)
 
     def input_of(self, stage: Stage) -> StageInput:
         """Returns what a stage reads: stored boundary outputs where that is possible and fits.
@@ -77,22 +103,24 @@ class FrozenPrefixStore:
         Raises:
           RecipeError: If the recipe insists on memory and it does not fit.
         """
-        reason = self._reason_against(stage)
-        if reason is not None:
+        try:
+            self._require_storable(stage)
+            if self._below(stage) not in self.held:
+                self._provide(stage)
+        except _NotStoredError as reason:
             return StageInput(self._prepared, False, f"computed in every epoch: {reason}")
-        story = "read from memory"
-        if self._below(stage) not in self.held:
-            story = self._compute(self._ahead(stage))
-        return StageInput(self.held[self._below(stage)], True, story)
+        return self.held[self._below(stage)]
 
     def drop_after(self, stage: Stage) -> None:
-        """Drops what a finished stage has changed, and what no later stage reads."""
+        """Lets go what a finished stage has changed, and what no later stage reads."""
         later = {self._below(each) for each in self._later(stage)}
         self.held = {
-            below: splits
-            for below, splits in self.held.items()
+            below: source
+            for below, source in self.held.items()
             if below <= self._below(stage) and below in later
         }
+        if not self._outlives:
+            self._rows.memory.keep_only(key for below in self.held for key in self._keys[below])
 
     def _below(self, stage: Stage) -> int:
         """Returns how many blocks lie below a stage's boundary."""
@@ -103,97 +131,165 @@ class FrozenPrefixStore:
         return stages[stages.index(stage) + 1 :]
 
     def _ahead(self, stage: Stage) -> list[int]:
-        """Returns the boundaries to compute now: this stage's, and later ones that will hold."""
+        """Returns the boundaries to provide now: this stage's, and later ones that will hold."""
         found, trained_from = [], self._below(stage)
         for each in (stage, *self._later(stage)):
             below = self._below(each)
             if 0 < below <= trained_from and below not in (*found, *self.held):
                 found.append(below)
             trained_from = min(trained_from, below)
-        # What does not fit beside the first is left for its own stage.
-        while len(found) > 1 and self._bytes(found) > self._budget():
-            found.pop()
         return found
 
-    def _reason_against(self, stage: Stage) -> str | None:
-        """Returns why a stage cannot read from the store, or None if it can."""
-        if self._recipe.cache == "off":
-            return "the recipe says cache='off'"
+    def _require_storable(self, stage: Stage) -> None:
+        recipe = self._recipe
+        if recipe.cache == "off":
+            raise _NotStoredError("the recipe says cache='off'")
         if self._below(stage) == 0:
-            return "nothing is frozen"
-        if self._recipe.task.changes_training_inputs():
-            return "augmentation changes the images each time"
-        if self._below(stage) in self.held:
-            return None
-        needed, budget = self._bytes([self._below(stage)]), self._budget()
-        if needed <= budget:
-            return None
+            raise _NotStoredError("nothing is frozen")
+        if recipe.task.drawn_at_random() and recipe.store.views is None:
+            raise _NotStoredError(
+                "augmentation changes the images each time (`store.views` would store some)"
+            )
+
+    def _provide(self, stage: Stage) -> None:
+        """Finds or computes the boundary of a stage, and those ahead that fit beside it."""
+        own = self._below(stage)
+        budgets: dict[Place, float] = {
+            "memory": self._memory_share() * psutil.virtual_memory().available,
+            "disk": _LARGEST_SHARE * self._rows.disk.free(),
+        }
+        lacking: list[tuple[WantedSplits, Place]] = []
+        for below in self._ahead(stage):
+            wanted = self._wanted(below)
+            if self._find(below, wanted):
+                continue
+            try:
+                place = self._place(stage, wanted, budgets)
+            except (_NotStoredError, RecipeError):
+                if below == own:
+                    raise
+                continue  # its own stage asks again, when there may be room
+            budgets[place] -= self._bytes(wanted)
+            lacking.append((wanted, place))
+        if lacking:
+            self._compute(own, lacking)
+
+    def _wanted(self, below: int) -> WantedSplits:
+        recipe, train = self._recipe, self._prepared["train"]
+        sample = next(iter(ordered_batches(train, 1)))["input"]
+        boundary = boundary_of(self._staged, below, recipe.store, sample)
+        validation = self._prepared["validation"]
+        wanted = {"validation": Wanted(boundary, validation, validation.digests)}
+        drawn = recipe.task.drawn_at_random()
+        if not drawn:
+            return {"train": Wanted(boundary, train, train.digests), **wanted}
+        views = recipe.store.views
+        drawn_from = f"{drawn}, seed {recipe.seed}, batches of {recipe.data.batch_size}"
+        names = view_rows(train.digests, train.examples.labels, views, drawn_from)
+        with_targets = boundary.with_targets(self._info.num_classes)
+        return {"train": Wanted(with_targets, train, names, views), **wanted}
+
+    def _find(self, below: int, wanted: WantedSplits) -> bool:
+        """Looks for a boundary in memory and on disk."""
+        found = self._rows.find_in_memory(wanted)
+        story = "read from memory"
+        if found is None and self._recipe.cache in ("auto", "disk"):
+            found = self._rows.find_on_disk(wanted)
+            story = f"found on disk, {self._size(wanted)} in {self._rows.disk.folder}"
+        if found is not None:
+            self._hold(below, wanted, found, story)
+        return found is not None
+
+    def _hold(
+        self, below: int, wanted: WantedSplits, splits: Mapping[str, Prepared], story: str
+    ) -> None:
+        self.held[below] = StageInput(splits, True, story)
+        self._keys[below] = {each.boundary.key for each in wanted.values()}
+
+    def _compute(self, own: int, lacking: Sequence[tuple[WantedSplits, Place]]) -> None:
+        """Computes boundaries in one pass and holds them; `own` is the one that is needed now."""
+        done = self._rows.compute(lacking)
+        epochs = self._epochs([wanted["validation"].boundary.below for wanted, _ in lacking])
+        for wanted, place in lacking:
+            below = wanted["validation"].boundary.below
+            failures = [
+                done.failures[each.boundary.key]
+                for each in wanted.values()
+                if each.boundary.key in done.failures
+            ]
+            if failures:
+                if below == own:
+                    raise _NotStoredError(self._reason(failures[0]))
+                continue
+            if place == "memory":
+                found = self._rows.find_in_memory(wanted)
+                where = "in memory"
+            else:
+                found = self._rows.find_on_disk(wanted, is_new=True)
+                where = f"on disk in {self._rows.disk.folder}"
+            if found is None:
+                raise _NotStoredError(f"what was written to {self._rows.disk.folder} is not there")
+            story = (
+                f"computed once for {done.examples} examples in {done.seconds:.1f} s, and not in "
+                f"each of {epochs} epochs; {self._size(wanted)} {where}"
+            )
+            self._hold(below, wanted, found, story)
+
+    def _epochs(self, boundaries: Sequence[int]) -> int:
+        """Returns in how many epochs, at the most, stages read one of the boundaries."""
+        size, batch_size = self._info.sizes["train"], self._recipe.data.batch_size
+        stages = [stage for stage in self._recipe.stages if self._below(stage) in boundaries]
+        return sum(stage_length(stage, size, batch_size).epochs for stage in stages)
+
+    def _place(self, stage: Stage, wanted: WantedSplits, budgets: Mapping[Place, float]) -> Place:
+        """Returns where rows that are lacking are to be stored.
+
+        Raises:
+          _NotStoredError: If they fit nowhere.
+          RecipeError: If the recipe insists on memory, which has no room.
+        """
+        cache, needed = self._recipe.cache, self._bytes(wanted)
+        if cache == "auto" and self._rows.is_mostly_on_disk(wanted):
+            return "disk"
+        if cache != "disk" and needed <= budgets["memory"]:
+            return "memory"
         lacking = (
             f"it would take {needed / _MEGABYTE:,.0f} MB of memory, and "
-            f"{self._recipe.data.memory_share:.0%} of what is free are {budget / _MEGABYTE:,.0f} MB"
+            f"{self._memory_share():.0%} of what is free are "
+            f"{budgets['memory'] / _MEGABYTE:,.0f} MB"
         )
-        if self._recipe.cache == "memory":
+        if cache == "memory":
             raise RecipeError(
                 f"`cache` is 'memory', but for stage {stage.name!r} {lacking}. "
-                "Raise `data.memory_share`, or set `cache` to 'auto' or 'off'."
+                "Raise `data.memory_share`, or set `cache` to 'auto', 'disk' or 'off'."
             )
-        return lacking
+        if needed <= budgets["disk"]:
+            return "disk"
+        on_disk = (
+            f"{_LARGEST_SHARE:.0%} of what is free on the disk of {self._rows.disk.folder} are "
+            f"{budgets['disk'] / _MEGABYTE:,.0f} MB"
+        )
+        if cache == "disk":
+            raise _NotStoredError(f"it would take {needed / _MEGABYTE:,.0f} MB, and {on_disk}")
+        raise _NotStoredError(f"{lacking}, and {on_disk}")
 
-    def _bytes(self, boundaries: Sequence[int]) -> int:
-        tensors = [self._staged.backbone.blocks[below - 1].output for below in boundaries]
-        numbers = sum(math.prod(tensor.shape[1:]) for tensor in tensors)
-        return self._examples * numbers * tf.as_dtype(tensors[0].dtype).size
+    def _memory_share(self) -> float:
+        return min(self._recipe.data.memory_share, _LARGEST_SHARE)
 
-    def _budget(self) -> float:
-        return self._recipe.data.memory_share * psutil.virtual_memory().available
+    def _bytes(self, wanted: WantedSplits) -> int:
+        """Returns what the rows take when the whole splits are there."""
+        return sum(
+            self._info.sizes[name] * (each.views or 1) * each.boundary.row_size
+            for name, each in wanted.items()
+        )
 
-    def _compute(self, boundaries: Sequence[int]) -> str:
-        """Computes boundaries for each example of each split, in one pass; returns the story."""
-        began = time.perf_counter()
-        prefix = self._staged.prefix_with_outputs(boundaries)
+    def _size(self, wanted: WantedSplits) -> str:
+        return f"{self._bytes(wanted) / _MEGABYTE:,.0f} MB"
 
-        # One function for all splits, so that the network is traced once.
-        @tf.function(input_signature=[tf.TensorSpec(prefix.input_shape, tf.uint8)])
-        def compute(images: tf.Tensor) -> list[tf.Tensor]:
-            # Flattened, because a model of one output returns it bare.
-            return tf.nest.flatten(prefix(tf.cast(images, tf.float32), training=False))
-
-        total = sum(len(self._prepared[name].examples) for name in _READ_EVERY_EPOCH)
-        self.held.update((below, {}) for below in boundaries)
-        done = 0
-        for name in _READ_EVERY_EPOCH:
-            prepared = self._prepared[name]
-            computed = self._outputs(compute, prefix.outputs, prepared, done, total)
-            for below, features in zip(boundaries, computed):
-                self.held[below][name] = dataclasses.replace(prepared, features=features)
-            done += len(prepared.examples)
-        size = self._bytes(boundaries) / _MEGABYTE
-        seconds = time.perf_counter() - began
-        return f"computed once for {total} examples, {size:,.0f} MB in memory ({seconds:.1f} s)"
-
-    def _outputs(
-        self,
-        compute: Callable[[tf.Tensor], list[tf.Tensor]],
-        like: Sequence[keras.KerasTensor],
-        prepared: Prepared,
-        done: int,
-        total: int,
-    ) -> list[tf.Tensor]:
-        """Returns each output of `compute` for a whole split, in stored order, on the CPU."""
-        batches = with_options(ordered_batches(prepared, _BATCH), self._recipe.deterministic)
-        stored = [
-            np.empty(
-                (len(prepared.examples), *tensor.shape[1:]),
-                tf.as_dtype(tensor.dtype).as_numpy_dtype,
-            )
-            for tensor in like
-        ]
-        start = 0
-        for images, _ in batches:
-            end = start + len(images)
-            for array, values in zip(stored, compute(images)):
-                array[start:end] = values.numpy()
-            start = end
-            self._progress(done + end, total)
-        with tf.device("CPU"):
-            return [tf.convert_to_tensor(array) for array in stored]
+    def _reason(self, error: OSError) -> str:
+        folder = self._rows.disk.folder
+        if isinstance(error, SlowDiskError):
+            return f"{error} ({folder})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"the disk is full ({folder})"
+        return f"{folder} cannot be written ({error.strerror or error})"

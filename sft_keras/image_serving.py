@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.images import decode_image, resize_image
-from sft_keras.data.store import Prepared
+from sft_keras.data.prepared import Prepared
 
 ENCODED = "serving_default"
 FLOATS = "images"
@@ -78,5 +78,5 @@ def image_samples(prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
 
 def prepared_pixels(prepared: Prepared) -> Any:
     """Yields the images of a split as training sees them, uint8 [height, width, 3]."""
-    for images, _ in ordered_batches(prepared, batch_size=32):
-        yield from images.numpy()
+    for batch in ordered_batches(prepared, batch_size=32):
+        yield from batch["input"].numpy()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.data.store import Prepared
+from sft_keras.data.prepared import Prepared
 from sft_keras.image_serving import prepared_pixels
 
 _SHOWN = 24

@@ -137,7 +137,8 @@ class Stage:
       epochs: Passes over the training split; give this or `steps`.
       steps: Batches to train on, instead of `epochs`; validated about once a pass, and rounded up
         where the rounds do not come out even.
-      learning_rate: The peak of the schedule.
+      learning_rate: The peak of the schedule; "auto" finds one by a learning-rate range test
+        (Smith 2017, arXiv:1506.01186, section 3.3) before the stage, which costs some 100 steps.
       schedule: How the rate runs after warm-up: "constant", "linear" or "cosine" down to 0, or
         "one_cycle" (Smith 2018, arXiv:1803.09820: up for the warm-up, 30 % of the stage if that
         is 0, then down to a ten-thousandth).
@@ -169,7 +170,7 @@ class Stage:
     name: str
     epochs: int | None = None
     steps: int | None = None
-    learning_rate: float
+    learning_rate: float | Literal["auto"]
     schedule: Schedule = "constant"
     warmup: float = 0.0
     optimizer: str = "adam"
@@ -200,7 +201,8 @@ class Stage:
             if getattr(self, name) is not None:
                 checks.at_least(name, 1)
         checks.at_least("accumulate", 1)
-        checks.require("learning_rate", self.learning_rate > 0, "a number above 0")
+        rate = self.learning_rate
+        checks.require("learning_rate", rate == "auto" or rate > 0, "a number above 0, or 'auto'")
         checks.require("warmup", 0.0 <= self.warmup < 1.0, "a share, 0 or more and below 1")
         checks.require(
             "label_smoothing", 0.0 <= self.label_smoothing < 1.0, "0 or more and below 1"
@@ -236,6 +238,38 @@ class Stage:
 
 
 @section
+class Store:
+    """How what the frozen blocks give is computed and stored; `Recipe.cache` says where.
+
+    Attributes:
+      views: With augmentation, how many augmented views of each training example are computed and
+        stored; every epoch shows one of them, in seeded order. None: augmentation draws anew in
+        every epoch, and the frozen blocks are computed in every epoch.
+      dtype: "float32" loses nothing (what was computed in half precision is kept as it is);
+        "float16" and "bfloat16" take half the room and round.
+      precision: What the frozen blocks compute in: "exact" is as in training, "bfloat16" is
+        faster on processors that have it, and moves the losses by some 1e-4.
+      batch_size: Examples the frozen blocks are given at a time.
+      folder: Where `cache="disk"` keeps it between runs; None for $SFT_KERAS_CACHE, or else
+        ~/.cache/sft_keras. See `python -m sft_keras.cache`.
+    """
+
+    views: int | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    precision: Literal["exact", "bfloat16"] = "exact"
+    batch_size: int = 32
+    folder: str | None = None
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with these fields, one sentence each."""
+        checks = Checks("store", self)
+        if self.views is not None:
+            checks.at_least("views", 1)
+        checks.at_least("batch_size", 1)
+        return checks.found
+
+
+@section
 class Recipe:
     """Everything about one run.
 
@@ -245,8 +279,10 @@ class Recipe:
       backbone: The pretrained network.
       stages: What trains when, in order.
       cache: Where what the frozen blocks give for each example is kept, to be computed once and
-        not in every epoch: "memory"; "off" computes it anew; "auto" takes memory where it fits
-        `data.memory_share` of what is free. With augmentation it is computed anew in any case.
+        not in every epoch: in "memory", or on "disk", where later runs find it; "off" computes it
+        anew. "auto" takes what is on disk already, then memory where it fits `data.memory_share`
+        of what is free, then at most half of the free disk, if that is faster than computing.
+      store: How it is stored, and how many augmented views of it.
       seed: Of splits, initial weights, order of examples, augmentation and dropout.
       precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
       deterministic: Whether two runs with one seed give bit-identical weights, at some cost in
@@ -257,7 +293,8 @@ class Recipe:
     data: Data
     backbone: Backbone
     stages: tuple[Stage, ...]
-    cache: Literal["auto", "memory", "off"] = "auto"
+    cache: Literal["auto", "memory", "disk", "off"] = "auto"
+    store: Store = dataclasses.field(default_factory=Store)
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = True
@@ -265,7 +302,7 @@ class Recipe:
     def validate(self) -> None:
         """Raises a `RecipeError` that lists every fault of the recipe."""
         faults = [*section_faults("data", self.data), *section_faults("backbone", self.backbone)]
-        faults += type_faults("", self)
+        faults += [*section_faults("store", self.store), *type_faults("", self)]
         if isinstance(self.seed, int) and self.seed < 0:
             faults.append(f"`seed` must be 0 or more. Received: {self.seed}.")
         if not self.stages:
@@ -278,5 +315,10 @@ class Recipe:
         for stage in self.stages:
             faults += section_faults(f"stages.{stage.name}", stage)
         faults += section_faults("task", self.task)
+        if self.store.views is not None and not self.task.drawn_at_random():
+            faults.append(
+                "`store.views` is for augmented training, and the task changes no input at random. "
+                f"Received: {self.store.views}. Leave it out, or set `task.augment`."
+            )
         if faults:
             raise RecipeError(numbered("The recipe cannot run.", faults))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import keras
 
 from sft_keras.backbones import BuiltBackbone
+from sft_keras.backbones.blocks import BOUNDARY
 
 
 class FrozenPrefix(keras.Layer):
@@ -26,11 +27,12 @@ class FrozenPrefix(keras.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns the prefix' output for `inputs`, cut off from gradients."""
-        return keras.ops.stop_gradient(self.prefix(inputs, training=False))
+        outputs = self.prefix(inputs, training=False)
+        return keras.tree.map_structure(keras.ops.stop_gradient, outputs)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns the shape of the boundary."""
-        return self.prefix.compute_output_shape(input_shape)
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """Returns shape and dtype of the boundary."""
+        return self.prefix.compute_output_spec(inputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +69,13 @@ class StagedModel:
 
     def from_boundary(self, unfreeze: int) -> keras.Model:
         """Returns the part of `for_stage` above the boundary: what the prefix gives to logits."""
-        prefix, suffix = self.backbone.cut(unfreeze)
-        boundary = keras.Input(prefix.output.shape[1:], name="boundary", dtype=prefix.output.dtype)
-        return keras.Model(boundary, self._above(suffix, boundary), name="suffix_model")
+        _, suffix = self.backbone.cut(unfreeze)
+        top = self.backbone.blocks[len(self.backbone.blocks) - unfreeze - 1]
+        if top.carried:
+            inputs = {name: _input(name, each) for name, each in top.boundary.items()}
+        else:
+            inputs = _input(BOUNDARY, top.output)
+        return keras.Model(inputs, self._above(suffix, inputs), name="suffix_model")
 
     def answering(self, unfreeze: int | Literal["all"], from_boundary: bool) -> keras.Model:
         """Returns `from_boundary` or `for_stage` with the whole model's answers for the logits."""
@@ -77,21 +83,32 @@ class StagedModel:
         return keras.Model(below.input, self._answers(below.output), name="answering")
 
     def prefix_with_outputs(self, blocks: Sequence[int]) -> keras.Model:
-        """Returns the model from raw features to what the first `blocks` blocks give, for each."""
+        """Returns the model from raw features to the boundaries above so many blocks, a list."""
         inputs, x = self._scaled_inputs()
-        outputs = [self.backbone.blocks[count - 1].output for count in blocks]
+        outputs = [self.backbone.blocks[count - 1].boundary for count in blocks]
         graph = keras.Model(self.backbone.model.input, outputs)
         return keras.Model(inputs, graph(x), name="prefix_with_outputs")
 
     def _answers(self, logits: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.Activation(self.activation, dtype="float32", name="answers")(logits)
 
-    def _above(self, suffix: keras.Model | None, x: keras.KerasTensor) -> keras.KerasTensor:
-        return self.head(x if suffix is None else suffix(x))
+    def _above(self, suffix: keras.Model | None, x: Any) -> keras.KerasTensor:
+        if suffix is None:
+            return self.head(x)
+        is_boundary = isinstance(x, dict) and not isinstance(suffix.input, dict)
+        return self.head(suffix(keras.tree.flatten(x) if is_boundary else x))
 
-    def _scaled_inputs(self) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        inputs = keras.Input(self.backbone.model.input_shape[1:], name="images", dtype="float32")
+    def _scaled_inputs(self) -> tuple[Any, Any]:
+        taken = self.backbone.model.input
+        if isinstance(taken, dict):
+            inputs = {name: _input(name, each) for name, each in taken.items()}
+            return inputs, inputs
+        inputs = keras.Input(taken.shape[1:], name="images", dtype="float32")
         x = inputs
         for layer in self.backbone.preprocess:
             x = layer(x)
         return inputs, x
+
+
+def _input(name: str, like: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.Input(like.shape[1:], name=name, dtype=like.dtype)

@@ -7,6 +7,7 @@ pytest tests/test_stages.py     one file
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -20,6 +21,10 @@ from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.tasks import ImageClassification
 
 ROOT = Path(__file__).parent.parent
+
+# What a test stores on disk goes away with the tests, and a user's own cache is left alone.
+_CACHE = tempfile.TemporaryDirectory(prefix="sft_keras_tests_")
+os.environ["SFT_KERAS_CACHE"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

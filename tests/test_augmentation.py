@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from prepared_split import held_split
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.augmentation import build_augmentation
-from sft_keras.data.examples import DataInfo, Examples
+from sft_keras.data.examples import DataInfo
 from sft_keras.data.image_batches import class_weights, labelled_training_batches
-from sft_keras.data.store import Prepared
 from sft_keras.errors import RecipeError
 from sft_keras.tasks import Augment, ImageClassification
 
@@ -141,11 +141,6 @@ INFO = DataInfo(
 LABELS = np.repeat(np.arange(3), INFO.counts["train"]).astype(np.int32)
 
 
-def prepared(images):
-    examples = Examples("train", tuple(map(str, range(len(images)))), LABELS, lambda seed: None)
-    return Prepared(examples, tf.constant(images), images.shape[1:3], "stretch")
-
-
 def stage(name="head", **fields):
     return Stage(name=name, epochs=1, learning_rate=0.1, **fields)
 
@@ -163,7 +158,7 @@ def recipe(seed=0, augment=None, **fields):
 def batches(plan, images, which=0, count=3, first=0):
     """(images, labels, sample weights) of `count` steps of a stage; 3 steps are an epoch."""
     found = labelled_training_batches(
-        prepared(images),
+        held_split(images, LABELS),
         augment=plan.task.augment,
         recipe=plan,
         stage=plan.stages[which],
@@ -190,7 +185,9 @@ def test_without_augmentation_training_gets_the_pixels_as_they_are():
 def test_evaluation_gets_the_pixels_as_they_are_in_stored_order():
     images = noise(12)
     plan = recipe(augment=Augment(flip=True, brightness=0.5, mixup=1.0), class_weights="balanced")
-    steps = list(plan.task.evaluation_batches(prepared(images), plan, INFO).as_numpy_iterator())
+    steps = list(
+        plan.task.evaluation_batches(held_split(images, LABELS), plan, INFO).as_numpy_iterator()
+    )
     assert [len(step) for step in steps] == [2, 2, 2]
     np.testing.assert_array_equal(np.concatenate([x for x, _ in steps]), images)
     np.testing.assert_array_equal(np.concatenate([y for _, y in steps]), np.eye(3)[LABELS])

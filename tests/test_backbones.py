@@ -92,7 +92,7 @@ def test_boundaries_are_exactly_where_keras_can_build_the_upper_part():
         with contextlib.suppress(ValueError):  # Keras: "is not connected to `inputs`"
             keras.Model(operation.output, model.output)
             cuttable.append(position)
-    assert [*cuttable, len(operations) - 1] == boundaries
+    assert [*cuttable, len(operations) - 1] == list(boundaries)
     assert len(boundaries) == 4  # "in", the two sums, "out"
 
 

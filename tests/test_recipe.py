@@ -50,7 +50,9 @@ def test_a_value_of_the_wrong_type_is_a_fault_and_not_a_crash(tiny_recipe):
     stage = dataclasses.replace(tiny_recipe.stages[0], learning_rate="fast", unfreeze=True)
     with pytest.raises(RecipeError) as caught:
         dataclasses.replace(tiny_recipe, stages=(stage,)).validate()
-    assert "`stages.head.learning_rate` must be a number. Received: 'fast'" in str(caught.value)
+    assert "`stages.head.learning_rate` must be a number or 'auto'. Received: 'fast'" in str(
+        caught.value
+    )
     assert "`stages.head.unfreeze` must be a whole number or 'all'" in str(caught.value)
 
 

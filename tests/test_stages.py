@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, stages
 from sft_keras.callbacks import BestWeights
-from sft_keras.data.examples import DataInfo, Examples
-from sft_keras.data.store import Prepared
+from sft_keras.data.examples import DataInfo
 from sft_keras.errors import AuditError, LossError
 from sft_keras.optimizers import build_schedule
 from sft_keras.stages import Length, prepare_stage, run_stage, set_penalties, stage_length
@@ -399,8 +399,7 @@ def test_one_seed_gives_the_same_bits_twice(build_staged, colours):
     tf.config.experimental.enable_op_determinism()
     images, labels = colours
     labels = labels.argmax(axis=1)
-    examples = Examples("train", tuple("abcdefghijkl"), labels, lambda seed: None)
-    prepared = Prepared(examples, tf.constant(images, tf.uint8), (16, 16), "stretch")
+    prepared = held_split(images, labels)
     info = DataInfo("", ("a", "b", "c"), {"train": 12}, {"train": (4, 4, 4)}, {})
     plan = stage(unfreeze=1, epochs=1)
     recipe = Recipe(

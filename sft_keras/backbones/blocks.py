@@ -1,7 +1,8 @@
 """Cutting a backbone into ordered blocks, and cutting it in two at a block's boundary.
 
-A boundary is a tensor that every path from the input to the output runs through. Nothing crosses
-it on the side, so what lies below can be computed once and stored.
+A boundary is a tensor that every path from the input to the output runs through. Nothing computed
+crosses it on the side, so what lies below can be computed once and stored. Where a model has
+several inputs, those that are still read above the boundary, such as a padding mask, travel along.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
 from sft_keras.errors import BackboneError
 
 STEM = "stem"
+BOUNDARY = "boundary"
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,20 @@ class Block:
         before the first named block.
       layers: Its layers, in the order in which they run.
       output: The tensor all paths run through at the block's upper end.
+      carried: The model's inputs that are read above it too.
     """
 
     name: str
     layers: tuple[keras.Layer, ...]
     output: keras.KerasTensor
+    carried: tuple[keras.KerasTensor, ...] = ()
+
+    @property
+    def boundary(self) -> Any:
+        """`output`, or where inputs are carried {"boundary": output, name of an input: input}."""
+        if not self.carried:
+            return self.output
+        return {BOUNDARY: self.output, **{tensor.name: tensor for tensor in self.carried}}
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class BuiltBackbone:
 
     Attributes:
       model: Functional; from scaled images, float [batch, height, width, 3], to one feature map,
-        float [batch, rows, columns, channels].
+        float [batch, rows, columns, channels]; or from a dict of token tensors to one tensor.
       blocks: From input to output; every layer of `model`, the input layer aside, is in exactly
         one of them.
       preprocess: Layers to apply in turn to RGB images, 0 to 255, float [batch, height, width,
@@ -58,8 +69,10 @@ class BuiltBackbone:
           unfreeze: Blocks above the cut, counted from the top, or "all".
 
         Returns:
-          The part below the cut (None if that is empty: all blocks are above) and the part
-          above (None if `unfreeze` is 0). One after the other computes what `model` does.
+          The part below the cut (None if that is empty: all blocks are above), which gives
+          `Block.boundary`, and the part above (None if `unfreeze` is 0), which takes it; as a
+          list in the order of the names if it is a dict. One after the other computes what
+          `model` does.
 
         Raises:
           BackboneError: If there are not that many blocks.
@@ -80,8 +93,10 @@ class BuiltBackbone:
         top = self.blocks[count - above - 1]
         below = f"{self.model.name}_to_{top.name}"
         beyond = f"{self.model.name}_after_{top.name}"
-        prefix = keras.Model(self.model.input, top.output, name=below)
-        return prefix, keras.Model(top.output, self.model.output, name=beyond)
+        prefix = keras.Model(self.model.input, top.boundary, name=below)
+        # As a list, because Keras wants the keys of a dict to be the tensors' own names.
+        inputs = keras.tree.flatten(top.boundary) if top.carried else top.output
+        return prefix, keras.Model(inputs, self.model.output, name=beyond)
 
 
 def find_blocks(model: keras.Model, names: re.Pattern[str]) -> tuple[Block, ...]:
@@ -92,7 +107,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str]) -> tuple[Block, ...]
     normalisation, belongs to the last.
 
     Args:
-      model: Functional, with one input and one output tensor.
+      model: Functional, with one output tensor.
       names: Matched from the start of each layer's name; its groups, joined, are the name of the
         block the layer belongs to, a group named "stage" that holds "2" giving "stage2". Layers
         it does not match belong to the block around them.
@@ -131,7 +146,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str]) -> tuple[Block, ...]
             )
         ends[end] = name
     ends[len(operations) - 1] = ends.pop(max(ends))
-    return _slices(model, operations, ends)
+    return _slices(model, operations, ends, boundaries)
 
 
 def _block_name(match: re.Match[str]) -> str:
@@ -140,29 +155,35 @@ def _block_name(match: re.Match[str]) -> str:
     return "_".join(match.groups())
 
 
-def find_boundaries(model: keras.Model) -> tuple[list[keras.Operation], list[int]]:
+def find_boundaries(
+    model: keras.Model,
+) -> tuple[list[keras.Operation], dict[int, tuple[keras.KerasTensor, ...]]]:
     """Returns the operations in the order they run, and the positions that end at a boundary.
 
     An operation's output is a boundary if, once it is there, it is the only tensor still waited
-    for: everything before leads to it and everything after comes from it, whatever order the
-    operations run in. Keras can then build `keras.Model(output, model.output)`; trying that at
-    each operation takes seconds, this walk milliseconds.
+    for, inputs of a model of several aside: everything before leads to it and everything after
+    comes from it, whatever order the operations run in. Keras can then build `keras.Model(output,
+    model.output)`; trying that at each operation takes seconds, this walk milliseconds. With each
+    position come the inputs that are read above it.
 
     Raises:
-      BackboneError: If the model has several inputs or outputs, or uses a layer more than once.
+      BackboneError: If the model has several outputs, or uses a layer more than once.
     """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.outputs) != 1:
         raise BackboneError(
-            f"A backbone must have one image input and one feature map as output. Received: "
-            f"{model.name} with {len(model.inputs)} inputs and {len(model.outputs)} outputs."
+            "A backbone must have one output tensor, such as a feature map. "
+            f"Received: {model.name} with {len(model.outputs)} outputs."
         )
     operations = [op for op in model.operations if not isinstance(op, keras.layers.InputLayer)]
     waiting = {id(model.outputs[0]): 1}
     for operation in operations:
         for tensor in _flat(operation.input):
             waiting[id(tensor)] = waiting.get(id(tensor), 0) + 1
-    live = {id(model.inputs[0])}
-    boundaries = []
+    inputs = {id(tensor): tensor for tensor in model.inputs}
+    # The image itself is not carried: a network that reads it again has no boundary before.
+    may_travel = set(inputs) if len(inputs) > 1 else set()
+    live = set(inputs)
+    boundaries: dict[int, tuple[keras.KerasTensor, ...]] = {}
     for position, operation in enumerate(operations):
         for tensor in _flat(operation.input):
             if id(tensor) not in live:
@@ -172,8 +193,8 @@ def find_boundaries(model: keras.Model) -> tuple[list[keras.Operation], list[int
                 live.remove(id(tensor))
         outputs = _flat(operation.output)
         live.update(id(tensor) for tensor in outputs if id(tensor) in waiting)
-        if len(live) == 1 and len(outputs) == 1 and id(outputs[0]) in live:
-            boundaries.append(position)
+        if len(outputs) == 1 and live - may_travel == {id(outputs[0])}:
+            boundaries[position] = tuple(inputs[each] for each in inputs if each in live)
     if live != {id(model.outputs[0])}:
         raise _used_twice(model)
     return operations, boundaries
@@ -192,7 +213,10 @@ def _flat(tensors: object) -> Sequence[keras.KerasTensor]:
 
 
 def _slices(
-    model: keras.Model, operations: Sequence[keras.Operation], ends: dict[int, str]
+    model: keras.Model,
+    operations: Sequence[keras.Operation],
+    ends: dict[int, str],
+    boundaries: dict[int, tuple[keras.KerasTensor, ...]],
 ) -> tuple[Block, ...]:
     """Returns one block for each stretch of operations, checked to hold every layer once."""
     blocks = []
@@ -200,7 +224,7 @@ def _slices(
     for end in sorted(ends):
         stretch = operations[start : end + 1]
         layers = tuple(op for op in stretch if isinstance(op, keras.Layer))
-        blocks.append(Block(ends[end], layers, stretch[-1].output))
+        blocks.append(Block(ends[end], layers, stretch[-1].output, boundaries[end]))
         start = end + 1
     covered = sorted(id(layer) for block in blocks for layer in block.layers)
     inputs = keras.layers.InputLayer

@@ -1,16 +1,14 @@
-"""Batches of pixels and labels, in an order that depends on the seed alone."""
+"""Batches of what a model reads and of labels, in an order that depends on the seed alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from sft_keras.data.images import read_pixels
+from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import THREADS, shuffled_range
-
-if TYPE_CHECKING:
-    from sft_keras.data.store import Prepared
 
 _PREFETCHED = 2
 
@@ -26,8 +24,9 @@ def training_batches(
     """Returns the batches of a whole stage, epoch after epoch, as one dataset.
 
     One dataset, because a new iterator every epoch would make every epoch start cold. Each epoch
-    holds each example once; its last batch may be smaller. The order of an epoch is a function of
-    (seed, stage_index, epoch) alone, so a later epoch can be had without those before it.
+    holds each example once; its last batch may be smaller. The order of an epoch, and which view
+    of each example it has, is a function of (seed, stage_index, epoch) alone, so a later epoch can
+    be had without those before it.
 
     Args:
       prepared: The split.
@@ -38,13 +37,21 @@ def training_batches(
       first_epoch: The number of the first.
 
     Returns:
-      {"image": uint8 [batch, height, width, 3] in 0..255, "label": int32 [batch], "epoch": int64
-      scalar, "step": int64 scalar, counted within the epoch}.
+      {"input": what `prepared.features` holds, [batch, ...]; "label": int32 [batch]; "index":
+      int64 [batch], positions in the split; "epoch": int64 scalar; "step": int64 scalar, counted
+      within the epoch}, and "target": y, where `prepared` has targets.
     """
     last = tf.int64.max if epochs is None else first_epoch + epochs
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        batches = _shuffled_batches(prepared, batch_size, epoch_seed(seed, stage_index, epoch))
+        own_seed = epoch_seed(seed, stage_index, epoch)
+        if prepared.features is None:
+            batches = _streamed_batches(prepared, batch_size, own_seed)
+        else:
+            count = len(prepared.examples)
+            order = shuffled_range(count, own_seed)
+            views = tf.gather(views_of_epoch(prepared, seed, stage_index, epoch), order)
+            batches = _held_batches(prepared, batch_size, order, views, count)
         return batches.enumerate().map(
             lambda step, batch: {**batch, "epoch": epoch, "step": step},
         )
@@ -52,24 +59,51 @@ def training_batches(
     return tf.data.Dataset.range(first_epoch, last).flat_map(batches_of)
 
 
-def ordered_batches(prepared: Prepared, batch_size: int) -> tf.data.Dataset:
+def ordered_batches(
+    prepared: Prepared, batch_size: int, positions: np.ndarray | None = None
+) -> tf.data.Dataset:
     """Returns the batches of a split in stored order; the last may be smaller.
 
+    Args:
+      prepared: The split.
+      batch_size: Examples a batch.
+      positions: Those wanted, int64 [m] in ascending order; None for all.
+
     Returns:
-      (uint8 [batch, height, width, 3] in 0..255, int32 [batch]).
+      {"input": [batch, ...], "label": int32 [batch], "index": int64 [batch]}.
     """
+    if positions is None:
+        positions = np.arange(len(prepared.examples))
     if prepared.features is None:
-        batches = _streamed_batches(prepared, batch_size, seed=None)
-    else:
-        order = tf.range(len(prepared.examples), dtype=tf.int64)
-        batches = _held_batches(prepared, batch_size, order)
-    return batches.map(lambda batch: (batch["image"], batch["label"]))
+        is_wanted = np.zeros(len(prepared.examples), bool)
+        is_wanted[positions] = True
+        return _streamed_batches(prepared, batch_size, None, tf.constant(is_wanted))
+    order = tf.constant(positions, tf.int64)
+    return _held_batches(prepared, batch_size, order, tf.zeros_like(order), len(positions))
 
 
 def epoch_seed(seed: int, stage_index: int, epoch: int | tf.Tensor) -> tf.Tensor:
     """Returns the seed of an epoch's order, int64 [2]."""
     base = tf.constant([seed, stage_index], tf.int64)
     return tf.random.experimental.stateless_fold_in(base, epoch)
+
+
+def views_of_epoch(
+    prepared: Prepared, seed: int, stage_index: int, epoch: int | tf.Tensor
+) -> tf.Tensor:
+    """Returns which of its views each example shows in an epoch, int64 [n].
+
+    In as many epochs as there are views an example shows each of them once, in an order of its
+    own; then in another.
+    """
+    views = prepared.views
+    if views == 1:
+        return tf.zeros([len(prepared.examples)], tf.int64)
+    epoch = tf.cast(epoch, tf.int64)
+    # Negative, so that it is not the seed of any epoch's order of examples.
+    round_seed = epoch_seed(seed, stage_index, -1 - epoch // views)
+    draws = tf.random.stateless_uniform([len(prepared.examples), views], round_seed, alg="philox")
+    return tf.cast(tf.argsort(draws, axis=1, stable=True)[:, epoch % views], tf.int64)
 
 
 def with_options(dataset: tf.data.Dataset, deterministic: bool = True) -> tf.data.Dataset:
@@ -81,35 +115,39 @@ def with_options(dataset: tf.data.Dataset, deterministic: bool = True) -> tf.dat
     return dataset.prefetch(_PREFETCHED).with_options(options)
 
 
-def _shuffled_batches(prepared: Prepared, batch_size: int, seed: tf.Tensor) -> tf.data.Dataset:
-    if prepared.features is None:
-        return _streamed_batches(prepared, batch_size, seed)
-    return _held_batches(prepared, batch_size, shuffled_range(len(prepared.examples), seed))
-
-
-def _held_batches(prepared: Prepared, batch_size: int, order: tf.Tensor) -> tf.data.Dataset:
+def _held_batches(
+    prepared: Prepared, batch_size: int, order: tf.Tensor, views: tf.Tensor, count: int
+) -> tf.data.Dataset:
+    """Returns batches of the `count` examples at `order`, each in the view beside it."""
     labels = tf.constant(prepared.examples.labels, tf.int32)
-    steps = -(-len(prepared.examples) // batch_size)
+    steps = -(-count // batch_size)
 
-    def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        indices = order[step * batch_size : (step + 1) * batch_size]
-        return {
-            "image": tf.gather(prepared.features, indices),
-            "label": tf.gather(labels, indices),
-        }
+    def batch(step: tf.Tensor) -> dict[str, Any]:
+        chosen = slice(step * batch_size, (step + 1) * batch_size)
+        indices = order[chosen]
+        rows = views[chosen] * len(prepared.examples) + indices
+        read = prepared.features.take(rows)
+        if not prepared.has_targets:
+            read = {"input": read}
+        return {**read, "label": tf.gather(labels, indices), "index": indices}
 
     return tf.data.Dataset.range(steps).map(batch)
 
 
 def _streamed_batches(
-    prepared: Prepared, batch_size: int, seed: tf.Tensor | None
+    prepared: Prepared,
+    batch_size: int,
+    seed: tf.Tensor | None,
+    is_wanted: tf.Tensor | None = None,
 ) -> tf.data.Dataset:
     labels = tf.constant(prepared.examples.labels, tf.int32)
 
-    def example(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        image = read_pixels(raw["image"], prepared.image_size, prepared.fit)
-        return {"image": image, "label": labels[raw["index"]]}
+    def example(raw: dict[str, tf.Tensor]) -> dict[str, Any]:
+        index = raw["index"]
+        return {"input": prepared.read(raw), "label": labels[index], "index": index}
 
     examples = prepared.examples.stream(seed)
+    if is_wanted is not None:
+        examples = examples.filter(lambda raw: is_wanted[raw["index"]])
     examples = examples.map(example, num_parallel_calls=THREADS, deterministic=True)
     return examples.batch(batch_size)

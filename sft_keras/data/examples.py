@@ -37,6 +37,26 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def subset(self, positions: np.ndarray) -> Examples:
+        """Returns the examples at `positions`, int64 [m] in ascending order."""
+        place = np.full(len(self), -1, np.int64)
+        place[positions] = np.arange(len(positions))
+
+        def stream(seed: tf.Tensor | None) -> tf.data.Dataset:
+            import tensorflow as tf
+
+            renumbered = self.stream(seed).map(
+                lambda example: {**example, "index": tf.gather(place, example["index"])}
+            )
+            return renumbered.filter(lambda example: example["index"] >= 0)
+
+        return Examples(
+            name=self.name,
+            ids=tuple(self.ids[position] for position in positions),
+            labels=self.labels[positions],
+            stream=stream,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class DataInfo:

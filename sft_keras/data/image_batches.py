@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,11 +12,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from sft_keras.augmentation import build_augmentation
 from sft_keras.data.batches import ordered_batches, training_batches, with_options
 from sft_keras.data.examples import DataInfo
-from sft_keras.data.store import Prepared
+from sft_keras.data.features import Structure
+from sft_keras.data.prepared import Prepared
 from sft_keras.errors import RecipeError
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.recipe_checks import did_you_mean
 from sft_keras.tasks.augment import Augment
+
+_VIEWS = 2**31  # in the place of a stage's number; no stage has it
 
 
 def labelled_training_batches(
@@ -23,39 +27,83 @@ def labelled_training_batches(
 ) -> tf.data.Dataset:
     """Returns the batches of a stage, epoch after epoch, without end.
 
-    Elements are (images float32 [batch, height, width, 3] in 0..255, one-hot labels float32
-    [batch, num_classes], sample weights float32 [batch]). What an image gets depends on the
-    recipe's seed, the stage, the epoch and the step alone.
+    Elements are (x, one-hot labels float32 [batch, num_classes], sample weights float32 [batch]).
+    x is images, float32 [batch, height, width, 3] in 0..255, or what `prepared` holds instead;
+    only images are augmented. What an image gets depends on the recipe's seed, the stage, the
+    epoch and the step alone.
     """
-    augmented = build_augmentation(augment)
     weights = tf.constant(class_weights(stage, info), tf.float32)
     stage_index = [each.name for each in recipe.stages].index(stage.name)
-    base_seed = tf.constant([recipe.seed, stage_index], tf.int64)
+    finish = _finishing(augment, recipe.seed, stage_index, info.num_classes)
 
-    def finish(batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        images = tf.cast(batch["image"], tf.float32)
-        labels = tf.one_hot(batch["label"], info.num_classes)
-        if augmented is not None:
-            fold_in = tf.random.experimental.stateless_fold_in
-            seed = fold_in(fold_in(base_seed, batch["epoch"]), batch["step"])
-            images, labels = augmented(images, labels, seed)
-        return images, labels, tf.linalg.matvec(labels, weights)
+    def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
+        inputs, labels = finish(batch)
+        return inputs, labels, tf.linalg.matvec(labels, weights)
 
     batches = training_batches(
         prepared, batch_size=recipe.data.batch_size, seed=recipe.seed, stage_index=stage_index
     )
     # One batch at a time: what Keras' layers draw must not depend on which thread is faster.
-    return with_options(batches.map(finish), deterministic=recipe.deterministic)
+    return with_options(batches.map(weighted), deterministic=recipe.deterministic)
+
+
+def augmented_views(
+    prepared: Prepared, *, augment: Augment, recipe: Recipe, info: DataInfo, views: int
+) -> tf.data.Dataset:
+    """Returns each image of a split `views` times, augmented anew each time.
+
+    Batches are made in random order, so that images are mixed with those of other classes.
+
+    Returns:
+      Batches of (rows int64 [batch], as `Prepared.views` numbers them; images float32 in 0..255;
+      labels float32 [batch, num_classes]).
+    """
+    finish = _finishing(augment, recipe.seed, _VIEWS, info.num_classes)
+    size = len(prepared.examples)
+
+    def numbered(batch: Mapping[str, Any]) -> tuple[tf.Tensor, Structure, tf.Tensor]:
+        return (batch["epoch"] * size + batch["index"], *finish(batch))
+
+    batches = training_batches(prepared, recipe.data.batch_size, recipe.seed, _VIEWS, epochs=views)
+    return with_options(batches.map(numbered), deterministic=recipe.deterministic)
 
 
 def labelled_batches(prepared: Prepared, *, recipe: Recipe, num_classes: int) -> tf.data.Dataset:
-    """Returns (images float32 in 0..255, one-hot labels float32) batches in stored order."""
+    """Returns (x, one-hot labels float32) batches in stored order, x as for training."""
 
-    def finish(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(images, tf.float32), tf.one_hot(labels, num_classes)
+    def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
+        return _as_numbers(batch["input"]), tf.one_hot(batch["label"], num_classes)
 
     batches = ordered_batches(prepared, recipe.data.batch_size)
     return with_options(batches.map(finish), deterministic=recipe.deterministic)
+
+
+def _finishing(
+    augment: Augment, seed: int, stage_index: int, num_classes: int
+) -> Callable[[Mapping[str, Any]], tuple[Structure, tf.Tensor]]:
+    """Returns the function from a batch to (x, labels), augmented."""
+    augmented = build_augmentation(augment)
+    base_seed = tf.constant([seed, stage_index], tf.int64)
+
+    def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
+        inputs, labels = _as_numbers(batch["input"]), tf.one_hot(batch["label"], num_classes)
+        if "target" in batch:
+            labels = batch["target"]
+        elif augmented is not None and _are_images(batch["input"]):
+            fold_in = tf.random.experimental.stateless_fold_in
+            own_seed = fold_in(fold_in(base_seed, batch["epoch"]), batch["step"])
+            inputs, labels = augmented(inputs, labels, own_seed)
+        return inputs, labels
+
+    return finish
+
+
+def _are_images(inputs: Structure) -> bool:
+    return tf.is_tensor(inputs) and inputs.dtype == tf.uint8
+
+
+def _as_numbers(inputs: Structure) -> Structure:
+    return tf.cast(inputs, tf.float32) if _are_images(inputs) else inputs
 
 
 def class_weights(stage: Stage, info: DataInfo) -> np.ndarray:

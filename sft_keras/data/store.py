@@ -1,8 +1,7 @@
-"""Decodes every example once, before training: finds what cannot be read, keeps the pixels."""
+"""Decodes every image once, before training: finds what cannot be read, keeps the pixels."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,32 +9,17 @@ import psutil
 import tensorflow as tf
 
 from sft_keras.data.batches import with_options
+from sft_keras.data.digests import DIGEST_SIZE, digest
 from sft_keras.data.examples import Examples
+from sft_keras.data.features import HeldFeatures
 from sft_keras.data.image_faults import first_line, undecodable_reason
 from sft_keras.data.images import Fit, read_pixels
+from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import THREADS
 from sft_keras.errors import DataError, numbered
 
 _BATCH = 16
 _NAMED = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """One split, every example of which is known to be readable.
-
-    Attributes:
-      examples: The split.
-      features: RGB pixels in stored order, uint8 [n, height, width, 3] in the host's memory; None
-        if they are decoded anew each time.
-      image_size: (height, width) in pixels.
-      fit: How images are brought to that size, see `resize_image`.
-    """
-
-    examples: Examples
-    features: tf.Tensor | None = dataclasses.field(repr=False)
-    image_size: tuple[int, int]
-    fit: Fit
 
 
 def prepare_images(
@@ -60,6 +44,10 @@ def prepare_images(
     """
     total = sum(len(examples) for examples in examples_by_split.values())
     budget = min(memory_share, 0.5) * psutil.virtual_memory().available
+
+    def read(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        return read_pixels(example["image"], image_size, fit)
+
     prepared: dict[str, Prepared] = {}
     unread: list[tuple[Examples, np.ndarray]] = []
     done = 0
@@ -72,43 +60,43 @@ def prepare_images(
         def advance(count: int, before: int = before) -> None:
             progress(before + count, total)
 
-        features, missing = _read_once(examples, image_size, fit, kept, advance)
+        pixels = np.empty((len(examples), *image_size, 3), np.uint8) if kept else None
+        digests, missing = _read_once(examples, read, pixels, advance)
         done += len(examples)
         unread.append((examples, missing))
-        prepared[name] = Prepared(examples, features, image_size, fit)
+        features = None if pixels is None else HeldFeatures.of_arrays(pixels)
+        prepared[name] = Prepared(examples, features, read, digests)
     _require_all_read(unread)
     return prepared
 
 
 def _read_once(
     examples: Examples,
-    image_size: tuple[int, int],
-    fit: Fit,
-    kept: bool,
+    read: Callable[[dict[str, tf.Tensor]], tf.Tensor],
+    pixels: np.ndarray | None,
     advance: Callable[[int], None],
-) -> tuple[tf.Tensor | None, np.ndarray]:
-    """Returns the pixels, if they are kept, and the indices of what could not be decoded."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes a split into `pixels`, if given.
 
-    def read(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        image = read_pixels(example["image"], image_size, fit)
-        # Without pixels to keep a sum is kept, or the decoding would be optimised away.
-        return example["index"], image if kept else tf.reduce_sum(tf.cast(image, tf.int32))
-
+    Returns:
+      (the hash of each image's pixels, the indices of what could not be decoded).
+    """
     # What fails is left out, so that a good image costs no Python and every bad one is found.
-    dataset = examples.stream(None).map(read, num_parallel_calls=THREADS).ignore_errors()
-    pixels = np.zeros((len(examples), *image_size, 3), np.uint8) if kept else None
+    dataset = examples.stream(None).map(
+        lambda example: (example["index"], read(example)), num_parallel_calls=THREADS
+    )
+    digests = np.zeros((len(examples), DIGEST_SIZE), np.uint8)
     is_read = np.zeros(len(examples), bool)
-    for indices, images in with_options(dataset.batch(_BATCH)).as_numpy_iterator():
+    batches = with_options(dataset.ignore_errors().batch(_BATCH))
+    for indices, images in batches.as_numpy_iterator():
         is_read[indices] = True
         if pixels is not None:
             pixels[indices] = images
+        for index, image in zip(indices, images):
+            digests[index] = np.frombuffer(digest(image), np.uint8)
         advance(int(is_read.sum()))
     advance(len(examples))
-    missing = np.flatnonzero(~is_read)
-    if pixels is None or len(missing):
-        return None, missing
-    with tf.device("CPU"):
-        return tf.convert_to_tensor(pixels), missing
+    return digests, np.flatnonzero(~is_read)
 
 
 def _require_all_read(unread: list[tuple[Examples, np.ndarray]]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sft_keras.backbones import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
-    from sft_keras.data.store import Prepared
+    from sft_keras.data.prepared import Prepared
     from sft_keras.recipe import Recipe, Stage
     from sft_keras.staged_model import StagedModel
 
@@ -53,8 +53,8 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def changes_training_inputs(self) -> bool:
-        """Whether a training example looks different each time, as augmented images do."""
+    def drawn_at_random(self) -> str:
+        """Returns all that decides on how training inputs are changed at random; "" for not."""
 
     @abc.abstractmethod
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -65,6 +65,15 @@ class Task(abc.ABC):
         self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
     ) -> tf.data.Dataset:
         """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end."""
+
+    @abc.abstractmethod
+    def augmented_views(
+        self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
+    ) -> tf.data.Dataset:
+        """Returns each training input `views` times, changed at random, in any order.
+
+        Elements are (rows int64 [batch], numbered as `Prepared.views` says; x; y).
+        """
 
     @abc.abstractmethod
     def evaluation_batches(

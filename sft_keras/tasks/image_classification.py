@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sft_keras.backbones import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
-    from sft_keras.data.store import Prepared
+    from sft_keras.data.prepared import Prepared
     from sft_keras.recipe import Recipe, Stage
     from sft_keras.staged_model import StagedModel
 
@@ -91,9 +91,9 @@ class ImageClassification(Task):
             progress=progress,
         )
 
-    def changes_training_inputs(self) -> bool:
-        """See `Task.changes_training_inputs`."""
-        return self.augment != Augment()
+    def drawn_at_random(self) -> str:
+        """See `Task.drawn_at_random`."""
+        return "" if self.augment == Augment() else repr(self.augment)
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
         """See `Task.build_model`."""
@@ -121,6 +121,16 @@ class ImageClassification(Task):
             recipe=recipe,
             stage=stage,
             info=info,
+        )
+
+    def augmented_views(
+        self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
+    ) -> tf.data.Dataset:
+        """See `Task.augmented_views`."""
+        from sft_keras.data.image_batches import augmented_views
+
+        return augmented_views(
+            prepared, augment=self.augment, recipe=recipe, info=info, views=views
         )
 
     def evaluation_batches(

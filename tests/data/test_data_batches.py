@@ -36,9 +36,9 @@ def _orders(prepared, **arguments):
     batches = training_batches(prepared, **(defaults | arguments))
     for batch in with_options(batches).as_numpy_iterator():
         assert batch["step"] == len(found[batch["epoch"]])
-        numbers = batch["image"][:, 0, 0, 0].tolist()
+        numbers = batch["input"][:, 0, 0, 0].tolist()
         assert batch["label"].tolist() == [number % 3 for number in numbers]
-        assert (batch["image"][..., 1] == 200).all()
+        assert (batch["input"][..., 1] == 200).all()
         found[int(batch["epoch"])].append(numbers)
     return dict(found)
 
@@ -53,8 +53,9 @@ def test_every_epoch_holds_every_example_once_with_an_uneven_last_batch(prepared
 
 def test_batches_have_the_promised_types_and_shapes(prepared):
     assert training_batches(prepared, 5, 0, 0, epochs=1).element_spec == {
-        "image": tf.TensorSpec([None, 4, 4, 3], tf.uint8),
+        "input": tf.TensorSpec([None, 4, 4, 3], tf.uint8),
         "label": tf.TensorSpec([None], tf.int32),
+        "index": tf.TensorSpec([None], tf.int64),
         "epoch": tf.TensorSpec([], tf.int64),
         "step": tf.TensorSpec([], tf.int64),
     }
@@ -88,11 +89,36 @@ def test_without_a_number_of_epochs_there_is_no_end(prepared):
 
 def test_ordered_batches_come_in_stored_order_and_cover_everything(prepared):
     batches = list(ordered_batches(prepared, 5).as_numpy_iterator())
-    assert [len(labels) for _, labels in batches] == [5, 5, 5, 5, 3]
-    numbers = np.concatenate([images[:, 0, 0, 0] for images, _ in batches])
+    assert [len(batch["label"]) for batch in batches] == [5, 5, 5, 5, 3]
+    numbers = np.concatenate([batch["input"][:, 0, 0, 0] for batch in batches])
     assert numbers.tolist() == list(range(COUNT))
-    assert np.concatenate([labels for _, labels in batches]).tolist() == (numbers % 3).tolist()
-    assert batches[0][1].dtype == np.int32
+    labels = np.concatenate([batch["label"] for batch in batches])
+    assert labels.tolist() == (numbers % 3).tolist()
+    assert labels.dtype == np.int32
+
+
+def test_some_of_the_examples_can_be_had_in_stored_order(prepared):
+    wanted = np.array([1, 2, 3, 5, 8, 13, 21])
+    batches = list(ordered_batches(prepared, 5, wanted).as_numpy_iterator())
+    assert [len(batch["label"]) for batch in batches] == [5, 2]
+    for name, values in (("index", wanted), ("label", wanted % 3)):
+        assert np.concatenate([batch[name] for batch in batches]).tolist() == values.tolist()
+    numbers = np.concatenate([batch["input"][:, 0, 0, 0] for batch in batches])
+    assert numbers.tolist() == wanted.tolist()
+
+
+def test_a_subset_is_those_examples_and_nothing_else(prepared):
+    chosen = np.array([2, 3, 5, 7, 11, 13, 17, 19])
+    subset = prepared.subset(chosen).subset(np.array([1, 2, 4, 7]))
+    kept = [3, 5, 11, 19]
+    assert subset.examples.ids == tuple(prepared.examples.ids[i] for i in kept)
+    assert (subset.digests == prepared.digests[kept]).all()
+    (batch,) = ordered_batches(subset, 5).as_numpy_iterator()
+    assert batch["input"][:, 0, 0, 0].tolist() == kept
+    assert batch["index"].tolist() == [0, 1, 2, 3]
+    assert batch["label"].tolist() == [i % 3 for i in kept]
+    found = [batch["index"] for batch in training_batches(subset, 3, 0, 0, 1).as_numpy_iterator()]
+    assert sorted(np.concatenate(found)) == [0, 1, 2, 3]
 
 
 def test_memory_and_stream_agree_on_the_order_of_every_epoch():
@@ -107,7 +133,7 @@ def test_memory_and_stream_agree_on_the_order_of_every_epoch():
         training_batches(streamed, 5, 0, 0, epochs=2),
         strict=True,
     ):
-        assert (one["image"].numpy() == other["image"].numpy()).all()
+        assert (one["input"].numpy() == other["input"].numpy()).all()
 
 
 def test_options_turn_autotuning_off_and_set_determinism():

@@ -26,7 +26,7 @@ def test_pixels_are_kept_in_stored_order(splits, monkeypatch):
     monkeypatch.setattr(store, "_BATCH", 5)  # so that splits take several
     prepared = _prepare(splits)
     for name, examples in splits.items():
-        features = prepared[name].features
+        features = prepared[name].features.tensors
         assert features.dtype == np.uint8
         assert features.shape == (len(examples), *SIZE, 3)
         assert "CPU" in features.device
@@ -53,11 +53,27 @@ def test_pixels_beyond_the_share_of_free_memory_are_not_kept_but_read_all_the_sa
 def test_streamed_pixels_are_those_in_memory(splits):
     kept, streamed = _prepare(splits), _prepare(splits, memory_share=0.0)
     for name in splits:
-        for (images, labels), (others, other_labels) in zip(
+        for one, other in zip(
             ordered_batches(kept[name], 5), ordered_batches(streamed[name], 5), strict=True
         ):
-            assert (images.numpy() == others.numpy()).all()
-            assert labels.numpy().tolist() == other_labels.numpy().tolist()
+            assert sorted(one) == ["index", "input", "label"]
+            assert all((one[key].numpy() == other[key].numpy()).all() for key in one)
+        assert (kept[name].digests == streamed[name].digests).all()
+
+
+def test_digests_tell_images_apart_and_nothing_else(tmp_path, write_folders, by_name):
+    root = write_folders(tmp_path, {"a": 12, "b": 12})
+    (root / "a/000.png").write_bytes((root / "b/003.png").read_bytes())
+    splits = by_name(open_data(Data(source=f"folder:{root}"), seed=0))
+    digest_of = {
+        name: digest.tobytes()
+        for split, ready in _prepare(splits).items()
+        for name, digest in zip(splits[split].ids, ready.digests)
+    }
+    assert digest_of["a/000.png"] == digest_of["b/003.png"]
+    assert len(set(digest_of.values())) == 23
+    other_size = prepare_images(splits, (8, 6), "stretch", 0.25, lambda done, total: None)
+    assert digest_of[splits["test"].ids[0]] != other_size["test"].digests[0].tobytes()
 
 
 def test_progress_runs_to_the_total_over_all_splits(splits):

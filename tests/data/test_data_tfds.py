@@ -99,7 +99,7 @@ def test_epochs_of_a_streamed_set_are_whole_shuffled_and_repeatable(coloured, mo
 
     def epochs():
         batches = training_batches(prepared["train"], 5, 0, 0, epochs=2).as_numpy_iterator()
-        numbers = [batch["image"][:, 0, 0, 0] for batch in batches]
+        numbers = [batch["input"][:, 0, 0, 0] for batch in batches]
         return np.concatenate(numbers[:5]), np.concatenate(numbers[5:])
 
     first, second = epochs()
@@ -207,6 +207,6 @@ def test_the_real_flowers_are_read(shared_folder, by_name):
     assert batch["label"].shape == (100,)
     sums = [
         np.sort(images.numpy().astype(int).sum((1, 2, 3)))
-        for images in (prepared["test"].features, batch["image"])
+        for images in (prepared["test"].features.tensors, batch["input"])
     ]
     assert (sums[0] == sums[1]).all()

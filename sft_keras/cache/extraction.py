@@ -1,0 +1,175 @@
+"""The one pass over the data: what the frozen blocks give for each example, handed to writers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.cache.memory import Writer
+from sft_keras.cache.stored_features import as_fields
+from sft_keras.data.features import Structure
+
+_JUDGED_AFTER = 2**27  # bytes written, so that the disk's own buffers are full
+
+
+class SlowDiskError(OSError):
+    """Writing takes longer than computing does."""
+
+
+class Sink:
+    """Where one boundary's rows go. It fails by itself: the pass and the other sinks go on.
+
+    Attributes:
+      failure: Why nothing was stored; None if all was.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Writer], *, on_disk: bool, gives_up: bool = False
+    ) -> None:
+        """`begin` makes the writer; `gives_up` where the disk is slower than computing."""
+        self.failure: OSError | None = None
+        self._writer: Writer | None = None
+        self._on_disk, self._gives_up = on_disk, gives_up
+        self._seconds, self._bytes = 0.0, 0
+        try:
+            self._writer = begin()
+        except OSError as error:
+            self._fail(error)
+
+    def append(self, names: np.ndarray, tensors: list[tf.Tensor], computing: float) -> None:
+        """Writes rows; `computing` are the seconds that computing has taken so far."""
+        if self.failure is not None:
+            return
+        began = time.perf_counter()
+        arrays = as_fields(tensors) if self._on_disk else [each.numpy() for each in tensors]
+        try:
+            self._writer.append(names, arrays)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._seconds += time.perf_counter() - began
+        self._bytes += sum(array.nbytes for array in arrays)
+        if self._gives_up and self._bytes >= _JUDGED_AFTER and self._seconds > computing:
+            self._fail(SlowDiskError("the disk is slower than computing anew"))
+
+    def commit(self) -> None:
+        """Makes the rows appear, unless something failed."""
+        if self.failure is None:
+            try:
+                self._writer.commit()
+                self._writer = None
+            except OSError as error:
+                self._fail(error)
+
+    def close(self) -> None:
+        """Gives up what was written and not committed."""
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = error
+        self.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some examples of the pass.
+
+    Attributes:
+      names: Of their rows, uint8 [m, DIGEST_SIZE].
+      inputs: What the model reads, [m, ...].
+      sinks: Where the rows of each boundary go.
+      extra: Tensors [m, ...] to be stored in each row beside what the prefix gives.
+    """
+
+    names: np.ndarray
+    inputs: Structure
+    sinks: Sequence[Sink]
+    extra: Sequence[tf.Tensor] = ()
+
+
+def run_pass(
+    prefix: keras.Model,
+    batches: Iterable[Batch],
+    *,
+    batch_size: int,
+    dtypes: Sequence[Sequence[tf.DType]],
+    in_bfloat16: Sequence[keras.Layer],
+    tick: Callable[[int], None],
+) -> float:
+    """Runs a prefix over batches and hands what it computes to their sinks.
+
+    Args:
+      prefix: From what the model reads to a list of boundaries, see
+        `StagedModel.prefix_with_outputs`.
+      batches: Of at most `batch_size` examples.
+      batch_size: The prefix is always run on so many; the last batch is filled up, so that it is
+        traced once and gives an example the same bits in any company.
+      dtypes: What each boundary's tensors are stored as, in the order of `tf.nest.flatten`.
+      in_bfloat16: Layers that are to compute in bfloat16.
+      tick: Called with the number of examples done.
+
+    Returns:
+      The seconds that computing took.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def compute(inputs: Structure) -> list[list[tf.Tensor]]:
+        outputs = prefix(inputs, training=False)
+        # A model of one output returns it bare, even where it was made with a list.
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        return [
+            [tf.cast(tensor, dtype) for tensor, dtype in zip(tf.nest.flatten(each), stored)]
+            for each, stored in zip(outputs, dtypes, strict=True)
+        ]
+
+    computing, done = 0.0, 0
+    with _computing_in_bfloat16(in_bfloat16):
+        for batch in batches:
+            began = time.perf_counter()
+            count = len(batch.names)
+            outputs = compute(tf.nest.map_structure(_filled_up(count, batch_size), batch.inputs))
+            computing += time.perf_counter() - began
+            for sink, tensors in zip(batch.sinks, outputs, strict=True):
+                rows = [tensor[:count] for tensor in tensors]
+                sink.append(batch.names, [*rows, *batch.extra], computing)
+            done += count
+            tick(done)
+    return computing
+
+
+def _filled_up(count: int, batch_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    places = tf.minimum(tf.range(batch_size), count - 1)
+
+    def fill(tensor: tf.Tensor) -> tf.Tensor:
+        numbers = as_model_input(tensor)
+        return numbers if count == batch_size else tf.gather(numbers, places)
+
+    return fill
+
+
+def as_model_input(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns pixels, which are held as whole numbers, as floats; and all else as it is."""
+    return tf.cast(tensor, tf.float32) if tensor.dtype == tf.uint8 else tensor
+
+
+@contextlib.contextmanager
+def _computing_in_bfloat16(layers: Sequence[keras.Layer]) -> Iterator[None]:
+    """Lets layers compute in bfloat16; their variables stay as they are."""
+    parts: list[Any] = [part for layer in layers for part in layer._flatten_layers()]
+    policies = [part.dtype_policy for part in parts]
+    try:
+        for part in parts:
+            part.dtype_policy = "mixed_bfloat16"
+        yield
+    finally:
+        for part, policy in zip(parts, policies):
+            part.dtype_policy = policy

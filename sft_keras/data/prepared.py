@@ -1,0 +1,45 @@
+"""One split, ready to be batched."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.data.examples import Examples
+from sft_keras.data.features import Features, Structure
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """One split, every example of which is known to be readable.
+
+    Attributes:
+      examples: The split.
+      features: What the model reads for each example, in stored order; None if it is made anew
+        each time from `examples.stream`.
+      read: Makes it from an element of `examples.stream`, in a graph.
+      digests: uint8 [n, DIGEST_SIZE]; the hash of what the model reads for each example, with
+        nothing drawn at random. Equal ones mean equal inputs, in any run.
+      views: How many rows `features` has for each example: view v of example i is row v * n + i.
+      has_targets: Whether rows are {"input": what the model reads, "target": its y}, as those of
+        views are, whose labels may be mixed.
+    """
+
+    examples: Examples
+    features: Features | None = dataclasses.field(repr=False)
+    read: Callable[[dict[str, tf.Tensor]], Structure] = dataclasses.field(repr=False)
+    digests: np.ndarray = dataclasses.field(repr=False)
+    views: int = 1
+    has_targets: bool = False
+
+    def subset(self, positions: np.ndarray) -> Prepared:
+        """Returns the examples at `positions`, int64 [m] in ascending order; views are dropped."""
+        return Prepared(
+            examples=self.examples.subset(positions),
+            features=None if self.features is None else self.features.subset(positions),
+            read=self.read,
+            digests=self.digests[positions],
+        )
