@@ -18,6 +18,7 @@ from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters, prepare_stage, stage_length
+from sft_keras.training import build_staged
 
 _BATCHES = 3  # the first traces and allocates, the others are timed
 _MEGABYTE = 2**20
@@ -38,7 +39,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         read = sum(map(len, (few.train, few.validation, few.test)))
         reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
         yield f"read  {reading:.0f} s for all of it, by {read} examples"
-        staged = recipe.task.build_model(backbone, info)
+        staged = build_staged(recipe, backbone, info)
         blocks = ", ".join(block.name for block in backbone.blocks)
         total = count_parameters(staged.model.weights)
         yield f"model  {recipe.backbone.preset}: {total:,} parameters; blocks {blocks}"
@@ -66,6 +67,8 @@ def _tried(
 ) -> tuple[str, float]:
     """Runs a few batches of a stage; returns what to say of it and its expected seconds."""
     task, batch_size = recipe.task, recipe.data.batch_size
+    if stage.learning_rate == "auto":  # any rate takes as long
+        stage = dataclasses.replace(stage, learning_rate=1e-3)
     length = stage_length(stage, info.sizes["train"], batch_size)
     model = prepare_stage(
         staged, stage, length.steps, task.loss(stage), task.metrics(), source.from_boundary

@@ -15,17 +15,17 @@ from sft_keras.data import open_data
 from sft_keras.data.examples import DataInfo, Splits
 from sft_keras.data.prepared import Prepared
 from sft_keras.environment import keras_for
-from sft_keras.errors import BackboneError, DataError, LossError, SFTError, numbered
+from sft_keras.errors import BackboneError, DataError, SFTError, numbered
 from sft_keras.evaluate import answers
 from sft_keras.export import check_saved_model, export_saved_model
-from sft_keras.frozen_prefix import FrozenPrefixStore
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
 from sft_keras.run_facts import Clock, about_run
 from sft_keras.run_folder import RunFolder
 from sft_keras.staged_model import StagedModel
-from sft_keras.stages import StageResult, count_parameters, run_stage, stage_length
+from sft_keras.stages import count_parameters
+from sft_keras.training import build_staged, train_stages
 
 _CHECKED_EXAMPLES = 32
 
@@ -87,7 +87,7 @@ def finetune(
             backbone, splits = open_backbone_and_data(plan)
             run.write_json("splits.json", splits.as_json())
             prepared = plan.task.prepare(splits, plan, _progress(run, "reading"))
-            staged = plan.task.build_model(backbone, splits.info)
+            staged = build_staged(plan, backbone, splits.info)
             _say_what_is_trained(run, plan, staged, splits.info)
         with clock("stages"):
             stages = train_stages(staged, plan, prepared, splits.info, run)
@@ -142,55 +142,6 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     return backbone, splits
 
 
-def train_stages(
-    staged: StagedModel,
-    recipe: Recipe,
-    prepared: dict[str, Prepared],
-    info: DataInfo,
-    run: RunFolder,
-) -> list[dict[str, Any]]:
-    """Runs the stages one after the other; returns each one's result with its validation figures.
-
-    Raises:
-      LossError: If a loss went bad; the best weights so far are in the run folder.
-    """
-    task, validation_labels = recipe.task, prepared["validation"].examples.labels
-    store = FrozenPrefixStore(staged, recipe, prepared, info, say=run.say, tick=run.tick)
-    results = []
-    for index, stage in enumerate(recipe.stages):
-        source = store.input_of(stage)
-        run.say(f"{stage.name}  frozen blocks: {source.story}")
-        validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
-        length = stage_length(stage, info.sizes["train"], recipe.data.batch_size)
-        try:
-            result = run_stage(
-                staged,
-                stage,
-                length=length,
-                loss=task.loss(stage),
-                metrics=task.metrics(),
-                training=task.training_batches(source.prepared["train"], recipe, stage, info),
-                validation=validation,
-                say=run.say,
-                tick=run.tick,
-                has_start=index > 0,
-                from_boundary=source.from_boundary,
-            )
-        except LossError as error:
-            staged.model.save(run.file("last_good.keras"))
-            raise LossError(
-                f"{error} The best weights so far are in {run.file('last_good.keras')}."
-            ) from error
-        store.drop_after(stage)
-        outputs = answers(staged.answering(stage.unfreeze, source.from_boundary), validation)
-        figures = task.evaluate(outputs, validation_labels, info, recipe.seed)
-        _say_stage(run, result, task.summary(figures))
-        story = {"validation": figures, "frozen_blocks": source.story}
-        results.append({**result.as_json(), **story})
-        run.write_json("history.json", {each["name"]: each["history"] for each in results})
-    return results
-
-
 def export_and_check(
     staged: StagedModel,
     recipe: Recipe,
@@ -223,17 +174,6 @@ def _say_what_is_trained(
         f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
         f"{count_parameters(staged.model.weights):,} parameters, "
         f"{len(staged.backbone.blocks)} blocks"
-    )
-
-
-def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
-    best = f"best epoch {result.best_epoch}"
-    if result.best_epoch == 0:
-        best = "no epoch was better than its start, whose weights were kept"
-    run.say(
-        f"{result.name}  {result.stopped}; {best}; "
-        f"{result.trainable_parameters:,} parameters trained, "
-        f"{result.audit.frozen_variables} frozen variables bit-identical; validation {summary}"
     )
 
 

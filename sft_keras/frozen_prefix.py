@@ -76,6 +76,7 @@ class FrozenPrefixStore:
         *,
         say: Callable[[str], None],
         tick: Callable[[str], None],
+        splits: Sequence[str] = ("train", "validation"),
         memory: MemoryStore | None = None,
     ) -> None:
         """Makes an empty store.
@@ -87,10 +88,12 @@ class FrozenPrefixStore:
           info: Of the whole splits, whose sizes decide what fits.
           say: Takes a line to show and log.
           tick: Takes a line to show for a moment, on a terminal.
+          splits: Those that stages will read.
           memory: Where rows lie that outlive this store; None to keep them no longer than needed.
         """
         self.held: dict[int, StageInput] = {}
         self._staged, self._recipe, self._prepared, self._info = staged, recipe, prepared, info
+        self._splits = tuple(splits)
         self._keys: dict[int, set[str]] = {}
         self._outlives = memory is not None
         folder = recipe.store.folder
@@ -178,16 +181,18 @@ class FrozenPrefixStore:
         recipe, train = self._recipe, self._prepared["train"]
         sample = next(iter(ordered_batches(train, 1)))["input"]
         boundary = boundary_of(self._staged, below, recipe.store, sample)
-        validation = self._prepared["validation"]
-        wanted = {"validation": Wanted(boundary, validation, validation.digests)}
+        wanted = {
+            name: Wanted(boundary, self._prepared[name], self._prepared[name].digests)
+            for name in self._splits
+        }
         drawn = recipe.task.drawn_at_random()
         if not drawn:
-            return {"train": Wanted(boundary, train, train.digests), **wanted}
+            return wanted
         views = recipe.store.views
         drawn_from = f"{drawn}, seed {recipe.seed}, batches of {recipe.data.batch_size}"
         names = view_rows(train.digests, train.examples.labels, views, drawn_from)
         with_targets = boundary.with_targets(self._info.num_classes)
-        return {"train": Wanted(with_targets, train, names, views), **wanted}
+        return {**wanted, "train": Wanted(with_targets, train, names, views)}
 
     def _find(self, below: int, wanted: WantedSplits) -> bool:
         """Looks for a boundary in memory and on disk."""

@@ -25,10 +25,12 @@ class RunFolder:
     Attributes:
       path: The folder.
       replaced: The earlier run that it overwrites, put aside until the new one is under way.
+      is_quiet: Whether what is said goes to the log alone, as of one of many trials.
     """
 
     path: Path
     replaced: Path | None = None
+    is_quiet: bool = False
 
     @classmethod
     def create(
@@ -83,8 +85,9 @@ class RunFolder:
 
     def say(self, line: str) -> None:
         """Prints a line and adds it to log.txt."""
-        # A terminal may still show the start of a passing line; wipe it.
-        print(f"\r\x1b[K{line}" if sys.stdout.isatty() else line, flush=True)
+        if not self.is_quiet:
+            # A terminal may still show the start of a passing line; wipe it.
+            print(f"\r\x1b[K{line}" if sys.stdout.isatty() else line, flush=True)
         with self.file("log.txt").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 

@@ -94,6 +94,7 @@ def stage(name: str, unfreeze: int | str, epochs: int, accuracy: float, names: l
             "val_accuracy": [accuracy - 0.13 * loss for loss in falling],
             "learning_rate": [1e-3 if unfreeze == 0 else 1e-5] * epochs,
         },
+        "rate_test": None,
         "audit": {
             "trained_layers": ["head/logits", "head/hidden"],
             "moved_variables": 2,
@@ -103,6 +104,22 @@ def stage(name: str, unfreeze: int | str, epochs: int, accuracy: float, names: l
             "unmoved_trainable": [],
         },
         "validation": metrics(names, accuracy, {"5": 0.998}),
+    }
+
+
+def rate_test(steps: int = 100) -> dict:
+    """Returns a learning-rate range test whose loss falls from 2 to 1 and then explodes."""
+    rates = np.geomspace(1e-7, 10.0, 100)[:steps]
+    losses = np.interp(np.arange(steps), [0, 40, 60, steps - 5], [2.0, 2.0, 1.0, 1.2])
+    losses[-3:] = [8.0, 700.0, 1e9]
+    return {
+        "rates": rates.tolist(),
+        "losses": losses.tolist(),
+        "smoothed": (losses + 0.01).tolist(),
+        "bounds": [float(rates[42]), float(rates[60])],
+        "rule": "in the middle of 0.00025, where the loss began to fall, and 0.0063",
+        "chosen": 0.0013,
+        "ended": "the smoothed loss rose to 7e+08 from its lowest, 1.01",
     }
 
 
@@ -249,7 +266,7 @@ def test_hostile_names_are_text_everywhere(tmp_path):
     hostile = HOSTILE[0]
     report |= {"title": hostile, "description": hostile, "command": hostile, "notes": [hostile]}
     report["recipe"] |= {hostile: hostile}
-    report["stages"][1]["name"] = hostile
+    report["stages"][1] |= {"name": hostile, "rate_test": rate_test()}
     report["stages"][0]["stopped"] = report["stages"][0]["frozen_blocks"] = hostile
     report["mistakes"][0]["id"] = hostile
     report["model"]["blocks"][0]["name"] = hostile
@@ -280,7 +297,10 @@ def test_page_needs_nothing_from_outside(tmp_path, num_classes):
 
 @pytest.mark.parametrize("num_classes", [2, 20, 60])
 def test_ids_are_unique_and_references_find_theirs(tmp_path, num_classes):
-    page = written_page(tmp_path, make_report([f"class {n}" for n in range(num_classes)]))
+    report = make_report([f"class {n}" for n in range(num_classes)])
+    for one in report["stages"]:
+        one["rate_test"] = rate_test()
+    page = written_page(tmp_path, report)
     ids = page.attributes("id")
     assert len(ids) == len(set(ids))
     references = re.findall(r"url\(#([^)]*)\)", page.source)
@@ -341,6 +361,31 @@ def test_curves_join_the_stages_and_leave_gaps(tmp_path):
     assert ">$x_1$ &lt;head&gt;<" in curve and ">top<" in curve
     assert "stroke-dasharray" in curve, "the boundary between the stages"
     assert len(re.findall(r' d="M[^"]*M[^"]*L', curve)) == 2, "training and validation, each torn"
+
+
+def test_a_range_test_is_drawn_and_said_for_each_stage_that_had_one(without_curves, tmp_path):
+    report = make_report()
+    without = written_page(tmp_path / "without", report)
+    assert "range test" not in without.text
+    report["stages"][1]["rate_test"] = rate_test(90)
+    page = written_page(tmp_path / "with", report)
+    labels = [label for label in page.attributes("aria-label") if "range test" in label]
+    assert labels == ["Loss by learning rate in the range test of top"]
+    text = " ".join(page.text.replace("\N{NO-BREAK SPACE}", " ").split())
+    assert "0.0013 was chosen, in the middle of 0.00025, where the loss began to fall" in text
+    assert "and 0.0063. The test ended after 90 steps: the smoothed" in text
+    curve = drawing(page, labels[0])
+    assert len(re.findall(r"<use [^>]*var\(--soft\)[^>]*opacity: 0.7", curve)) >= 87
+    assert "var(--train)" in curve and "var(--validation)" in curve
+
+
+def test_an_exploding_loss_does_not_hide_where_it_fell(without_curves, tmp_path):
+    report = make_report()
+    report["stages"][0]["rate_test"] = rate_test()
+    page = written_page(tmp_path, report)
+    curve = drawing(page, "Loss by learning rate in the range test of head")
+    axis = [float(tick) for tick in re.findall(r">(\d+\.\d+)</text>", curve)]
+    assert 2.0 <= max(axis) < 3.0
 
 
 def test_epochs_are_dots_in_a_short_run_or_where_a_line_would_not_show(tmp_path):

@@ -77,14 +77,17 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
         )
         given = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
     stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(given))
+    # Without what is carried: Keras cannot describe a model that returns one of its inputs.
+    graph = keras.Model(staged.backbone.model.input, block.output)
     settings = {
+        "carried": [tensor.name for tensor in block.carried],
         "precision": store.precision,
         "batch_size": store.batch_size,
         "stored": [[spec.dtype.name, list(spec.shape)] for spec in stored],
     }
     return Boundary(
         below=below,
-        key=collection_key(prefix, staged.backbone.preprocess, settings),
+        key=collection_key(graph, staged.backbone.preprocess, settings),
         like=given,
         stored=stored,
         about={"backbone": staged.backbone.model.name, "boundary": block.name, **settings},

@@ -84,6 +84,13 @@ class Collection:
                 raise OSError(errno.EIO, "a stored boundary was cut off while it was in use")
         return rows
 
+    def close(self) -> None:
+        """Closes the files and forgets the names; nothing can be read any more."""
+        with self._lock:
+            for file in self._files:
+                file.close()
+        self._index = RowIndex()
+
 
 class DiskStore:
     """The folder of all collections."""
@@ -93,6 +100,7 @@ class DiskStore:
         self.folder = folder
         self._say = say
         self._left_out: set[Path] = set()
+        self._opened: list[Collection] = []
 
     def shards(self, key: str | None = None) -> Iterator[Path]:
         """Yields the folders of the shards, of one collection or of all."""
@@ -124,7 +132,7 @@ class DiskStore:
                 shard = Shard.load(path)
                 if shard.fields != fields:
                     raise DamagedShardError(f"it holds {shard.fields} and not {fields}")
-                shard.verify(lambda done, total: tick(_progress(path, done, total)))
+                shard.verify(_telling(tick, path))
                 found.add(shard)
             except DamagedShardError as error:
                 self._say(f"cache  damaged, and computed again: {path} ({error})")
@@ -135,7 +143,18 @@ class DiskStore:
                 self._say(f"cache  cannot be read, and left out: {path} ({_reason(error)})")
             else:
                 shard.mark_used()
+        self._opened.append(found)
         return found
+
+    def close(self) -> None:
+        """Closes the collections that were opened.
+
+        Letting go of them is not enough: TensorFlow keeps what a graph calls, as
+        `tf.numpy_function` does, for as long as the process lives.
+        """
+        for collection in self._opened:
+            collection.close()
+        self._opened.clear()
 
     def writer(self, key: str, fields: tuple[Field, ...], about: Mapping[str, Any]) -> ShardWriter:
         """Begins a new shard.
@@ -152,7 +171,7 @@ class DiskStore:
             self._delete(path)
 
     def free(self) -> int:
-        """Returns how many bytes are free where the folder lies or will lie; 0 if that is hid."""
+        """Returns how many bytes are free where the folder lies or will lie; 0 if unknown."""
         for place in (self.folder, *self.folder.parents):
             with contextlib.suppress(OSError):  # It is not there yet, or may not be looked into.
                 return shutil.disk_usage(place).free
@@ -241,5 +260,8 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _progress(path: Path, done: int, total: int) -> str:
-    return f"stored rows {path.name[:8]} {done / max(total, 1):.0%}"
+def _telling(tick: Callable[[str], None], path: Path) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        tick(f"stored rows {path.name[:8]} {done / max(total, 1):.0%}")
+
+    return tell

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +17,10 @@ from sft_keras.data.digests import DIGEST_SIZE
 
 _FORMAT = 1
 _PACKAGES = ("tensorflow", "keras", "keras-hub")
+_REFERENCES = ("keras_history", "input_layers", "output_layers")  # name layers in a configuration
+# What an object's configuration has beside its class and "config", and that decides on no bit: the
+# name is in "config" too, and a layer has a "build_config" only once it was called.
+_SILENT = ("name", "build_config", "compile_config")
 _HISTORY = ("build_config", "compile_config")  # of a configuration: what was done with the layer
 
 
@@ -33,7 +38,7 @@ def collection_key(
         "format": _FORMAT,
         "versions": {"sft_keras": sft_keras.__version__, **_versions()},
         "graph": [_configuration(part) for part in (prefix, *preprocess)],
-        "weights": _weights_digest(prefix),
+        "weights": [_weights_digest(part) for part in (prefix, *preprocess)],
         "settings": dict(settings),
     }
     text = json.dumps(parts, sort_keys=True, default=repr)
@@ -62,44 +67,67 @@ def view_rows(digests: np.ndarray, labels: np.ndarray, views: int, drawn_from: s
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {name: _version(name) for name in _PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # As with tf-nightly, which is tensorflow under another name.
+        return getattr(sys.modules.get(package), "__version__", "not installed")
 
 
 def _configuration(part: keras.Layer) -> str:
-    """Returns the configuration of a layer or model, layers called by their order.
+    """Returns the configuration of a layer or model, without what says nothing on its output."""
+    config = _plain(keras.saving.serialize_keras_object(part), {})
+    return json.dumps(config, sort_keys=True, default=repr)
 
-    Keras numbers the names it makes up by what was built before in the process: they say nothing.
+
+def _plain(config: Any, numbers: dict[str, str]) -> Any:
+    """Returns a configuration without what says nothing, and with layers called by their order.
+
+    Keras numbers the names it makes up by what was built before in the process. Only names are
+    changed, where a name stands: the "relu" of an activation is no name, whatever layers are
+    called, nor is that of a dtype policy.
+
+    Args:
+      config: Of a layer, or a part of it.
+      numbers: {name: what to call it}, of the layers met so far; those that are new are added.
     """
-    config = keras.saving.serialize_keras_object(part)
-    names: dict[str, str] = {}
-    for name in _names(config):
-        names.setdefault(name, f"#{len(names)}")
-    return json.dumps(_renamed(config, names), sort_keys=True, default=repr)
-
-
-def _names(config: Any) -> Iterator[str]:
-    if isinstance(config, Mapping):
-        if isinstance(config.get("name"), str):
-            yield config["name"]
-        config = config.values()
-    elif not isinstance(config, list | tuple):
-        return
-    for value in config:
-        yield from _names(value)
-
-
-def _renamed(config: Any, names: Mapping[str, str]) -> Any:
-    if isinstance(config, Mapping):
-        kept = {key: value for key, value in config.items() if key not in _HISTORY}
-        return {key: _renamed(value, names) for key, value in kept.items()}
     if isinstance(config, list | tuple):
-        return [_renamed(value, names) for value in config]
-    return names.get(config, config) if isinstance(config, str) else config
+        return [_plain(each, numbers) for each in config]
+    if not isinstance(config, Mapping) or "DTypePolicy" in str(config.get("class_name")):
+        return config
+    is_object = "class_name" in config
+    plain: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in _REFERENCES:
+            plain[key] = _numbered(value, numbers)
+        elif is_object and key == "config" and isinstance(value, Mapping):
+            plain["called"] = _numbered(value.get("name"), numbers)
+            # Frozen or not, it computes the same.
+            kept = {each: value[each] for each in value if each not in ("name", "trainable")}
+            plain[key] = _plain(kept, numbers)
+        elif not (is_object and key in _SILENT):
+            plain[key] = _plain(value, numbers)
+    return plain
 
 
-def _weights_digest(model: keras.Model) -> str:
+def _numbered(value: Any, numbers: dict[str, str]) -> Any:
+    """Returns a name, or lists and dicts with names in them, with numbers for the names."""
+    if isinstance(value, str):
+        return numbers.setdefault(value, f"#{len(numbers)}")
+    if isinstance(value, list | tuple):
+        return [_numbered(each, numbers) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _numbered(each, numbers) for key, each in value.items()}
+    return value
+
+
+def _weights_digest(part: keras.Layer) -> str:
     found = hashlib.sha256()
-    for variable in model.weights:
+    for variable in part.weights:
         found.update(f"{variable.dtype}{tuple(variable.shape)}".encode())
         found.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return found.hexdigest()

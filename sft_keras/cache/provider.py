@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -105,7 +106,7 @@ class RowProvider:
 
         What cannot be written is left out, and said in the result.
         """
-        todo = {name: self._todo(name, lacking) for name in ("train", "validation")}
+        todo = {name: self._todo(name, lacking) for name in lacking[0][0]}
         counts: Counter[str] = Counter()
         targets: dict[str, tuple[Boundary, Place]] = {}
         for wanted, place in lacking:
@@ -154,19 +155,26 @@ class RowProvider:
         sinks: Mapping[str, Sink],
     ) -> Iterator[Batch]:
         recipe, size = self._recipe, self._recipe.store.batch_size
-        for name, rows in todo.items():
-            if not len(rows):
+        splits = lacking[0][0]  # the rows of each boundary have the same names
+        plain = [name for name in todo if splits[name].views is None and len(todo[name])]
+        if plain:
+            # As one, so that only the last batch of all has to be filled up.
+            own = [sinks[each[plain[0]].boundary.key] for each, _ in lacking]
+            names = np.concatenate([splits[name].names[todo[name]] for name in plain])
+            inputs = _inputs([(splits[name], todo[name]) for name in plain], size)
+            start = 0
+            for batch in with_options(inputs):
+                end = start + len(tf.nest.flatten(batch)[0])
+                yield Batch(names[start:end], batch, own)
+                start = end
+        for name in todo:
+            views = splits[name].views
+            if views is None or not len(todo[name]):
                 continue
-            wanted = lacking[0][0][name]  # the rows of each boundary have the same names
             own = [sinks[each[name].boundary.key] for each, _ in lacking]
-            if wanted.views is None:
-                batches = with_options(ordered_batches(wanted.prepared, size, rows))
-                for batch in batches:
-                    yield Batch(wanted.names[batch["index"].numpy()], batch["input"], own)
-                continue
-            views = recipe.task.augmented_views(wanted.prepared, recipe, self._info, wanted.views)
-            for numbers, inputs, targets in with_options(views.rebatch(size)):
-                yield Batch(wanted.names[numbers.numpy()], inputs, own, [targets])
+            drawn = recipe.task.augmented_views(splits[name].prepared, recipe, self._info, views)
+            for rows, batch, targets in with_options(drawn.rebatch(size)):
+                yield Batch(splits[name].names[rows.numpy()], batch, own, [targets])
 
     def _todo(self, name: str, lacking: Sequence[tuple[WantedSplits, Place]]) -> np.ndarray:
         """Returns the rows of a split to compute: what any of the boundaries lacks."""
@@ -214,6 +222,15 @@ class RowProvider:
             np.allclose(row, now, rtol=0.0, atol=_SAME * max(1e-6, np.abs(now).max()))
             for row, now in zip(_as_floats(rows), _as_floats(outputs), strict=True)
         )
+
+
+def _inputs(parts: Sequence[tuple[Wanted, np.ndarray]], batch_size: int) -> tf.data.Dataset:
+    """Returns batches of what the model reads for some rows of several splits, in that order."""
+    inputs = [
+        ordered_batches(wanted.prepared, batch_size, rows).map(lambda batch: batch["input"])
+        for wanted, rows in parts
+    ]
+    return functools.reduce(tf.data.Dataset.concatenate, inputs).rebatch(batch_size)
 
 
 def _as_floats(tensors: Structure) -> list[np.ndarray]:

@@ -34,7 +34,12 @@ def row_size(fields: Sequence[Field]) -> int:
 
 def to_bytes(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Returns rows as uint8 [m, row_size], from an array [m, ...] for each field."""
-    flat = [np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8) for array in arrays]
+    # Not -1 for the second size, which cannot be told where there are no rows.
+    sizes = [(len(array), math.prod(array.shape[1:])) for array in arrays]
+    flat = [
+        np.ascontiguousarray(array).reshape(size).view(np.uint8)
+        for array, size in zip(arrays, sizes)
+    ]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 

@@ -213,7 +213,7 @@ class ShardWriter:
         for file in self._files.values():
             file.close()
         with (self._path / _ABOUT).open("w", encoding="utf-8") as file:
-            json.dump(text, file, indent=2)
+            file.write(json.dumps(text, indent=2))
             file.flush()
             os.fsync(file.fileno())
         _sync_folder(self._path)

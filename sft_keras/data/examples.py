@@ -58,6 +58,27 @@ class Examples:
         )
 
 
+def joined(first: Examples, second: Examples) -> Examples:
+    """Returns the examples of both under the name of the first.
+
+    In random order, too, those of the first come before those of the second: enough to read them
+    from, but not to train on a stream of them.
+    """
+
+    def stream(seed: tf.Tensor | None) -> tf.data.Dataset:
+        moved = second.stream(seed).map(
+            lambda example: {**example, "index": example["index"] + len(first)}
+        )
+        return first.stream(seed).concatenate(moved)
+
+    return Examples(
+        name=first.name,
+        ids=(*first.ids, *second.ids),
+        labels=np.concatenate([first.labels, second.labels]),
+        stream=stream,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class DataInfo:
     """Facts about the data, for the model, the report and the exported model.

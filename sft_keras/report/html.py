@@ -17,6 +17,7 @@ from sft_keras.report.plots import (
     confusion_heat_map,
     learning_curves,
     opacity,
+    rate_test_plot,
     row_shares,
 )
 
@@ -54,6 +55,7 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
     return environment.get_template("report.html.j2").render(
         report=report,
         curves=[_safe(plot) for plot in learning_curves(report["stages"])],
+        rate_tests=_rate_tests(report["stages"]),
         confusion=_confusion(test),
         classes=_worst_first(test["per_class"]),
         mistakes=_mistakes(report["mistakes"], pictures),
@@ -64,6 +66,15 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
 def _safe(plot: Plot) -> dict[str, Any]:
     """Returns a plot for the template; its SVG comes from an XML writer, which escaped it."""
     return {"title": plot.title, "svg": Markup(plot.svg)}
+
+
+def _rate_tests(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the range tests of the stages that had one, each with its plot."""
+    return [
+        {**_safe(rate_test_plot(stage["rate_test"], stage["name"], number)), **stage["rate_test"]}
+        for number, stage in enumerate(stages)
+        if stage["rate_test"] is not None
+    ]
 
 
 def _confusion(test: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 # matplotlib writes these colours; `_svg` swaps them for the page's, which differ by colour scheme.
 _PAGE_COLOURS = {
@@ -91,6 +91,42 @@ def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
         for title, lines in panels
         if any(_recorded(span, key) for span in spans for key, _ in lines)
     ]
+
+
+def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:
+    """Returns a learning-rate range test: the loss over the rate, and which rate was chosen.
+
+    Args:
+      test: A `RangeTest` as plain values: `rates`, `losses` and `smoothed` of each step, the
+        `bounds` of the fall, and the rate `chosen`.
+      stage: The stage's name; the plot's title.
+      number: Of the plot, different for each in a page.
+    """
+    rates, losses, smoothed = test["rates"], test["losses"], test["smoothed"]
+    before = [loss for rate, loss in zip(rates, losses) if rate <= test["bounds"][1]]
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.axvspan(*test["bounds"], color=_TRAIN, alpha=0.12, linewidth=0)
+        axes.plot(
+            rates, losses, linestyle="none", marker="o", markersize=2.6, color=_SOFT, alpha=0.7
+        )
+        axes.plot(rates, smoothed, color=_TRAIN, linewidth=1.8)
+        axes.axvline(test["chosen"], color=_VALIDATION, linewidth=1.8)
+        axes.set_xscale("log")
+        axes.set_xlim(rates[0], rates[-1])
+        axes.xaxis.set_major_locator(LogLocator(numticks=9))
+        axes.xaxis.set_minor_locator(NullLocator())
+        # Where training breaks down the loss may be a thousand times what the test is about.
+        top, bottom = min(max(losses), 1.3 * max(before)), min(losses)
+        margin = 0.05 * (top - bottom)
+        axes.set_ylim(0 if 0 <= bottom < 0.5 * top else bottom - margin, top + margin)
+        axes.set(xlabel="learning rate", ylabel="loss")
+        title = _short(stage)
+        description = f"Loss by learning rate in the range test of {title}"
+        return Plot(title, _svg(figure, f"rate-test-{number}", description))
 
 
 def confusion_heat_map(matrix: Sequence[Sequence[int]]) -> Plot:

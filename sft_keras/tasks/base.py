@@ -53,6 +53,10 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
+    def reads(self, recipe: Recipe) -> str:
+        """Returns all that decides on what `prepare` makes of an example."""
+
+    @abc.abstractmethod
     def drawn_at_random(self) -> str:
         """Returns all that decides on how training inputs are changed at random; "" for not."""
 
@@ -98,6 +102,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def summary(self, figures: dict[str, Any]) -> str:
         """Returns the main figures of what `evaluate` gave, in a line."""
+
+    @abc.abstractmethod
+    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+        """Returns name and value of the figure that trials are compared by; more is better."""
 
     @abc.abstractmethod
     def worst_mistakes(

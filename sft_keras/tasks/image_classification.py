@@ -64,12 +64,7 @@ class ImageClassification(Task):
             backbone=dataclasses.replace(
                 recipe.backbone, weights=None, image_size=_SMOKE_IMAGE_SIZE
             ),
-            stages=tuple(
-                dataclasses.replace(
-                    stage, epochs=None, steps=2 * stage.accumulate, class_weights=None
-                )
-                for stage in recipe.stages
-            ),
+            stages=tuple(map(_for_smoke, recipe.stages)),
         )
 
     def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
@@ -90,6 +85,10 @@ class ImageClassification(Task):
             memory_share=recipe.data.memory_share,
             progress=progress,
         )
+
+    def reads(self, recipe: Recipe) -> str:
+        """See `Task.reads`."""
+        return f"{self.fit} {recipe.backbone.image_size}"
 
     def drawn_at_random(self) -> str:
         """See `Task.drawn_at_random`."""
@@ -172,6 +171,10 @@ class ImageClassification(Task):
             f"{figures['examples']} examples"
         )
 
+    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+        """See `Task.score`."""
+        return "accuracy", figures["accuracy"]["value"]
+
     def worst_mistakes(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> tuple[list[dict[str, Any]], list[bytes]]:
@@ -193,3 +196,14 @@ class ImageClassification(Task):
         from sft_keras.image_serving import image_samples
 
         return image_samples(prepared, limit)
+
+
+def _for_smoke(stage: Stage) -> Stage:
+    """Returns a stage of two updates; a range test would find nothing to go by in noise."""
+    return dataclasses.replace(
+        stage,
+        epochs=None,
+        steps=2 * stage.accumulate,
+        class_weights=None,
+        learning_rate=1e-3 if stage.learning_rate == "auto" else stage.learning_rate,
+    )

@@ -1,0 +1,227 @@
+"""The pair of the staged benchmark on texts: a BERT classifier in plain Keras, and staged.
+
+The package has no text task yet. Its data and its model are put together here; cutting, storing,
+freezing and training are the package's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
+from sft_keras.data.batches import epoch_seed
+from sft_keras.data.digests import DIGEST_SIZE, digest
+from sft_keras.data.examples import DataInfo, Examples
+from sft_keras.data.features import HeldFeatures
+from sft_keras.data.prepared import Prepared
+from sft_keras.data.streams import shuffled_range
+from sft_keras.environment import keras_for
+from sft_keras.run_facts import Clock
+from sft_keras.run_folder import RunFolder
+from sft_keras.staged_model import StagedModel
+from sft_keras.tasks import ImageClassification
+from sft_keras.training import train_stages
+
+NUM_CLASSES = 2
+SEED = 0
+_FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextExperiment:
+    """Film reviews and a BERT.
+
+    Attributes:
+      bert: A folder that KerasHub loads as a BertBackbone.
+      reviews: A folder with rt-polarity.pos and rt-polarity.neg, a text a line.
+      sizes: Texts per split.
+      sequence_length: Tokens, to which every text is padded or cut off.
+      stages: The head, then the top layers.
+      batch_size: Texts a step.
+    """
+
+    bert: str
+    reviews: str
+    sizes: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {"train": 500, "validation": 100}
+    )
+    sequence_length: int = 64
+    stages: tuple[Stage, ...] = (
+        Stage(name="head", epochs=10, learning_rate=1e-3),
+        Stage(name="top", epochs=3, learning_rate=1e-4, unfreeze=2),
+    )
+    batch_size: int = 32
+
+    def tiny(self) -> TextExperiment:
+        """Returns the experiment on a few texts and in two epochs a stage."""
+        stages = tuple(dataclasses.replace(stage, epochs=2) for stage in self.stages)
+        return dataclasses.replace(self, sizes={"train": 40, "validation": 10}, stages=stages)
+
+
+def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
+    """Writes the tokens of each split, the order of each epoch, and the head's first kernel."""
+    import keras_hub
+
+    tokenizer = keras_hub.models.BertTokenizer.from_preset(experiment.bert)
+    preprocess = keras_hub.models.BertTextClassifierPreprocessor(
+        tokenizer, sequence_length=experiment.sequence_length
+    )
+    texts, labels = [], []
+    for label, name in enumerate(("neg", "pos")):
+        lines = Path(experiment.reviews, f"rt-polarity.{name}").read_text(encoding="latin-1")
+        texts += lines.splitlines()
+        labels += [label] * (len(texts) - len(labels))
+    chosen = np.random.default_rng(SEED).permutation(len(texts))
+    start = 0
+    for split, size in experiment.sizes.items():
+        part = chosen[start : start + size]
+        start += size
+        tokens = preprocess(tf.constant([texts[index] for index in part]))
+        np.savez(folder / f"{split}.npz", labels=np.array(labels)[part], **tokens)
+    for index, stage in enumerate(experiment.stages):
+        epochs = tf.range(stage.epochs, dtype=tf.int64)
+        orders = [
+            shuffled_range(experiment.sizes["train"], epoch_seed(SEED, index, epoch)).numpy()
+            for epoch in epochs
+        ]
+        np.save(folder / f"{stage.name}_order.npy", np.stack(orders))
+    width = load_bert(experiment).output["pooled_output"].shape[-1]
+    kernel = np.random.default_rng(SEED).normal(0.0, 0.05, (width, NUM_CLASSES))
+    np.save(folder / "head_kernel.npy", kernel.astype(np.float32))
+
+
+def load_bert(experiment: TextExperiment) -> keras.Model:
+    """Returns the backbone, without dropout: it is drawn differently on the two sides."""
+    import keras_hub
+
+    return keras_hub.models.BertBackbone.from_preset(experiment.bert, dropout=0.0)
+
+
+def load_tokens(folder: Path, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns (the backbone's inputs, int32 [n, length] each; labels int64 [n])."""
+    with np.load(folder / f"{split}.npz") as held:
+        names = ("token_ids", "segment_ids", "padding_mask")
+        return {name: held[name].astype(np.int32) for name in names}, held["labels"]
+
+
+def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
+    """Runs a plain Keras script; returns its seconds, their parts and each stage's history."""
+    clock = time.perf_counter
+    began = clock()
+    tokens, labels = load_tokens(folder, "train")
+    tokens = {name: tf.constant(values) for name, values in tokens.items()}
+    validation = tf.data.Dataset.from_tensor_slices(load_tokens(folder, "validation"))
+    validation = validation.batch(experiment.batch_size).cache().prefetch(tf.data.AUTOTUNE)
+    bert = load_bert(experiment)
+    dense = keras.layers.Dense(NUM_CLASSES)
+    model = keras.Model(bert.input, dense(bert.output["pooled_output"]))
+    dense.kernel.assign(np.load(folder / "head_kernel.npy"))
+    built = clock()
+    histories, seconds, trainable = {}, {}, {}
+    depth = sum(layer.name.startswith("transformer_layer_") for layer in bert.layers)
+    for stage in experiment.stages:
+        stage_began = clock()
+        bert.trainable = True
+        free = {f"transformer_layer_{depth - 1 - number}" for number in range(stage.unfreeze)}
+        for layer in bert.layers:
+            layer.trainable = layer.name in free or (bool(free) and layer.name == "pooled_dense")
+        model.compile(
+            optimizer=keras.optimizers.Adam(stage.learning_rate),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        orders = tf.data.Dataset.from_tensor_slices(np.load(folder / f"{stage.name}_order.npy"))
+        chosen = orders.flat_map(
+            lambda order: tf.data.Dataset.from_tensor_slices(order).batch(experiment.batch_size)
+        )
+        batches = chosen.map(
+            lambda index: (
+                {name: tf.gather(values, index) for name, values in tokens.items()},
+                tf.gather(labels, index),
+            )
+        )
+        fitted = model.fit(
+            batches.prefetch(tf.data.AUTOTUNE),
+            epochs=stage.epochs,
+            steps_per_epoch=-(-len(labels) // experiment.batch_size),
+            validation_data=validation,
+            verbose=0,
+        )
+        histories[stage.name] = fitted.history
+        trainable[stage.name] = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+        seconds[stage.name] = clock() - stage_began
+    return {
+        "seconds": clock() - began,
+        "parts": {"data and build": built - began, **seconds},
+        "histories": histories,
+        "trainable_parameters": trainable,
+    }
+
+
+def ours_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
+    """Runs the stages, each on what its frozen layers gave; see `plain_texts`."""
+    recipe = Recipe(
+        task=ImageClassification(dropout=0.0),  # a class for each, whatever it is of
+        data=Data(source="csv:texts", batch_size=experiment.batch_size),
+        backbone=Backbone(preset="hub:bert"),
+        stages=experiment.stages,
+        seed=SEED,
+    )
+    run = RunFolder.create("run", tempfile.mkdtemp(dir=folder), overwrite=False)
+    clock = Clock()
+    with keras_for(recipe):
+        with clock("data and build"):
+            prepared = {name: _prepared(folder, name) for name in ("train", "validation")}
+            sizes = {name: len(split.examples) for name, split in prepared.items()}
+            counts = dict.fromkeys(sizes, (0,) * NUM_CLASSES)
+            info = DataInfo("film reviews", ("negative", "positive"), sizes, counts, {})
+            staged = _staged(experiment, folder)
+        with clock("stages"):
+            stages = train_stages(staged, recipe, prepared, info, run)
+    seconds = clock.as_json()
+    fitted = {stage["name"]: stage["seconds"] for stage in stages}
+    around = seconds.pop("stages") - sum(fitted.values())
+    return {
+        "seconds": seconds.pop("total"),
+        "parts": {**seconds, **fitted, "frozen pass and around": around},
+        "frozen_blocks": {stage["name"]: stage["frozen_blocks"] for stage in stages},
+        "best_epochs": {stage["name"]: stage["best_epoch"] for stage in stages},
+        "histories": {
+            stage["name"]: {name: stage["history"][name] for name in _FIGURES} for stage in stages
+        },
+        "trainable_parameters": {stage["name"]: stage["trainable_parameters"] for stage in stages},
+    }
+
+
+def _prepared(folder: Path, split: str) -> Prepared:
+    tokens, labels = load_tokens(folder, split)
+    joined = np.concatenate(list(tokens.values()), axis=1)
+    digests = np.frombuffer(b"".join(map(digest, joined)), np.uint8).reshape(-1, DIGEST_SIZE)
+    ids = tuple(f"{split}[{index}]" for index in range(len(labels)))
+
+    def stream(seed: tf.Tensor | None) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(tokens)
+
+    examples = Examples(split, ids, labels.astype(np.int32), stream)
+    return Prepared(examples, HeldFeatures.of_arrays(tokens), lambda raw: raw, digests)
+
+
+def _staged(experiment: TextExperiment, folder: Path) -> StagedModel:
+    bert = load_bert(experiment)
+    model = keras.Model(bert.input, bert.output["pooled_output"], name="bert")
+    blocks = find_blocks(model, re.compile(r"(transformer_layer_\d+)"))
+    features = keras.Input(model.output.shape[1:])
+    dense = keras.layers.Dense(NUM_CLASSES, name="logits")
+    head = keras.Model(features, dense(features), name="head")
+    dense.kernel.assign(np.load(folder / "head_kernel.npy"))
+    return StagedModel(BuiltBackbone(model, blocks, ()), head, "softmax")

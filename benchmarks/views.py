@@ -1,0 +1,76 @@
+"""What a fixed number of augmented views costs in accuracy and saves in time, on tf_flowers.
+
+    python benchmarks/views.py [--weights=FILE]
+
+Writes results/views.json: MobileNet 0.75 with flips, crops and colour, head and top blocks, for 1,
+4 and 16 stored views, for augmentation that draws anew in every epoch, and for none, with three
+seeds each on the same splits. Needs the ImageNet weights of MobileNet and tf_flowers
+(TFDS_DATA_DIR), or a network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from sft_keras import Store
+from sft_keras.environment import environment
+from sft_keras.recipe_loader import LoadedRecipe, load_recipe
+from sft_keras.tasks import Augment, ImageClassification
+from sft_keras.trial_plan import plan_trials
+from sft_keras.trials import run_trials
+
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "imagenet", "A file of MobileNet's ImageNet weights without top, or imagenet."
+)
+
+SEEDS = 3
+AUGMENT = Augment(flip=True, crop=0.2, rotation=0.05, brightness=0.2, contrast=0.2)
+VIEWS = (1, 4, 16, None)
+RESULTS = Path(__file__).parent.parent / "results" / "views.json"
+
+
+def variants(loaded: LoadedRecipe) -> dict[str, LoadedRecipe]:
+    """Returns what is compared, by name."""
+    task: ImageClassification = loaded.recipe.task
+    augmented = dataclasses.replace(loaded.recipe, task=dataclasses.replace(task, augment=AUGMENT))
+    found = {"no augmentation": loaded}
+    for views in VIEWS:
+        name = "drawn anew in every epoch" if views is None else f"views: {views}"
+        recipe = dataclasses.replace(augmented, store=Store(views=views))
+        found[name] = dataclasses.replace(loaded, recipe=recipe)
+    return found
+
+
+def main(_: list[str]) -> None:
+    """Runs every variant with every seed and writes the figures."""
+    overrides = ["data.test=0.2", f"backbone.weights={_WEIGHTS.value}"]
+    loaded = load_recipe("mobilenet_flowers", overrides)
+    rows: list[dict[str, Any]] = []
+    for name, variant in variants(loaded).items():
+        with tempfile.TemporaryDirectory() as folder:
+            plan = plan_trials(variant.recipe, seeds=SEEDS)
+            (point,) = run_trials(variant, plan, run_dir=Path(folder, "run"))["points"]
+        row = {"name": name, "scores": point["scores"]}
+        row["seconds"] = [repeat["seconds"] for repeat in point["repeats"]]
+        row["test"] = [repeat["scores"]["test"] for repeat in point["repeats"]]
+        print(f"== {name}: test {point['scores']['test']['mean']:.4f}", flush=True)
+        rows.append(row)
+        figures = {
+            "command": "python benchmarks/views.py",
+            "overrides": overrides[:1],
+            "augment": dataclasses.asdict(AUGMENT),
+            "seeds": SEEDS,
+            "environment": environment(),
+            "variants": rows,
+        }
+        RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,149 @@
+"""Trains all stages of a recipe, each on what its frozen blocks gave, and scores them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from sft_keras.backbones import BuiltBackbone
+from sft_keras.cache.memory import MemoryStore
+from sft_keras.data.examples import DataInfo
+from sft_keras.data.prepared import Prepared
+from sft_keras.errors import LossError
+from sft_keras.evaluate import answers
+from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
+from sft_keras.rate_finder import range_test
+from sft_keras.recipe import Recipe, Stage
+from sft_keras.run_folder import RunFolder
+from sft_keras.staged_model import StagedModel
+from sft_keras.stages import StageResult, run_stage, stage_length
+
+
+def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
+    """Returns the backbone with a new head."""
+    # Seeded anew, so that the head begins alike however many numbers the backbone has drawn.
+    keras.utils.set_random_seed(recipe.seed)
+    return recipe.task.build_model(backbone, info)
+
+
+def train_stages(
+    staged: StagedModel,
+    recipe: Recipe,
+    prepared: Mapping[str, Prepared],
+    info: DataInfo,
+    run: RunFolder,
+    memory: MemoryStore | None = None,
+    scores_test: bool = False,
+) -> list[dict[str, Any]]:
+    """Runs the stages one after the other; returns each one's result with its validation figures.
+
+    Args:
+      staged: The model; trained in place.
+      recipe: Whose stages are run.
+      prepared: The splits.
+      info: Facts about them.
+      run: Where to write and say how it goes.
+      memory: Where what the frozen blocks give outlives this call, see `FrozenPrefixStore`.
+      scores_test: Whether the last stage's result has figures of the test split too.
+
+    Raises:
+      LossError: If a loss went bad; the best weights so far are in the run folder.
+    """
+    task = recipe.task
+    read = ("train", "validation", "test") if scores_test else ("train", "validation")
+    store = FrozenPrefixStore(
+        staged,
+        recipe,
+        prepared,
+        info,
+        say=run.say,
+        tick=run.tick,
+        splits=read,
+        memory=memory,
+    )
+    results = []
+    for index, planned in enumerate(recipe.stages):
+        source = store.input_of(planned)
+        run.say(f"{planned.name}  frozen blocks: {source.story}")
+        stage, rate_test = _with_rate(staged, recipe, planned, source, info, run)
+        validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
+        length = stage_length(stage, info.sizes["train"], recipe.data.batch_size)
+        try:
+            result = run_stage(
+                staged,
+                stage,
+                length=length,
+                loss=task.loss(stage),
+                metrics=task.metrics(),
+                training=task.training_batches(source.prepared["train"], recipe, stage, info),
+                validation=validation,
+                say=run.say,
+                tick=run.tick,
+                has_start=index > 0,
+                from_boundary=source.from_boundary,
+            )
+        except LossError as error:
+            staged.model.save(run.file("last_good.keras"))
+            raise LossError(
+                f"{error} The best weights so far are in {run.file('last_good.keras')}."
+            ) from error
+        store.drop_after(planned)
+        figures = dict.fromkeys(("validation", "test"))
+        for name in read[1:] if planned is recipe.stages[-1] else read[1:2]:
+            figures[name] = _figures(staged, recipe, stage, source, info, name)
+        _say_stage(run, result, task.summary(figures["validation"]))
+        story = {"rate_test": rate_test, "frozen_blocks": source.story}
+        results.append({**result.as_json(), **figures, **story})
+        run.write_json("history.json", {each["name"]: each["history"] for each in results})
+    return results
+
+
+def _with_rate(
+    staged: StagedModel,
+    recipe: Recipe,
+    stage: Stage,
+    source: StageInput,
+    info: DataInfo,
+    run: RunFolder,
+) -> tuple[Stage, dict[str, Any] | None]:
+    """Returns the stage with a learning rate, and the range test where that was needed."""
+    if stage.learning_rate != "auto":
+        return stage, None
+    test = range_test(
+        staged,
+        stage,
+        loss=recipe.task.loss(stage),
+        training=recipe.task.training_batches(source.prepared["train"], recipe, stage, info),
+        from_boundary=source.from_boundary,
+        tick=run.tick,
+    )
+    run.say(f"{stage.name}  learning rate {test.chosen:.2g}, by a range test: {test.rule}")
+    return dataclasses.replace(stage, learning_rate=test.chosen), test.as_json()
+
+
+def _figures(
+    staged: StagedModel,
+    recipe: Recipe,
+    stage: Stage,
+    source: StageInput,
+    info: DataInfo,
+    split: str,
+) -> dict[str, Any]:
+    prepared = source.prepared[split]
+    model = staged.answering(stage.unfreeze, source.from_boundary)
+    outputs = answers(model, recipe.task.evaluation_batches(prepared, recipe, info))
+    return recipe.task.evaluate(outputs, prepared.examples.labels, info, recipe.seed)
+
+
+def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
+    best = f"best epoch {result.best_epoch}"
+    if result.best_epoch == 0:
+        best = "no epoch was better than its start, whose weights were kept"
+    run.say(
+        f"{result.name}  {result.stopped}; {best}; "
+        f"{result.trainable_parameters:,} parameters trained, "
+        f"{result.audit.frozen_variables} frozen variables bit-identical; validation {summary}"
+    )
