@@ -1,0 +1,83 @@
+"""All stages of a recipe: what their results say, and rates that are found by a range test."""
+
+import numpy as np
+import pytest
+from prepared_split import held_split
+
+from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras.data.examples import DataInfo
+from sft_keras.evaluate import answers
+from sft_keras.run_folder import RunFolder
+from sft_keras.tasks import ImageClassification
+from sft_keras.training import train_stages
+
+SIZES = {"train": 24, "validation": 9, "test": 6}
+INFO = DataInfo(
+    "noise", ("a", "b", "c"), SIZES, {name: (size // 3,) * 3 for name, size in SIZES.items()}, {}
+)
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    random = np.random.default_rng(0)
+    splits = {}
+    for name, size in SIZES.items():
+        labels = np.arange(size) % 3
+        images = random.integers(0, 100, (size, 16, 16, 3))
+        images[np.arange(size), :, :, labels] += 150
+        splits[name] = held_split(images.astype(np.uint8), labels, name)
+    return splits
+
+
+def recipe(rate):
+    return Recipe(
+        task=ImageClassification(),
+        data=Data(source="digits", batch_size=8),
+        backbone=Backbone(preset="keras:vgg16"),
+        stages=(
+            Stage(name="head", epochs=2, learning_rate=rate),
+            Stage(name="top", epochs=2, learning_rate=1e-3, unfreeze=1),
+        ),
+    )
+
+
+def trained(build_staged, prepared, plan, folder, **arguments):
+    folder.mkdir()
+    staged = build_staged(head_dropout=0.3)
+    results = train_stages(
+        staged, plan, prepared, INFO, RunFolder(folder, is_quiet=True), **arguments
+    )
+    return staged, results
+
+
+def test_a_rate_that_was_found_trains_as_if_it_had_been_given(build_staged, prepared, tmp_path):
+    found, results = trained(build_staged, prepared, recipe("auto"), tmp_path / "auto")
+    head, top = results
+    assert head["rate_test"]["chosen"] == head["learning_rate"]
+    assert top["rate_test"] is None
+    given, others = trained(
+        build_staged, prepared, recipe(head["learning_rate"]), tmp_path / "given"
+    )
+    assert [each["history"] for each in results] == [each["history"] for each in others]
+    for one, other in zip(found.model.variables, given.model.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
+    log = (tmp_path / "auto" / "log.txt").read_text()
+    assert f"head  learning rate {head['learning_rate']:.2g}, by a range test: in the mid" in log
+
+
+def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
+    build_staged, prepared, tmp_path
+):
+    plan = recipe(1e-2)
+    _, unasked = trained(build_staged, prepared, plan, tmp_path / "unasked")
+    assert [each["test"] for each in unasked] == [None, None]
+    staged, (head, top) = trained(
+        build_staged, prepared, plan, tmp_path / "asked", scores_test=True
+    )
+    assert head["test"] is None
+    batches = plan.task.evaluation_batches(prepared["test"], plan, INFO)
+    labels = prepared["test"].examples.labels
+    expected = plan.task.evaluate(answers(staged.model, batches), labels, INFO, plan.seed)
+    assert top["test"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert top["test"]["confusion_matrix"] == expected["confusion_matrix"]
+    assert [each["history"] for each in unasked] == [head["history"], top["history"]]
