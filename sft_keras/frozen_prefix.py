@@ -13,12 +13,11 @@ from __future__ import annotations
 import dataclasses
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import psutil
 
 from sft_keras.cache.boundary import boundary_of
-from sft_keras.cache.disk import DiskStore, default_folder
+from sft_keras.cache.disk import DiskStore, store_folder
 from sft_keras.cache.extraction import SlowDiskError
 from sft_keras.cache.keys import view_rows
 from sft_keras.cache.memory import MemoryStore
@@ -96,9 +95,8 @@ class FrozenPrefixStore:
         self._splits = tuple(splits)
         self._keys: dict[int, set[str]] = {}
         self._outlives = memory is not None
-        folder = recipe.store.folder
-        disk = DiskStore(Path(folder).expanduser() if folder else default_folder(), say)
-        self._rows = RowProvider(staged, recipe, info, memory or MemoryStore(), disk, tick)
+        disk = DiskStore(store_folder(recipe.store.folder), say)
+        self._rows = RowProvider(staged, recipe, info, memory or MemoryStore(), disk, say, tick)
 
     def input_of(self, stage: Stage) -> StageInput:
         """Returns what a stage reads: stored boundary outputs where that is possible and fits.
@@ -124,6 +122,10 @@ class FrozenPrefixStore:
         }
         if not self._outlives:
             self._rows.memory.keep_only(key for below in self.held for key in self._keys[below])
+
+    def close(self) -> None:
+        """Closes files on disk; what was handed out cannot be read any more."""
+        self._rows.disk.close()
 
     def _below(self, stage: Stage) -> int:
         """Returns how many blocks lie below a stage's boundary."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from sft_keras.backbones import BuiltBackbone
+from sft_keras.cache.disk import CUT_OFF
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
-from sft_keras.errors import LossError
+from sft_keras.errors import DataError, LossError
 from sft_keras.evaluate import answers
 from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.rate_finder import range_test
@@ -51,8 +53,8 @@ def train_stages(
 
     Raises:
       LossError: If a loss went bad; the best weights so far are in the run folder.
+      DataError: If what is stored on disk was damaged while it was read.
     """
-    task = recipe.task
     read = ("train", "validation", "test") if scores_test else ("train", "validation")
     store = FrozenPrefixStore(
         staged,
@@ -64,6 +66,28 @@ def train_stages(
         splits=read,
         memory=memory,
     )
+    try:
+        return _trained(staged, recipe, store, info, run, read)
+    except tf.errors.UnknownError as error:
+        if CUT_OFF not in str(error):
+            raise
+        raise DataError(
+            "What frozen blocks gave and was stored on disk has been cut off or overwritten while "
+            "it was trained on. Run again: what is damaged is found and computed anew."
+        ) from error
+    finally:
+        store.close()
+
+
+def _trained(
+    staged: StagedModel,
+    recipe: Recipe,
+    store: FrozenPrefixStore,
+    info: DataInfo,
+    run: RunFolder,
+    read: Sequence[str],
+) -> list[dict[str, Any]]:
+    task = recipe.task
     results = []
     for index, planned in enumerate(recipe.stages):
         source = store.input_of(planned)

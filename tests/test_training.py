@@ -1,13 +1,18 @@
 """All stages of a recipe: what their results say, and rates that are found by a range test."""
 
+import dataclasses
+import os
+
 import numpy as np
 import pytest
 from prepared_split import held_split
 
-from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras import Backbone, Data, Recipe, Stage, Store, training
 from sft_keras.data.examples import DataInfo
+from sft_keras.errors import DataError
 from sft_keras.evaluate import answers
 from sft_keras.run_folder import RunFolder
+from sft_keras.stages import run_stage
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import train_stages
 
@@ -81,3 +86,23 @@ def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
     assert top["test"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert top["test"]["confusion_matrix"] == expected["confusion_matrix"]
     assert [each["history"] for each in unasked] == [head["history"], top["history"]]
+
+
+def test_rows_that_are_cut_off_while_they_are_read_end_the_run_with_a_message(
+    build_staged, prepared, tmp_path, monkeypatch
+):
+    rows = tmp_path / "rows"
+    plan = dataclasses.replace(recipe(1e-2), cache="disk", store=Store(folder=str(rows)))
+
+    def cut_off(*arguments, **named):
+        for file in rows.rglob("rows"):
+            os.truncate(file, 100)
+        return run_stage(*arguments, **named)
+
+    monkeypatch.setattr(training, "run_stage", cut_off)
+    with pytest.raises(DataError, match=r"stored on disk has been cut off.* Run again"):
+        trained(build_staged, prepared, plan, tmp_path / "first")
+    monkeypatch.undo()
+    _, (head, _) = trained(build_staged, prepared, plan, tmp_path / "second")
+    assert head["frozen_blocks"].startswith("computed once")
+    assert "damaged, and computed again" in (tmp_path / "second" / "log.txt").read_text()

@@ -37,6 +37,10 @@ _PART_NAME = re.compile(re.escape(PART) + ".*")
 _ABANDONED_AFTER = 24 * 3600.0  # seconds without a write, after which a temporary folder is rubbish
 
 
+CUT_OFF = "a stored boundary was cut off while it was in use"
+"""What reading a file says that is shorter than it was; TensorFlow passes on the words alone."""
+
+
 class Collection:
     """The rows of one boundary that lie on disk, found and checked. Holds its files open.
 
@@ -81,7 +85,7 @@ class Collection:
                 self._files[shard].seek((int(number) - self._starts[shard]) * size)
                 count = self._files[shard].readinto(row)
             if count != size:
-                raise OSError(errno.EIO, "a stored boundary was cut off while it was in use")
+                raise OSError(errno.EIO, CUT_OFF)
         return rows
 
     def close(self) -> None:
@@ -238,13 +242,13 @@ class DiskStore:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-def default_folder() -> Path:
-    """Returns where stored boundaries lie unless a recipe says otherwise.
+def store_folder(given: str | None = None) -> Path:
+    """Returns where stored boundaries lie: in the folder that a recipe gives, or in the default.
 
     Raises:
-      RecipeError: If there is no home folder.
+      RecipeError: If there is no such home folder.
     """
-    named = os.environ.get("SFT_KERAS_CACHE")
+    named = given or os.environ.get("SFT_KERAS_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = Path(named) if named else base / "sft_keras"
     try:
@@ -252,7 +256,7 @@ def default_folder() -> Path:
     except RuntimeError as error:
         raise RecipeError(
             f"There is no home folder for the cache {str(folder)!r}: {error} "
-            "Set the environment variable SFT_KERAS_CACHE to a folder."
+            "Set `store.folder` or the environment variable SFT_KERAS_CACHE to a folder."
         ) from error
 
 

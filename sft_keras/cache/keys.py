@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import sft_keras
 from sft_keras.data.digests import DIGEST_SIZE
@@ -37,6 +38,8 @@ def collection_key(
     parts = {
         "format": _FORMAT,
         "versions": {"sft_keras": sft_keras.__version__, **_versions()},
+        # Kinds of device round differently: a GPU multiplies in TF32 where a CPU does in float32.
+        "devices": sorted({device.device_type for device in tf.config.list_logical_devices()}),
         "graph": [_configuration(part) for part in (prefix, *preprocess)],
         "weights": [_weights_digest(part) for part in (prefix, *preprocess)],
         "settings": dict(settings),

@@ -56,11 +56,12 @@ class RowProvider:
         info: DataInfo,
         memory: MemoryStore,
         disk: DiskStore,
+        say: Callable[[str], None],
         tick: Callable[[str], None],
     ) -> None:
         self.memory, self.disk = memory, disk
         self._staged, self._recipe, self._info = staged, recipe, info
-        self._tick = tick
+        self._say, self._tick = say, tick
         self._collections: dict[str, Collection] = {}
 
     def find_in_memory(self, wanted: WantedSplits) -> dict[str, Prepared] | None:
@@ -87,6 +88,10 @@ class RowProvider:
             return None
         splits = {name: wanted[name].read_from(features) for name, features in found.items()}
         if not is_new and not self._is_same(wanted["validation"], splits["validation"]):
+            self._say(
+                "cache  not what the network gives now, and computed again: "
+                f"{wanted['validation'].boundary.about['boundary']} in {self.disk.folder}"
+            )
             self.disk.delete(wanted["validation"].boundary.key)
             self.disk.delete(wanted["train"].boundary.key)
             self._forget(wanted)
@@ -113,9 +118,11 @@ class RowProvider:
             for name, each in wanted.items():
                 counts[each.boundary.key] += len(todo[name])
                 targets[each.boundary.key] = (each.boundary, place)
-        sinks = {key: self._sink(*target, counts[key]) for key, target in targets.items()}
+        sinks: dict[str, Sink] = {}
         total = sum(map(len, todo.values()))
         try:
+            for key, target in targets.items():
+                sinks[key] = self._sink(*target, counts[key])
             seconds = self._run(lacking, todo, sinks, total)
             for sink in sinks.values():
                 sink.commit()

@@ -11,5 +11,7 @@ DIGEST_SIZE = 16
 
 
 def digest(values: np.ndarray) -> bytes:
-    """Returns the hash of an array's bytes, `DIGEST_SIZE` bytes long."""
-    return hashlib.sha256(np.ascontiguousarray(values)).digest()[:DIGEST_SIZE]
+    """Returns the hash of an array's dtype, shape and bytes, `DIGEST_SIZE` bytes long."""
+    found = hashlib.sha256(f"{values.dtype}{values.shape}".encode())
+    found.update(np.ascontiguousarray(values))
+    return found.digest()[:DIGEST_SIZE]
