@@ -14,7 +14,7 @@ def answers(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
     data set options and callbacks around it that cost more than they give here.
     """
 
-    @tf.function(input_signature=[batches.element_spec[0]])
+    @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
     def answer(x: tf.Tensor) -> tf.Tensor:
         return model(x, training=False)
 

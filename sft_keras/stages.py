@@ -91,6 +91,8 @@ def prepare_stage(
         loss=loss,
         metrics=list(metrics),
     )
+    # Else its variables are made while the first step is traced, which is then traced again.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -121,7 +121,7 @@ def run_pass(
       The seconds that computing took.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def compute(inputs: Structure) -> list[list[tf.Tensor]]:
         outputs = prefix(inputs, training=False)
         # A model of one output returns it bare, even where it was made with a list.

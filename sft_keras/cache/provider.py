@@ -20,6 +20,7 @@ from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
+from sft_keras.data.streams import in_graph
 from sft_keras.recipe import Recipe
 from sft_keras.staged_model import StagedModel
 
@@ -234,7 +235,9 @@ class RowProvider:
 def _inputs(parts: Sequence[tuple[Wanted, np.ndarray]], batch_size: int) -> tf.data.Dataset:
     """Returns batches of what the model reads for some rows of several splits, in that order."""
     inputs = [
-        ordered_batches(wanted.prepared, batch_size, rows).map(lambda batch: batch["input"])
+        ordered_batches(wanted.prepared, batch_size, rows).map(
+            in_graph(lambda batch: batch["input"])
+        )
         for wanted, rows in parts
     ]
     return functools.reduce(tf.data.Dataset.concatenate, inputs).rebatch(batch_size)

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.prepared import Prepared
-from sft_keras.data.streams import THREADS, shuffled_range
+from sft_keras.data.streams import THREADS, in_graph, shuffled_range
 
 _PREFETCHED = 2
 
@@ -43,6 +43,7 @@ def training_batches(
     """
     last = tf.int64.max if epochs is None else first_epoch + epochs
 
+    @in_graph
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
         own_seed = epoch_seed(seed, stage_index, epoch)
         if prepared.features is None:
@@ -53,7 +54,7 @@ def training_batches(
             views = tf.gather(views_of_epoch(prepared, seed, stage_index, epoch), order)
             batches = _held_batches(prepared, batch_size, order, views, count)
         return batches.enumerate().map(
-            lambda step, batch: {**batch, "epoch": epoch, "step": step},
+            in_graph(lambda step, batch: {**batch, "epoch": epoch, "step": step})
         )
 
     return tf.data.Dataset.range(first_epoch, last).flat_map(batches_of)
@@ -122,6 +123,7 @@ def _held_batches(
     labels = tf.constant(prepared.examples.labels, tf.int32)
     steps = -(-count // batch_size)
 
+    @in_graph
     def batch(step: tf.Tensor) -> dict[str, Any]:
         chosen = slice(step * batch_size, (step + 1) * batch_size)
         indices = order[chosen]
@@ -142,12 +144,13 @@ def _streamed_batches(
 ) -> tf.data.Dataset:
     labels = tf.constant(prepared.examples.labels, tf.int32)
 
+    @in_graph
     def example(raw: dict[str, tf.Tensor]) -> dict[str, Any]:
         index = raw["index"]
         return {"input": prepared.read(raw), "label": labels[index], "index": index}
 
     examples = prepared.examples.stream(seed)
     if is_wanted is not None:
-        examples = examples.filter(lambda raw: is_wanted[raw["index"]])
+        examples = examples.filter(in_graph(lambda raw: is_wanted[raw["index"]]))
     examples = examples.map(example, num_parallel_calls=THREADS, deterministic=True)
     return examples.batch(batch_size)

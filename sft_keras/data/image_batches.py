@@ -14,6 +14,7 @@ from sft_keras.data.batches import ordered_batches, training_batches, with_optio
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
+from sft_keras.data.streams import in_graph
 from sft_keras.errors import RecipeError
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.recipe_checks import did_you_mean
@@ -36,6 +37,7 @@ def labelled_training_batches(
     stage_index = [each.name for each in recipe.stages].index(stage.name)
     finish = _finishing(augment, recipe.seed, stage_index, info.num_classes)
 
+    @in_graph
     def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
         inputs, labels = finish(batch)
         return inputs, labels, tf.linalg.matvec(labels, weights)
@@ -61,6 +63,7 @@ def augmented_views(
     finish = _finishing(augment, recipe.seed, _VIEWS, info.num_classes)
     size = len(prepared.examples)
 
+    @in_graph
     def numbered(batch: Mapping[str, Any]) -> tuple[tf.Tensor, Structure, tf.Tensor]:
         return (batch["epoch"] * size + batch["index"], *finish(batch))
 
@@ -71,6 +74,7 @@ def augmented_views(
 def labelled_batches(prepared: Prepared, *, recipe: Recipe, num_classes: int) -> tf.data.Dataset:
     """Returns (x, one-hot labels float32) batches in stored order, x as for training."""
 
+    @in_graph
     def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
         return _as_numbers(batch["input"]), tf.one_hot(batch["label"], num_classes)
 

@@ -15,7 +15,7 @@ from sft_keras.data.features import HeldFeatures
 from sft_keras.data.image_faults import first_line, undecodable_reason
 from sft_keras.data.images import Fit, read_pixels
 from sft_keras.data.prepared import Prepared
-from sft_keras.data.streams import THREADS
+from sft_keras.data.streams import THREADS, in_graph
 from sft_keras.errors import DataError, numbered
 
 _BATCH = 16
@@ -83,7 +83,7 @@ def _read_once(
     """
     # What fails is left out, so that a good image costs no Python and every bad one is found.
     dataset = examples.stream(None).map(
-        lambda example: (example["index"], read(example)), num_parallel_calls=THREADS
+        in_graph(lambda example: (example["index"], read(example))), num_parallel_calls=THREADS
     )
     digests = np.zeros((len(examples), DIGEST_SIZE), np.uint8)
     is_read = np.zeros(len(examples), bool)

@@ -16,6 +16,9 @@ _SHUFFLED_AT_ONCE = 8192  # about 1 GB of encoded photographs
 # The order must not depend on the device that draws it, as "auto_select" does.
 _ALGORITHM = "philox"
 
+in_graph = tf.autograph.experimental.do_not_convert
+"""Marks a function that has no Python control flow on tensors: converting it would take 0.1 s."""
+
 
 def shuffled_range(size: int | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Returns 0 .. size - 1 in an order that depends on the seed alone, int64 [size]."""
@@ -34,6 +37,7 @@ def random_access_part(
         if seed is not None:
             indices = tf.data.Dataset.from_tensor_slices(shuffled_range(len(positions), seed))
 
+        @in_graph
         def example(index: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"index": index, "image": read(chosen[index])}
 
@@ -60,10 +64,11 @@ def sequential_part(ids: Sequence[str], labels: np.ndarray, images: tf.data.Data
         lookup[positions] = np.arange(len(positions))
         index_of = tf.constant(lookup)
 
+        @in_graph
         def example(place: tf.Tensor, image: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"index": index_of[place], "image": image}
 
-        examples = images.enumerate().map(example).filter(lambda one: one["index"] >= 0)
+        examples = images.enumerate().map(example).filter(in_graph(lambda one: one["index"] >= 0))
         return examples if seed is None else _shuffled(examples, len(positions), seed)
 
     return Part(tuple(ids), labels, stream)
@@ -75,6 +80,7 @@ def _shuffled(examples: tf.data.Dataset, size: int, seed: tf.Tensor) -> tf.data.
         start = tf.random.stateless_uniform([], seed, 0, size, tf.int64, _ALGORITHM)
         examples = examples.skip(start).concatenate(examples.take(start))
 
+    @in_graph
     def shuffle(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         own_seed = tf.random.experimental.stateless_fold_in(seed, number)
         order = shuffled_range(tf.size(batch["index"], tf.int64), own_seed)
