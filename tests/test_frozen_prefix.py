@@ -153,13 +153,15 @@ def test_rows_on_disk_train_alike_step_by_step_and_are_found_again(data, tmp_pat
         assert store.input_of(stage).story.startswith("found on disk, ")
 
 
-@pytest.mark.parametrize("cache", ["memory", "disk"])
 @pytest.mark.parametrize(
-    ("fields", "largest"),
+    ("cache", "fields", "largest"),
     [
-        ({"dtype": "float16"}, 2e-3),
-        ({"dtype": "bfloat16"}, 2e-2),
-        ({"precision": "bfloat16"}, 4e-2),
+        ("memory", {"dtype": "float16"}, 2e-3),
+        ("disk", {"dtype": "bfloat16"}, 2e-2),
+        pytest.param("memory", {"precision": "bfloat16"}, 4e-2, marks=pytest.mark.slow),
+        pytest.param("memory", {"dtype": "bfloat16"}, 2e-2, marks=pytest.mark.slow),
+        pytest.param("disk", {"dtype": "float16"}, 2e-3, marks=pytest.mark.slow),
+        pytest.param("disk", {"precision": "bfloat16"}, 4e-2, marks=pytest.mark.slow),
     ],
 )
 def test_stored_in_half_precision_the_losses_move_little_and_take_half_the_room(

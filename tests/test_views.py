@@ -118,6 +118,7 @@ def test_batches_take_the_rows_of_the_epochs_views(prepared):
         assert sorted(seen) == list(range(SIZE))
 
 
+@pytest.mark.slow
 def test_views_on_disk_are_found_again_and_train_alike(prepared, build_staged, tmp_path):
     plan = recipe(Augment(mixup=0.5, flip=True), folder=str(tmp_path))
     losses = []
