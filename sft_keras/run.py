@@ -18,6 +18,7 @@ from sft_keras.command import run_command
 from sft_keras.errors import RecipeError
 from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
 from sft_keras.run_folder import require_usable
+from sft_keras.trial_plan import TrialPlan, plan_trials
 
 _RECIPE = flags.DEFINE_string(
     "recipe", None, "Name of a recipe that comes along (see --list), or the path of a .py file."
@@ -36,6 +37,22 @@ _SMOKE = flags.DEFINE_bool(
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Where to write; by default a new one in runs/.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where tensorflow-datasets keeps its data; short for --set=data.data_dir=..."
+)
+_SWEEP = flags.DEFINE_multi_string(
+    "sweep",
+    [],
+    "PATH=VALUE,VALUE,...: train a variant for each value and compare them on validation, e.g. "
+    "--sweep=stages.head.learning_rate=1e-4,1e-3. Repeated, a grid. Values with commas: separate "
+    "them by ';'.",
+)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", None, "Train with so many seeds, on the same splits: mean and range."
+)
+_FOLDS = flags.DEFINE_integer(
+    "folds", None, "Train so many times, each on another part of training and validation examples."
+)
+_COMPARE_BACKBONES = flags.DEFINE_list(
+    "compare_backbones", [], "PRESET,PRESET,...: train the first stage's head on each, frozen."
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the earlier run in --run_dir first.")
 
@@ -62,8 +79,20 @@ def main(argv: Sequence[str]) -> None:
     if _DRY_RUN.value:
         _dry_run(loaded)
         return
+    plan = None
+    if _SWEEP.value or _COMPARE_BACKBONES.value or _SEEDS.present or _FOLDS.present:
+        plan = plan_trials(
+            loaded.recipe,
+            sweep=_SWEEP.value,
+            backbones=_COMPARE_BACKBONES.value,
+            seeds=_SEEDS.value,
+            folds=_FOLDS.value,
+        )
     if _RUN_DIR.value is not None:
         require_usable(_RUN_DIR.value, _OVERWRITE.value)
+    if plan is not None:
+        _run_trials(loaded, plan)
+        return
     _finetune(overrides)
 
 
@@ -81,6 +110,23 @@ def _dry_run(loaded: LoadedRecipe) -> None:
         print(line, flush=True)
 
 
+def _run_trials(loaded: LoadedRecipe, plan: TrialPlan) -> None:
+    from sft_keras.trials import run_trials
+
+    run_trials(
+        loaded,
+        plan,
+        run_dir=_RUN_DIR.value,
+        overwrite=_OVERWRITE.value,
+        smoke=_SMOKE.value,
+        command=_command(),
+    )
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "sft_keras.run", *sys.argv[1:]])
+
+
 def _finetune(overrides: Sequence[str]) -> None:
     from sft_keras.finetuning import finetune
 
@@ -90,7 +136,7 @@ def _finetune(overrides: Sequence[str]) -> None:
         run_dir=_RUN_DIR.value,
         overwrite=_OVERWRITE.value,
         smoke=_SMOKE.value,
-        command=shlex.join(["python", "-m", "sft_keras.run", *sys.argv[1:]]),
+        command=_command(),
     )
 
 

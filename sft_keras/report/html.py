@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sft_keras.report.formats import FILTERS, counted
@@ -41,6 +41,20 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
     Raises:
       ValueError: The pictures are not PNG files or not as many as the mistakes.
     """
+    test = report["test"]
+    return page_template("report.html.j2").render(
+        report=report,
+        curves=[safe_plot(plot) for plot in learning_curves(report["stages"])],
+        rate_tests=_rate_tests(report["stages"]),
+        confusion=_confusion(test),
+        classes=_worst_first(test["per_class"]),
+        mistakes=_mistakes(report["mistakes"], pictures),
+        recipe_lines=list(flattened(report["recipe"])),
+    )
+
+
+def page_template(name: str) -> Template:
+    """Returns a template of this folder, with escaping on and the filters of `formats`."""
     environment = Environment(
         loader=PackageLoader("sft_keras.report", "."),
         autoescape=True,
@@ -51,19 +65,10 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
     )
     environment.filters |= FILTERS
     environment.globals |= {"counted": counted, "open_rows": _OPEN_ROWS}
-    test = report["test"]
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        curves=[_safe(plot) for plot in learning_curves(report["stages"])],
-        rate_tests=_rate_tests(report["stages"]),
-        confusion=_confusion(test),
-        classes=_worst_first(test["per_class"]),
-        mistakes=_mistakes(report["mistakes"], pictures),
-        recipe_lines=list(_flattened(report["recipe"])),
-    )
+    return environment.get_template(name)
 
 
-def _safe(plot: Plot) -> dict[str, Any]:
+def safe_plot(plot: Plot) -> dict[str, Any]:
     """Returns a plot for the template; its SVG comes from an XML writer, which escaped it."""
     return {"title": plot.title, "svg": Markup(plot.svg)}
 
@@ -71,7 +76,10 @@ def _safe(plot: Plot) -> dict[str, Any]:
 def _rate_tests(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns the range tests of the stages that had one, each with its plot."""
     return [
-        {**_safe(rate_test_plot(stage["rate_test"], stage["name"], number)), **stage["rate_test"]}
+        {
+            **safe_plot(rate_test_plot(stage["rate_test"], stage["name"], number)),
+            **stage["rate_test"],
+        }
         for number, stage in enumerate(stages)
         if stage["rate_test"] is not None
     ]
@@ -104,7 +112,7 @@ def _confusion(test: Mapping[str, Any]) -> dict[str, Any]:
         "plot": None,
     }
     if len(names) > _TABLE_CLASSES:
-        view["plot"] = _safe(confusion_heat_map(matrix))
+        view["plot"] = safe_plot(confusion_heat_map(matrix))
     else:
         # At most 0.7, so that the numbers stay legible on the colour.
         opacities = (0.7 * opacity(shares)).round(3)
@@ -162,14 +170,14 @@ def _picture(file: bytes, name: str) -> dict[str, Any]:
     return {"uri": uri, "width": width, "height": height}
 
 
-def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yields ("stages.head.epochs", "8"), ...: each value under the name that overrides use."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _flattened(item, f"{path}.{key}" if path else key)
+            yield from flattened(item, f"{path}.{key}" if path else key)
     elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         for index, item in enumerate(value):
             name = item.get("name", index) if isinstance(item, dict) else index
-            yield from _flattened(item, f"{path}.{name}")
+            yield from flattened(item, f"{path}.{name}")
     else:
         yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -16,33 +16,34 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-# matplotlib writes these colours; `_svg` swaps them for the page's, which differ by colour scheme.
-_PAGE_COLOURS = {
+# matplotlib writes these; `as_svg` puts the page's in place, which differ by colour scheme.
+PAGE_COLOURS = {
     "#010101": "var(--soft)",
     "#020202": "var(--line)",
     "#030303": "var(--train)",
     "#040404": "var(--validation)",
+    "#050505": "var(--good)",
 }
-_SOFT, _LINE, _TRAIN, _VALIDATION = _PAGE_COLOURS
+SOFT, LINE, TRAIN, VALIDATION, TEST = PAGE_COLOURS
 
 # Mid-tones, which stand out on white as on black; opacity says the rest.
 RIGHT_RGB = (42, 140, 130)
 WRONG_RGB = (222, 90, 50)
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",  # Text stays text: the browser has fonts for every script.
     "svg.hashsalt": "sft_keras",  # The same figures give the same file.
     "font.size": 10,
-    "text.color": _SOFT,
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _SOFT,
+    "text.color": SOFT,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.formatter.use_mathtext": False,
     "axes.formatter.limits": (-4, 6),
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
-    "grid.color": _LINE,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "grid.color": LINE,
     "grid.linewidth": 0.6,
 }
 
@@ -82,9 +83,9 @@ def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
             spans.append(_Span(stage, start, length))
         start += length
     panels = (
-        ("Loss", (("loss", _TRAIN), ("val_loss", _VALIDATION))),
-        ("Accuracy", (("accuracy", _TRAIN), ("val_accuracy", _VALIDATION))),
-        ("Learning rate", (("learning_rate", _TRAIN),)),
+        ("Loss", (("loss", TRAIN), ("val_loss", VALIDATION))),
+        ("Accuracy", (("accuracy", TRAIN), ("val_accuracy", VALIDATION))),
+        ("Learning rate", (("learning_rate", TRAIN),)),
     )
     return [
         Plot(title, _curves(title, lines, spans))
@@ -104,17 +105,17 @@ def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:
     """
     rates, losses, smoothed = test["rates"], test["losses"], test["smoothed"]
     before = [loss for rate, loss in zip(rates, losses) if rate <= test["bounds"][1]]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
         axes = figure.subplots()
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        axes.axvspan(*test["bounds"], color=_TRAIN, alpha=0.12, linewidth=0)
+        axes.axvspan(*test["bounds"], color=TRAIN, alpha=0.12, linewidth=0)
         axes.plot(
-            rates, losses, linestyle="none", marker="o", markersize=2.6, color=_SOFT, alpha=0.7
+            rates, losses, linestyle="none", marker="o", markersize=2.6, color=SOFT, alpha=0.7
         )
-        axes.plot(rates, smoothed, color=_TRAIN, linewidth=1.8)
-        axes.axvline(test["chosen"], color=_VALIDATION, linewidth=1.8)
+        axes.plot(rates, smoothed, color=TRAIN, linewidth=1.8)
+        axes.axvline(test["chosen"], color=VALIDATION, linewidth=1.8)
         axes.set_xscale("log")
         axes.set_xlim(rates[0], rates[-1])
         axes.xaxis.set_major_locator(LogLocator(numticks=9))
@@ -124,9 +125,9 @@ def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:
         margin = 0.05 * (top - bottom)
         axes.set_ylim(0 if 0 <= bottom < 0.5 * top else bottom - margin, top + margin)
         axes.set(xlabel="learning rate", ylabel="loss")
-        title = _short(stage)
+        title = short_label(stage)
         description = f"Loss by learning rate in the range test of {title}"
-        return Plot(title, _svg(figure, f"rate-test-{number}", description))
+        return Plot(title, as_svg(figure, f"rate-test-{number}", description))
 
 
 def confusion_heat_map(matrix: Sequence[Sequence[int]]) -> Plot:
@@ -142,7 +143,7 @@ def confusion_heat_map(matrix: Sequence[Sequence[int]]) -> Plot:
     diagonal = np.arange(len(shares))
     pixels[diagonal, diagonal, :3] = np.array(RIGHT_RGB) / 255
     pixels[..., 3] = opacity(shares)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.8, 4.8), layout="constrained")
         axes = figure.subplots()
         axes.imshow(pixels, interpolation="none")
@@ -150,7 +151,7 @@ def confusion_heat_map(matrix: Sequence[Sequence[int]]) -> Plot:
         axes.set(xlabel="predicted class, by number", ylabel="true class, by number")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        return Plot("Confusion matrix", _svg(figure, "confusion", "Confusion matrix"))
+        return Plot("Confusion matrix", as_svg(figure, "confusion", "Confusion matrix"))
 
 
 def row_shares(matrix: Sequence[Sequence[int]]) -> np.ndarray:
@@ -174,7 +175,7 @@ def _recorded(span: _Span, key: str) -> bool:
 def _curves(title: str, lines: Sequence[tuple[str, str]], spans: Sequence[_Span]) -> str:
     """Returns one panel as SVG."""
     epochs = spans[-1].start + spans[-1].length
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
         axes = figure.subplots()
         axes.grid(axis="y")
@@ -193,7 +194,7 @@ def _curves(title: str, lines: Sequence[tuple[str, str]], spans: Sequence[_Span]
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
         _name_stages(axes, spans, epochs)
-        return _svg(figure, title.lower().replace(" ", "-"), f"{title} by epoch")
+        return as_svg(figure, title.lower().replace(" ", "-"), f"{title} by epoch")
 
 
 def _draw_line(axes: Axes, span: _Span, key: str, colour: str, dots: bool) -> list[float]:
@@ -218,7 +219,7 @@ def _mark_best(axes: Axes, span: _Span, key: str) -> None:
         marker="o",
         markersize=9,
         markerfacecolor="none",
-        markeredgecolor=_VALIDATION,
+        markeredgecolor=VALIDATION,
         markeredgewidth=1.6,
         clip_on=False,
     )
@@ -226,7 +227,7 @@ def _mark_best(axes: Axes, span: _Span, key: str) -> None:
 
 def _name_stages(axes: Axes, spans: Sequence[_Span], epochs: int) -> None:
     """Draws the boundaries between stages and writes each stage's name above its stretch."""
-    labels = [_short(str(span.stage["name"])) for span in spans]
+    labels = [short_label(str(span.stage["name"])) for span in spans]
     # 46 characters are about as wide as the axes; crowded names take turns on two rows.
     crowded = any(
         len(label) > 46 * span.length / epochs for label, span in zip(labels, spans, strict=True)
@@ -234,7 +235,7 @@ def _name_stages(axes: Axes, spans: Sequence[_Span], epochs: int) -> None:
     for number, (label, span) in enumerate(zip(labels, spans, strict=True)):
         left = span.start + 0.5
         if span.start:
-            axes.axvline(left, color=_SOFT, linewidth=1, linestyle=(0, (3, 3)))
+            axes.axvline(left, color=SOFT, linewidth=1, linestyle=(0, (3, 3)))
         at_the_edge = span.start > 0.6 * epochs and crowded
         axes.text(
             left + span.length if at_the_edge else left,
@@ -247,7 +248,7 @@ def _name_stages(axes: Axes, spans: Sequence[_Span], epochs: int) -> None:
         )
 
 
-def _short(name: str, length: int = 20) -> str:
+def short_label(name: str, length: int = 20) -> str:
     """Returns `name` cut to `length` and without characters that XML cannot hold."""
     printable = "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name
@@ -255,7 +256,7 @@ def _short(name: str, length: int = 20) -> str:
     return printable if len(printable) <= length else printable[: length - 1] + "…"
 
 
-def _svg(figure: Figure, name: str, description: str) -> str:
+def as_svg(figure: Figure, name: str, description: str) -> str:
     """Returns `figure` as an `<svg>` for use inside an HTML page.
 
     Args:
@@ -270,7 +271,7 @@ def _svg(figure: Figure, name: str, description: str) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(drawing, format="svg", transparent=True, metadata=metadata)
     text = drawing.getvalue()
-    for colour, variable in _PAGE_COLOURS.items():
+    for colour, variable in PAGE_COLOURS.items():
         text = text.replace(colour, variable)
     root = ElementTree.fromstring(text)
     # The style would apply to the whole page.

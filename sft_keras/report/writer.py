@@ -57,8 +57,8 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = _in_reading_order(_plain(report))
-    _write_whole(folder / "report.json", _json_text(plain) + "\n")
-    _write_whole(folder / "report.html", render_page(plain, pictures))
+    write_whole(folder / "report.json", _json_text(plain) + "\n")
+    write_whole(folder / "report.html", render_page(plain, pictures))
 
 
 def _plain(value: Any) -> Any:
@@ -103,7 +103,7 @@ def _one_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Writes `text` beside `path` and renames it, so that no reader meets half a file."""
     # A file name that is not UTF-8 reaches us with lone surrogates; as `\udcff` they are also
     # what JSON itself would write.
