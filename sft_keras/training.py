@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from sft_keras.backbones import BuiltBackbone
@@ -23,11 +24,15 @@ from sft_keras.run_folder import RunFolder
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import StageResult, run_stage, stage_length
 
+_HEAD = 1  # tells the head's seed from that of the backbone
+
 
 def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
     """Returns the backbone with a new head."""
-    # Seeded anew, so that the head begins alike however many numbers the backbone has drawn.
-    keras.utils.set_random_seed(recipe.seed)
+    # Seeded anew, so that the head begins alike however many numbers the backbone has drawn; and
+    # with another seed than it, or dropout in the head would draw what dropout there draws.
+    (seed,) = np.random.SeedSequence([recipe.seed, _HEAD]).generate_state(1)
+    keras.utils.set_random_seed(int(seed))
     return recipe.task.build_model(backbone, info)
 
 

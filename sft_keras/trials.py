@@ -280,8 +280,8 @@ def _say_best(run: RunFolder, plan: TrialPlan, report: dict[str, Any]) -> None:
         run.say(f"mean  {report['metric']}: {scores}")
         return
     run.say(f"best  {point['name']}  {report['metric']}: {scores}")
-    if len(points) > 1:
-        count = len(points)
+    count = sum(bool(each["scores"]) for each in points)
+    if count > 1:
         run.say(f"note  the best of {count} on validation is optimistic; its own run tests it")
     run.say(f"run it  {report['run_best']}")
 

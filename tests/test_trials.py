@@ -17,6 +17,7 @@ import tensorflow as tf
 import sft_keras
 from sft_keras import Arrays, Data, Recipe, trials, workbench
 from sft_keras.data.examples import DataInfo
+from sft_keras.environment import keras_for
 from sft_keras.errors import DataError, RecipeError
 from sft_keras.recipe_loader import load_recipe
 from sft_keras.training import build_staged, train_stages
@@ -185,8 +186,10 @@ def test_seeds_train_on_the_same_splits(tiny_recipe):
     first, second = trials._trials_of(plan.points[0], plan, bench)
     assert (first.recipe.seed, second.recipe.seed) == (7, 8)
     assert first.data is second.data
-    other = next(bench.data(tiny_recipe, 8, None))
-    assert other.prepared["test"].examples.ids != first.data.prepared["test"].examples.ids
+    ids = first.data.prepared["test"].examples.ids
+    own, other = (next(bench.data(tiny_recipe, seed, None)).prepared["test"] for seed in (7, 8))
+    assert own.examples.ids == ids, "those of the point's own seed"
+    assert other.examples.ids != ids
 
 
 def test_folds_validate_each_example_once_and_leave_the_test_split_alone(tiny_recipe):
@@ -226,9 +229,14 @@ def _images_by_id(prepared) -> dict[str, tuple[int, bytes, bytes]]:
     }
 
 
-def test_the_same_seed_makes_the_same_folds_and_another_others(tiny_recipe):
+def test_the_same_seed_makes_the_same_folds_and_another_others(tiny_recipe, colour_images):
+    images, labels = colour_images
+    parts = {"train": slice(24), "validation": slice(24, 36), "test": slice(36, 48)}
+    source = Arrays(**{split: (images[part], labels[part]) for split, part in parts.items()})
+    recipe = dataclasses.replace(tiny_recipe, data=Data(source=source, batch_size=8))
+
     def held(seed: int) -> list[tuple[str, ...]]:
-        folds = Workbench(lambda done, total: None).data(tiny_recipe, seed, 3)
+        folds = Workbench(lambda done, total: None).data(recipe, seed, 3)
         return [fold.prepared["validation"].examples.ids for fold in folds]
 
     assert held(0) == held(0)
@@ -321,13 +329,28 @@ def test_models_of_earlier_trials_do_not_stay_in_memory(tiny_recipe):
     assert not [model() for models in seen for model in models if model() is not None]
 
 
-def test_another_backbone_takes_the_place_of_the_first_and_of_its_rows(tiny_recipe, tiny_preset):
+def test_random_weights_are_drawn_with_each_seed(drawn_recipe):
+    def weights(bench: Workbench, seed: int) -> list[np.ndarray]:
+        recipe = dataclasses.replace(drawn_recipe, seed=seed)
+        with keras_for(recipe):
+            return bench.backbone(recipe).model.get_weights()
+
+    bench = Workbench(lambda done, total: None)
+    for seed in (3, 4, 3):
+        alone = weights(Workbench(lambda done, total: None), seed)
+        for mine, other in zip(weights(bench, seed), alone, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_another_backbone_takes_the_place_of_the_first_and_of_its_rows(tiny_recipe, monkeypatch):
     bench = Workbench(lambda done, total: None)
     names, rows = np.zeros((1, 32), np.uint8), [np.zeros((1, 2))]
-    bench.backbone(tiny_recipe)
+    # As with dropout, whose state depends on the seed while the weights do not.
+    monkeypatch.setattr(workbench, "_has_random_state", lambda built: True)
+    first = bench.backbone(tiny_recipe)
     bench.memory.add("rows", names, rows)
-    bench.backbone(dataclasses.replace(tiny_recipe, seed=1))
-    assert bench.memory.find("rows", names) == [0], "the seed changes no weight"
+    assert bench.backbone(dataclasses.replace(tiny_recipe, seed=1)) is not first
+    assert bench.memory.find("rows", names) == [0]
     other = dataclasses.replace(tiny_recipe.backbone, image_size=(48, 48))
     built = bench.backbone(dataclasses.replace(tiny_recipe, backbone=other))
     assert built.model.input_shape == (None, 48, 48, 3)
@@ -449,18 +472,18 @@ def test_a_stop_keeps_what_is_done_and_nothing_of_the_run_before(
     fake = trials.train_stages
 
     def stopped(staged, recipe: Recipe, *args: Any, **kwargs: Any):
-        if recipe.data.batch_size == 16:
+        if recipe.data.batch_size == 16 and recipe.seed == 1:
             raise KeyboardInterrupt
         return fake(staged, recipe, *args, **kwargs)
 
     monkeypatch.setattr(trials, "train_stages", stopped)
-    plan = plan_trials(tiny_recipe, sweep=["data.batch_size=4,16,8"])
+    plan = plan_trials(tiny_recipe, sweep=["data.batch_size=4,16,8"], seeds=2)
     with pytest.raises(KeyboardInterrupt):
         run_trials(load_recipe(tiny_recipe), plan, run_dir=folder, overwrite=True)
     report = json.loads((folder / "trials.json").read_text())
-    assert [point["name"] for point in report["points"]] == ["data.batch_size=4"]
-    assert report["points"][0]["scores"]["validation"]["mean"] == 0.5
-    assert "Stopped after 1 of 3" in (folder / "report.html").read_text().replace("\xa0", " ")
+    assert [len(point["repeats"]) for point in report["points"]] == [2, 1]
+    assert report["points"][1]["scores"]["validation"]["mean"] == 0.5
+    assert "Stopped after 3 of 6" in (folder / "report.html").read_text().replace("\xa0", " ")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

@@ -145,7 +145,7 @@ def test_a_sweep_shows_its_points_best_first_and_what_stopped_the_others(tmp_pat
         "quickstart: a sweep over learning_rate",
         f"4 points of a sweep over {RATE}, each trained once, with seed 0; compared by",
         "1 437 examples to train on, 180 to validate, 181 to test, which no trial has seen",
-        "Validation accuracy of the best of 4 96.2 %",
+        "Validation accuracy of the best of 3 96.2 %",
         "was chosen by the validation split, so its score there is optimistic",
         "python -m sft_keras.run --recipe=quickstart --best",
         "python -m sft_keras.run --recipe=quickstart --something",
@@ -212,6 +212,13 @@ def test_a_grid_has_a_column_for_each_field(tmp_path):
     assert "a sweep over learning_rate, dropout" in words(page)
 
 
+def test_a_single_point_with_a_score_is_the_best_of_nothing(tmp_path):
+    text = words(page_of(tmp_path, sweep({"1e-4": 0.75, "1e-2": None})))
+    assert "Validation accuracy 75.0 %" in text
+    assert "A run of its own tells how good it is on the test split" in text
+    assert "optimistic" not in text
+
+
 def test_seeds_of_a_sweep_give_mean_and_range_and_their_failures(tmp_path):
     points = [
         point(
@@ -227,7 +234,7 @@ def test_seeds_of_a_sweep_give_mean_and_range_and_their_failures(tmp_path):
     assert "1 of 3 trials failed: The loss became nan." in text
     assert "validation accuracy, mean and range of 3 seeds" in text
     trials = text.partition("All 6 trials")[2]
-    assert "1e-3 seed 2 95.0 % 0.5300 4 + 6 1.5 s read from memory trials/003" in trials
+    assert "1e-3 seed 2 95.0 % 0.5300 4 + 6 read from memory 1.5 s trials/003" in trials
 
 
 def test_backbones_show_their_parameters_and_which_could_not_be_had(tmp_path):
@@ -264,7 +271,7 @@ def test_repeats_give_mean_and_range_on_validation_and_test(tmp_path, changes, s
         said,
         f"Test accuracy, mean of 3 {name}s 60.0 % from 50.0 to 70.0 %",
         "validation 92.0 % 90.0 % 94.0 % test 60.0 % 50.0 % 70.0 %",
-        f"{name} 1 92.0 % 60.0 % 0.5200 4 + 6 1.5 s",
+        f"{name} 1 92.0 % 60.0 % 0.5200 4 + 6 read from memory 1.5 s",
     ):
         assert expected in text, expected
     assert "optimistic" not in text

@@ -40,6 +40,7 @@ def _render(report: Mapping[str, Any]) -> str:
         fields=fields,
         rows=rows,
         best=best,
+        scored=sum(bool(point["scores"]) for point in points),
         splits=list(best["scores"]) if best else [],
         trials=[{**trial, "point": point} for point in points for trial in point["repeats"]],
         plot=_plot(report, rows, fields),
