@@ -69,6 +69,14 @@ def main(argv: Sequence[str]) -> None:
     overrides = [*_SET.value]
     if _DATA_DIR.value is not None:
         overrides.append(f"data.data_dir={_DATA_DIR.value}")
+    varies = any(flag.present for flag in (_SWEEP, _COMPARE_BACKBONES, _SEEDS, _FOLDS))
+    if varies and (_SHOW.value or _DRY_RUN.value):
+        raise RecipeError(
+            "--show and --dry_run are for one recipe. Leave out --sweep, --seeds, --folds and "
+            "--compare_backbones, or try them with --smoke."
+        )
+    if _COMPARE_BACKBONES.present and not any(_COMPARE_BACKBONES.value):
+        raise RecipeError("--compare_backbones must name presets, e.g. keras:mobilenet,keras:vgg16")
     loaded = load_recipe(_RECIPE.value, overrides)
     if _SHOW.value:
         print("\n".join(as_lines(loaded.recipe)))
@@ -80,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
         _dry_run(loaded)
         return
     plan = None
-    if _SWEEP.value or _COMPARE_BACKBONES.value or _SEEDS.present or _FOLDS.present:
+    if varies:
         plan = plan_trials(
             loaded.recipe,
             sweep=_SWEEP.value,
