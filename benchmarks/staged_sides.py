@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,11 @@ def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
             staged = with_given_head(recipe, backbone, splits.info, files)
         with clock("stages"):
             stages = train_stages(staged, recipe, prepared, splits.info, run)
+    return result_of(stages, clock)
+
+
+def result_of(stages: Sequence[Mapping[str, Any]], clock: Clock) -> dict[str, Any]:
+    """Returns what a side of ours prints, of stages that `clock` timed as "stages"."""
     seconds = clock.as_json()
     fitted = {stage["name"]: stage["seconds"] for stage in stages}
     # Mostly the frozen pass, whose own seconds are in "frozen_blocks"; compiling and the figures

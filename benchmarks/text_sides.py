@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from staged_sides import result_of
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
@@ -34,7 +35,6 @@ from sft_keras.training import train_stages
 
 NUM_CLASSES = 2
 SEED = 0
-_FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,19 +188,7 @@ def ours_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
             staged = _staged(experiment, folder)
         with clock("stages"):
             stages = train_stages(staged, recipe, prepared, info, run)
-    seconds = clock.as_json()
-    fitted = {stage["name"]: stage["seconds"] for stage in stages}
-    around = seconds.pop("stages") - sum(fitted.values())
-    return {
-        "seconds": seconds.pop("total"),
-        "parts": {**seconds, **fitted, "frozen pass and around": around},
-        "frozen_blocks": {stage["name"]: stage["frozen_blocks"] for stage in stages},
-        "best_epochs": {stage["name"]: stage["best_epoch"] for stage in stages},
-        "histories": {
-            stage["name"]: {name: stage["history"][name] for name in _FIGURES} for stage in stages
-        },
-        "trainable_parameters": {stage["name"]: stage["trainable_parameters"] for stage in stages},
-    }
+    return result_of(stages, clock)
 
 
 def _prepared(folder: Path, split: str) -> Prepared:
