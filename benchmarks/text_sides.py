@@ -20,12 +20,11 @@ from staged_sides import result_of
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.data.batches import epoch_seed
+from sft_keras.data.batches import epoch_seed, order_of_epoch
 from sft_keras.data.digests import DIGEST_SIZE, digest
 from sft_keras.data.examples import DataInfo, Examples
 from sft_keras.data.features import HeldFeatures
 from sft_keras.data.prepared import Prepared
-from sft_keras.data.streams import shuffled_range
 from sft_keras.environment import keras_for
 from sft_keras.run_facts import Clock
 from sft_keras.run_folder import RunFolder
@@ -65,7 +64,7 @@ class TextExperiment:
     def tiny(self) -> TextExperiment:
         """Returns the experiment on a few texts and in two epochs a stage."""
         stages = tuple(dataclasses.replace(stage, epochs=2) for stage in self.stages)
-        return dataclasses.replace(self, sizes={"train": 40, "validation": 10}, stages=stages)
+        return dataclasses.replace(self, sizes={"train": 70, "validation": 70}, stages=stages)
 
 
 def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
@@ -88,12 +87,10 @@ def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
         start += size
         tokens = preprocess(tf.constant([texts[index] for index in part]))
         np.savez(folder / f"{split}.npz", labels=np.array(labels)[part], **tokens)
+    train = _prepared(folder, "train")
     for index, stage in enumerate(experiment.stages):
-        epochs = tf.range(stage.epochs, dtype=tf.int64)
-        orders = [
-            shuffled_range(experiment.sizes["train"], epoch_seed(SEED, index, epoch)).numpy()
-            for epoch in epochs
-        ]
+        seeds = [epoch_seed(SEED, index, e) for e in tf.range(stage.epochs, dtype=tf.int64)]
+        orders = [order_of_epoch(train, experiment.batch_size, seed).numpy() for seed in seeds]
         np.save(folder / f"{stage.name}_order.npy", np.stack(orders))
     width = load_bert(experiment).output["pooled_output"].shape[-1]
     kernel = np.random.default_rng(SEED).normal(0.0, 0.05, (width, NUM_CLASSES))
@@ -200,8 +197,15 @@ def _prepared(folder: Path, split: str) -> Prepared:
     def stream(seed: tf.Tensor | None) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(tokens)
 
-    examples = Examples(split, ids, labels.astype(np.int32), stream)
-    return Prepared(examples, HeldFeatures.of_arrays(tokens), lambda raw: raw, digests)
+    return Prepared(
+        examples=Examples(split, ids, labels.astype(np.int32), stream),
+        features=HeldFeatures.of_arrays(
+            tokens, like={name: tf.TensorSpec([None], tf.int32) for name in tokens}
+        ),
+        read=lambda raw: raw,
+        digests=digests,
+        lengths=tokens["padding_mask"].sum(axis=1, dtype=np.int64),
+    )
 
 
 def _staged(experiment: TextExperiment, folder: Path) -> StagedModel:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import psutil
+import tensorflow as tf
 
 from sft_keras.cache.boundary import boundary_of
 from sft_keras.cache.disk import DiskStore, store_folder
@@ -25,6 +27,7 @@ from sft_keras.cache.provider import Place, RowProvider, WantedSplits
 from sft_keras.cache.wanted import Wanted
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
+from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
 from sft_keras.errors import RecipeError
 from sft_keras.freezing import unfrozen_blocks
@@ -181,8 +184,7 @@ class FrozenPrefixStore:
 
     def _wanted(self, below: int) -> WantedSplits:
         recipe, train = self._recipe, self._prepared["train"]
-        sample = next(iter(ordered_batches(train, 1)))["input"]
-        boundary = boundary_of(self._staged, below, recipe.store, sample)
+        boundary = boundary_of(self._staged, below, recipe.store, self._example)
         wanted = {
             name: Wanted(boundary, self._prepared[name], self._prepared[name].digests)
             for name in self._splits
@@ -195,6 +197,14 @@ class FrozenPrefixStore:
         names = view_rows(train.digests, train.examples.labels, views, drawn_from)
         with_targets = boundary.with_targets(self._info.num_classes)
         return {**wanted, "train": Wanted(with_targets, train, names, views)}
+
+    @functools.cached_property
+    def _example(self) -> Structure:
+        """What the model reads for one example, with the places of the longest there may be."""
+        train = self._prepared["train"]
+        if train.features is not None:
+            return train.features.take(tf.constant([0], tf.int64))
+        return next(iter(ordered_batches(train, 1)))["input"]
 
     def _find(self, below: int, wanted: WantedSplits) -> bool:
         """Looks for a boundary in memory and on disk."""

@@ -25,7 +25,8 @@ class Boundary:
     Attributes:
       below: Blocks below it.
       key: The collection's name.
-      like: Shape (without the batch) and dtype of each tensor that the suffix takes.
+      like: Shape (without the batch) and dtype of each tensor that the suffix takes; None for an
+        axis of tokens.
       stored: The same of each tensor of a row as it is stored, in the order of `tf.nest.flatten`.
       about: For people: what is computed, with what.
     """
@@ -69,14 +70,14 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
     """
     prefix, _ = staged.backbone.cut(len(staged.backbone.blocks) - below)
     block = staged.backbone.blocks[below - 1]
-    given = keras.tree.map_structure(_spec, block.boundary)
-    if any(None in spec.shape for spec in tf.nest.flatten(given)):
-        # As with texts, whose length is that of the input.
+    like = whole = keras.tree.map_structure(_spec, block.boundary)
+    if any(None in spec.shape for spec in tf.nest.flatten(like)):
+        # Of texts, rows are stored as long as the longest may be.
         like_inputs = keras.tree.map_structure(
             lambda tensor: keras.KerasTensor(tensor.shape, tensor.dtype.name), inputs
         )
-        given = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
-    stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(given))
+        whole = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
+    stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(whole))
     # Without what is carried: Keras cannot describe a model that returns one of its inputs.
     graph = keras.Model(staged.backbone.model.input, block.output)
     settings = {
@@ -88,7 +89,7 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
     return Boundary(
         below=below,
         key=collection_key(graph, staged.backbone.preprocess, settings),
-        like=given,
+        like=like,
         stored=stored,
         about={"backbone": staged.backbone.model.name, "boundary": block.name, **settings},
     )

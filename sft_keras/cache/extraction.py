@@ -101,7 +101,7 @@ def run_pass(
     batches: Iterable[Batch],
     *,
     batch_size: int,
-    dtypes: Sequence[Sequence[tf.DType]],
+    stored: Sequence[Sequence[tf.TensorSpec]],
     in_bfloat16: Sequence[keras.Layer],
     tick: Callable[[int], None],
 ) -> float:
@@ -113,7 +113,7 @@ def run_pass(
       batches: Of at most `batch_size` examples.
       batch_size: The prefix is always run on so many; the last batch is filled up, so that it is
         traced once and gives an example the same bits in any company.
-      dtypes: What each boundary's tensors are stored as, in the order of `tf.nest.flatten`.
+      stored: What each boundary's tensors are stored as, in the order of `tf.nest.flatten`.
       in_bfloat16: Layers that are to compute in bfloat16.
       tick: Called with the number of examples done.
 
@@ -127,8 +127,8 @@ def run_pass(
         # A model of one output returns it bare, even where it was made with a list.
         outputs = outputs if isinstance(outputs, list) else [outputs]
         return [
-            [tf.cast(tensor, dtype) for tensor, dtype in zip(tf.nest.flatten(each), stored)]
-            for each, stored in zip(outputs, dtypes, strict=True)
+            [_as_stored(tensor, spec) for tensor, spec in zip(tf.nest.flatten(each), specs)]
+            for each, specs in zip(outputs, stored, strict=True)
         ]
 
     computing, done = 0.0, 0
@@ -144,6 +144,14 @@ def run_pass(
             done += count
             tick(done)
     return computing
+
+
+def _as_stored(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    """Returns rows as they are stored: those of texts with zeros in the places left out."""
+    if tensor.shape[1:] != spec.shape:
+        missing = tf.maximum(0, spec.shape[0] - tf.shape(tensor)[1])
+        tensor = tf.pad(tensor, [[0, 0], [0, missing], *[[0, 0]] * (spec.shape.rank - 1)])
+    return tf.cast(tensor, spec.dtype)
 
 
 def _filled_up(count: int, batch_size: int) -> Callable[[tf.Tensor], tf.Tensor]:

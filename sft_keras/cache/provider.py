@@ -19,6 +19,7 @@ from sft_keras.cache.wanted import Wanted
 from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
+from sft_keras.data.lengths import padded_length
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import in_graph
 from sft_keras.recipe import Recipe
@@ -147,7 +148,7 @@ class RowProvider:
             self._staged.prefix_with_outputs(below),
             self._batches(lacking, todo, sinks),
             batch_size=store.batch_size,
-            dtypes=[[spec.dtype for spec in boundary.stored] for boundary in boundaries],
+            stored=[boundary.stored for boundary in boundaries],
             in_bfloat16=[
                 layer
                 for block in blocks[: max(below) if store.precision == "bfloat16" else 0]
@@ -165,13 +166,12 @@ class RowProvider:
         recipe, size = self._recipe, self._recipe.store.batch_size
         splits = lacking[0][0]  # the rows of each boundary have the same names
         plain = [name for name in todo if splits[name].views is None and len(todo[name])]
-        if plain:
+        for parts in _of_one_size([(splits[name], todo[name]) for name in plain]):
             # As one, so that only the last batch of all has to be filled up.
             own = [sinks[each[plain[0]].boundary.key] for each, _ in lacking]
-            names = np.concatenate([splits[name].names[todo[name]] for name in plain])
-            inputs = _inputs([(splits[name], todo[name]) for name in plain], size)
+            names = np.concatenate([wanted.names[rows] for wanted, rows in parts])
             start = 0
-            for batch in with_options(inputs):
+            for batch in with_options(_inputs(parts, size)):
                 end = start + len(tf.nest.flatten(batch)[0])
                 yield Batch(names[start:end], batch, own)
                 start = end
@@ -225,14 +225,33 @@ class RowProvider:
         batch = next(iter(ordered_batches(wanted.prepared, 1)))
         inputs = tf.nest.map_structure(as_model_input, batch["input"])
         outputs = self._staged.prefix_with_outputs([wanted.boundary.below])(inputs, training=False)
-        rows = stored.features.take(tf.constant([0], tf.int64))
+        rows = next(iter(ordered_batches(stored, 1)))["input"]
         return all(
             np.allclose(row, now, rtol=0.0, atol=_SAME * max(1e-6, np.abs(now).max()))
             for row, now in zip(_as_floats(rows), _as_floats(outputs), strict=True)
         )
 
 
-def _inputs(parts: Sequence[tuple[Wanted, np.ndarray]], batch_size: int) -> tf.data.Dataset:
+_Parts = Sequence[tuple[Wanted, np.ndarray]]
+"""Rows of some splits."""
+
+
+def _of_one_size(parts: _Parts) -> Iterator[_Parts]:
+    """Returns the parts, or of texts those of each padded length by themselves.
+
+    So that what is computed of a text depends on its own length alone, and not on those of others.
+    """
+    lengths = [wanted.prepared.lengths for wanted, _ in parts]
+    if not parts or lengths[0] is None:
+        yield from [parts] if parts else []
+        return
+    padded = [padded_length(each[rows]) for each, (_, rows) in zip(lengths, parts)]
+    for length in np.unique(np.concatenate(padded)):
+        chosen = [(wanted, rows[own == length]) for own, (wanted, rows) in zip(padded, parts)]
+        yield [(wanted, rows) for wanted, rows in chosen if len(rows)]
+
+
+def _inputs(parts: _Parts, batch_size: int) -> tf.data.Dataset:
     """Returns batches of what the model reads for some rows of several splits, in that order."""
     inputs = [
         ordered_batches(wanted.prepared, batch_size, rows).map(

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sft_keras.cache.disk import Collection
 from sft_keras.cache.rows import Field, from_bytes
-from sft_keras.data.features import Features, Structure
+from sft_keras.data.features import Features, Structure, as_like
 
 
 def field_of(spec: tf.TensorSpec) -> Field:
@@ -42,14 +42,14 @@ class StoredFeatures(Features):
           collection: The rows on disk.
           rows: int64 [n], the numbers of those that belong to the split.
           stored: Shape (without the batch) and dtype of each tensor of a row as it is stored.
-          like: The structure to return, with the dtypes to return.
+          like: Shape (without the batch) and dtype of what to return, see `HeldFeatures`.
         """
         self._collection, self._rows, self._stored, self._like = collection, rows, stored, like
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def take(self, positions: tf.Tensor) -> Structure:
+    def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> Structure:
         """See `Features.take`."""
         kept = [field_of(spec).dtype for spec in self._stored]
         read = tf.numpy_function(self._read, [positions], kept, stateful=False)
@@ -58,11 +58,7 @@ class StoredFeatures(Features):
         for tensor, spec in zip(tf.nest.flatten(read), self._stored, strict=True):
             tensor.set_shape([None, *spec.shape])
             tensors.append(tf.bitcast(tensor, spec.dtype) if tensor.dtype != spec.dtype else tensor)
-        return tf.nest.map_structure(
-            lambda tensor, like: tf.cast(tensor, like.dtype),
-            tf.nest.pack_sequence_as(self._like, tensors),
-            self._like,
-        )
+        return as_like(tf.nest.pack_sequence_as(self._like, tensors), self._like, length)
 
     def subset(self, positions: np.ndarray) -> StoredFeatures:
         """See `Features.subset`."""

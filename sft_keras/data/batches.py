@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.data.lengths import batched_by_length, padded_length
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import THREADS, in_graph, shuffled_range
 
@@ -50,7 +51,7 @@ def training_batches(
             batches = _streamed_batches(prepared, batch_size, own_seed)
         else:
             count = len(prepared.examples)
-            order = shuffled_range(count, own_seed)
+            order = order_of_epoch(prepared, batch_size, own_seed)
             views = tf.gather(views_of_epoch(prepared, seed, stage_index, epoch), order)
             batches = _held_batches(prepared, batch_size, order, views, count)
         return batches.enumerate().map(
@@ -81,6 +82,14 @@ def ordered_batches(
         return _streamed_batches(prepared, batch_size, None, tf.constant(is_wanted))
     order = tf.constant(positions, tf.int64)
     return _held_batches(prepared, batch_size, order, tf.zeros_like(order), len(positions))
+
+
+def order_of_epoch(prepared: Prepared, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
+    """Returns the positions of held examples in the order of an epoch, int64 [n]."""
+    order = shuffled_range(len(prepared.examples), seed)
+    if prepared.lengths is None:
+        return order
+    return batched_by_length(order, tf.constant(prepared.lengths, tf.int64), batch_size, seed)
 
 
 def epoch_seed(seed: int, stage_index: int, epoch: int | tf.Tensor) -> tf.Tensor:
@@ -121,6 +130,7 @@ def _held_batches(
 ) -> tf.data.Dataset:
     """Returns batches of the `count` examples at `order`, each in the view beside it."""
     labels = tf.constant(prepared.examples.labels, tf.int32)
+    lengths = None if prepared.lengths is None else tf.constant(prepared.lengths, tf.int64)
     steps = -(-count // batch_size)
 
     @in_graph
@@ -128,7 +138,10 @@ def _held_batches(
         chosen = slice(step * batch_size, (step + 1) * batch_size)
         indices = order[chosen]
         rows = views[chosen] * len(prepared.examples) + indices
-        read = prepared.features.take(rows)
+        longest = None
+        if prepared.lengths is not None:
+            longest = padded_length(tf.reduce_max(tf.gather(lengths, indices)))
+        read = prepared.features.take(rows, longest)
         if not prepared.has_targets:
             read = {"input": read}
         return {**read, "label": tf.gather(labels, indices), "index": indices}

@@ -19,8 +19,11 @@ class Features(abc.ABC):
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
-    def take(self, positions: tf.Tensor) -> Structure:
-        """Returns the rows at `positions`, int64 [m], as tensors [m, ...]; works in a graph."""
+    def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> Structure:
+        """Returns the rows at `positions`, int64 [m], as tensors [m, ...]; works in a graph.
+
+        With a `length`, tensors with a place for each token are cut to so many places.
+        """
 
     @abc.abstractmethod
     def subset(self, positions: np.ndarray) -> Features:
@@ -33,10 +36,21 @@ class HeldFeatures(Features):
     def __init__(
         self, tensors: Structure, rows: np.ndarray | None = None, like: Structure | None = None
     ) -> None:
-        """`rows`, int64 [n], are the tensors' rows to use; `like` has the dtypes to return."""
+        """Takes part of some tensors.
+
+        Args:
+          tensors: [any number of rows, ...] each.
+          rows: int64 [n], those to use; None for all.
+          like: Shape (without the batch) and dtype of what to return, as a TensorSpec each; the
+            first axis is None where it is one of tokens. None for the tensors' own.
+        """
         self.tensors = tensors
         self._rows = rows
-        self._like = tensors if like is None else like
+        self._like = like
+        if like is None:
+            self._like = tf.nest.map_structure(
+                lambda tensor: tf.TensorSpec(tensor.shape[1:], tensor.dtype), tensors
+            )
 
     @classmethod
     def of_arrays(
@@ -49,16 +63,29 @@ class HeldFeatures(Features):
     def __len__(self) -> int:
         return len(tf.nest.flatten(self.tensors)[0]) if self._rows is None else len(self._rows)
 
-    def take(self, positions: tf.Tensor) -> Structure:
+    def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> Structure:
         """See `Features.take`."""
         rows = positions if self._rows is None else tf.gather(self._rows, positions)
-        return tf.nest.map_structure(
-            lambda tensor, like: tf.cast(tf.gather(tensor, rows), like.dtype),
-            self.tensors,
-            self._like,
-        )
+        taken = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), self.tensors)
+        return as_like(taken, self._like, length)
 
     def subset(self, positions: np.ndarray) -> HeldFeatures:
         """See `Features.subset`."""
         rows = positions if self._rows is None else self._rows[positions]
         return HeldFeatures(self.tensors, rows, self._like)
+
+
+def as_like(taken: Structure, like: Structure, length: tf.Tensor | None) -> Structure:
+    """Returns rows with the dtypes of `like`, tensors with an axis of tokens cut to `length`."""
+
+    def finished(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+        if length is not None and has_tokens(spec):
+            tensor = tensor[:, :length]
+        return tf.cast(tensor, spec.dtype)
+
+    return tf.nest.map_structure(finished, taken, like)
+
+
+def has_tokens(spec: tf.TensorSpec) -> bool:
+    """Whether the first axis of rows like `spec` is one of tokens."""
+    return spec.shape.rank > 0 and spec.shape[0] is None

@@ -24,6 +24,8 @@ class Prepared:
       digests: uint8 [n, DIGEST_SIZE]; the hash of what the model reads for each example, with
         nothing drawn at random. Equal ones mean equal inputs, in any run.
       views: How many rows `features` has for each example: view v of example i is row v * n + i.
+      lengths: int64 [n], how many tokens each example has; None where inputs are all of one size.
+        Batches are then made of examples of like length, and cut to the longest of theirs.
       has_targets: Whether rows are {"input": what the model reads, "target": its y}, as those of
         views are, whose labels may be mixed.
     """
@@ -32,6 +34,7 @@ class Prepared:
     features: Features | None = dataclasses.field(repr=False)
     read: Callable[[dict[str, tf.Tensor]], Structure] = dataclasses.field(repr=False)
     digests: np.ndarray = dataclasses.field(repr=False)
+    lengths: np.ndarray | None = dataclasses.field(default=None, repr=False)
     views: int = 1
     has_targets: bool = False
 
@@ -42,4 +45,5 @@ class Prepared:
             features=None if self.features is None else self.features.subset(positions),
             read=self.read,
             digests=self.digests[positions],
+            lengths=None if self.lengths is None else self.lengths[positions],
         )
