@@ -121,7 +121,11 @@ def run_pass(
       The seconds that computing took.
     """
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    signature = keras.tree.map_structure(
+        lambda tensor: tf.TensorSpec([batch_size, *tensor.shape[1:]], tensor.dtype), prefix.input
+    )
+
+    @tf.function(input_signature=[signature], autograph=False)
     def compute(inputs: Structure) -> list[list[tf.Tensor]]:
         outputs = prefix(inputs, training=False)
         # A model of one output returns it bare, even where it was made with a list.

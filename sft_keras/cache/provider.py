@@ -171,7 +171,7 @@ class RowProvider:
             own = [sinks[each[plain[0]].boundary.key] for each, _ in lacking]
             names = np.concatenate([wanted.names[rows] for wanted, rows in parts])
             start = 0
-            for batch in with_options(_inputs(parts, size)):
+            for batch in _inputs(parts, size):
                 end = start + len(tf.nest.flatten(batch)[0])
                 yield Batch(names[start:end], batch, own)
                 start = end
@@ -251,15 +251,34 @@ def _of_one_size(parts: _Parts) -> Iterator[_Parts]:
         yield [(wanted, rows) for wanted, rows in chosen if len(rows)]
 
 
-def _inputs(parts: _Parts, batch_size: int) -> tf.data.Dataset:
-    """Returns batches of what the model reads for some rows of several splits, in that order."""
+def _inputs(parts: _Parts, batch_size: int) -> Iterator[Structure]:
+    """Yields batches of what the model reads for some rows of several splits, in that order."""
+    if all(wanted.prepared.features is not None for wanted, _ in parts):
+        # Without a data set, of which making one takes longer than all it does.
+        yield from _held_inputs(parts, batch_size)
+        return
     inputs = [
         ordered_batches(wanted.prepared, batch_size, rows).map(
             in_graph(lambda batch: batch["input"])
         )
         for wanted, rows in parts
     ]
-    return functools.reduce(tf.data.Dataset.concatenate, inputs).rebatch(batch_size)
+    joined = functools.reduce(tf.data.Dataset.concatenate, inputs)
+    yield from with_options(joined.rebatch(batch_size))
+
+
+def _held_inputs(parts: _Parts, batch_size: int) -> Iterator[Structure]:
+    total = sum(len(rows) for _, rows in parts)
+    for start in range(0, total, batch_size):
+        pieces, before = [], 0
+        for wanted, rows in parts:
+            chosen = rows[max(0, start - before) : max(0, start + batch_size - before)]
+            before += len(rows)
+            if len(chosen):
+                lengths = wanted.prepared.lengths
+                longest = None if lengths is None else padded_length(lengths[chosen].max())
+                pieces.append(wanted.prepared.features.take(tf.constant(chosen), longest))
+        yield tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *pieces)
 
 
 def _as_floats(tensors: Structure) -> list[np.ndarray]:
