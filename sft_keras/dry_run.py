@@ -115,12 +115,11 @@ def _seconds(function: Any, *arguments: Any) -> float:
 
 
 def _memory(recipe: Recipe, sizes: Any, parameters: int) -> str:
-    height, width = recipe.backbone.image_size
-    pixels = sum(sizes.values()) * height * width * 3 / _MEGABYTE
+    inputs = sum(sizes.values()) * recipe.task.input_bytes(recipe) / _MEGABYTE
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, else kilobytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
     return (
         f"{peak:,.0f} MB at the most so far; {parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
-        f"{pixels:,.0f} MB of decoded images, kept if they fit a {recipe.data.memory_share:.0%} "
-        "share of the free memory"
+        f"{inputs:,.0f} MB of what is read, kept if it fits a {recipe.data.memory_share:.0%} share "
+        "of the free memory"
     )

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,36 @@ import keras
 import numpy as np
 
 from sft_keras import serving_check
+from sft_keras.endpoints import Endpoints
 from sft_keras.errors import ExportError
 
 LARGEST_DIFFERENCE = 1e-4
 """By how much a served probability may differ from the trained model's."""
 
 
-def export_saved_model(endpoints: Mapping[str, Any], model: keras.Model, folder: Path) -> None:
-    """Writes a SavedModel with the given signatures: {name: (function, input specs)}."""
+def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -> None:
+    """Writes a SavedModel with the given signatures."""
     archive = keras.export.ExportArchive()
-    archive.track(model)
-    for name, (function, signature) in endpoints.items():
+    for resource in (model, *endpoints.tracked):
+        archive.track(resource)
+    for name, (function, signature) in endpoints.signatures.items():
         archive.add_endpoint(name, function, input_signature=signature)
     archive.write_out(str(folder), verbose=False)
 
 
 def check_saved_model(
-    folder: Path, samples: Mapping[str, np.ndarray], expected: np.ndarray
+    folder: Path,
+    samples: Mapping[str, Mapping[str, np.ndarray]],
+    expected: np.ndarray,
+    needs: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Loads the SavedModel in a fresh process that knows TensorFlow alone, and compares.
 
     Args:
       folder: The SavedModel.
-      samples: Raw inputs for each signature, the same examples for each.
+      samples: Raw inputs for each signature by argument, the same examples for each.
       expected: What the trained model answers for them, [n, num_classes].
+      needs: Modules to import there beside TensorFlow.
 
     Returns:
       {"largest_difference": over all signatures and examples, "checked": n}.
@@ -49,9 +55,10 @@ def check_saved_model(
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
         np.savez(inputs, **serving_check.packed(samples))
+        paths = map(str, (folder, inputs, outputs))
         ran = subprocess.run(
             # -I: nothing of this environment but its site-packages, so no checkout on the path.
-            [sys.executable, "-I", serving_check.__file__, str(folder), str(inputs), str(outputs)],
+            [sys.executable, "-I", serving_check.__file__, *paths, *needs],
             capture_output=True,
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},

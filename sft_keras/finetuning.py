@@ -10,8 +10,7 @@ from typing import Any
 
 import keras
 
-from sft_keras.backbones import BuiltBackbone, build_backbone
-from sft_keras.data import open_data
+from sft_keras.backbones import BuiltBackbone
 from sft_keras.data.examples import DataInfo, Splits
 from sft_keras.data.prepared import Prepared
 from sft_keras.environment import keras_for
@@ -25,6 +24,7 @@ from sft_keras.run_facts import Clock, about_run
 from sft_keras.run_folder import RunFolder
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters
+from sft_keras.tasks.base import Task
 from sft_keras.training import build_staged, train_stages
 
 _CHECKED_EXAMPLES = 32
@@ -102,13 +102,14 @@ def finetune(
             exported = export_and_check(staged, plan, test, outputs, splits.info, run)
     report = {
         **about_run(loaded, smoke, command, clock, splits.info, staged),
+        "inputs": {name: dict(split.facts) for name, split in prepared.items()},
         "stages": stages,
         "test": metrics,
         "mistakes": mistakes,
         "export": exported,
     }
-    write_report(report, {"mistakes": pictures}, run.path)
-    _say_how_it_went(run, plan.task.summary(metrics))
+    write_report(report, {"mistakes": pictures} if pictures else {}, run.path)
+    _say_how_it_went(run, plan.task, metrics)
     return Result(
         metrics=metrics,
         history={stage["name"]: stage["history"] for stage in stages},
@@ -124,8 +125,8 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     found: list[Any] = []
     missing: list[SFTError] = []
     for opening in (
-        lambda: build_backbone(recipe.backbone),
-        lambda: open_data(recipe.data, recipe.seed),
+        lambda: recipe.task.build_backbone(recipe),
+        lambda: recipe.task.open_data(recipe, recipe.seed),
     ):
         try:
             found.append(opening())
@@ -151,15 +152,12 @@ def export_and_check(
     run: RunFolder,
 ) -> dict[str, Any]:
     """Writes the SavedModel, asks it in a fresh process, and returns what the report says of it."""
-    endpoints = recipe.task.endpoints(staged.model, info)
+    endpoints = recipe.task.endpoints(staged.model, recipe, info)
     export_saved_model(endpoints, staged.model, run.file("export"))
     samples = recipe.task.serving_samples(test, _CHECKED_EXAMPLES)
-    checked = check_saved_model(run.file("export"), samples, outputs[:_CHECKED_EXAMPLES])
-    signatures = {
-        name: ", ".join(f"{spec.name}: {spec.dtype.name} {spec.shape}" for spec in specs)
-        for name, (_, specs) in endpoints.items()
-    }
-    return {"path": "export", "signatures": signatures, **checked}
+    expected = outputs[:_CHECKED_EXAMPLES]
+    checked = check_saved_model(run.file("export"), samples, expected, endpoints.needs)
+    return {"path": "export", **endpoints.as_json(), **checked}
 
 
 def _progress(run: RunFolder, what: str) -> Any:
@@ -177,7 +175,7 @@ def _say_what_is_trained(
     )
 
 
-def _say_how_it_went(run: RunFolder, summary: str) -> None:
-    run.say(f"test  {summary}")
+def _say_how_it_went(run: RunFolder, task: Task, metrics: dict[str, Any]) -> None:
+    run.say(f"test  {task.summary(metrics)}")
     run.say(f"report  {run.file('report.html')}")
-    run.say(f"predict  python -m sft_keras.predict --run={run.path} FILE...")
+    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")

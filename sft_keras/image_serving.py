@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,15 +13,14 @@ import tensorflow as tf
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.images import decode_image, resize_image
 from sft_keras.data.prepared import Prepared
+from sft_keras.endpoints import Endpoints
 
 ENCODED = "serving_default"
 FLOATS = "images"
 
 
-def image_endpoints(
-    model: keras.Model, class_names: Sequence[str], fit: str
-) -> Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]:
-    """Returns the served functions by signature name.
+def image_endpoints(model: keras.Model, class_names: Sequence[str], fit: str) -> Endpoints:
+    """Returns the served functions.
 
     "serving_default" takes encoded images (JPEG, PNG, GIF or BMP bytes), string [batch]. "images"
     takes RGB pixels in 0..255, float32 [batch, height, width, 3], of any size. Both decode and
@@ -55,13 +54,12 @@ def image_endpoints(
     def from_floats(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(resized(images, lambda one: resize_image(one, (height, width), fit)))
 
-    return {
-        ENCODED: (from_encoded, [tf.TensorSpec([None], tf.string, name="image_bytes")]),
-        FLOATS: (from_floats, [tf.TensorSpec([None, None, None, 3], tf.float32, name="images")]),
-    }
+    encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+    floats = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    return Endpoints({ENCODED: (from_encoded, [encoded]), FLOATS: (from_floats, [floats])})
 
 
-def image_samples(prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
+def image_samples(prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
     """Returns the first `limit` examples of a split as inputs of the endpoints.
 
     Encoded ones are the very bytes of the files; arrays are encoded as PNG, which loses nothing.
@@ -71,8 +69,8 @@ def image_samples(prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
     encoded = [one if one.dtype == tf.string else tf.io.encode_png(one) for one in raw]
     pixels = np.stack(list(itertools.islice(prepared_pixels(prepared), limit)))
     return {
-        ENCODED: np.array([one.numpy() for one in encoded], dtype=object),
-        FLOATS: pixels.astype(np.float32),
+        ENCODED: {"image_bytes": np.array([one.numpy() for one in encoded], dtype=object)},
+        FLOATS: {"images": pixels.astype(np.float32)},
     }
 
 

@@ -1,14 +1,17 @@
-"""Asks a run's exported model about files.
+"""Asks a run's exported model about files, or about texts.
 
     python -m sft_keras.predict --run=runs/quickstart photo.jpg folder_of_photos
+    python -m sft_keras.predict --run=runs/bert_sentiment "A film to remember." "Dull."
 
-Prints a line a file, or a JSON object a line with --json. A file that cannot be read is reported
-and the others are answered all the same; the exit status is then 1.
+Prints a line for each, or a JSON object a line with --json. Texts may also come from standard
+input, a line each, with `-`; of a pair, a tab stands between the two. A file that cannot be read
+is reported and the others are answered all the same; the exit status is then 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import json
 import sys
@@ -28,59 +31,71 @@ _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line, with all probabilities.")
 
 _BATCH_SIZE = 32
+_ARGUMENTS = ("image_bytes", "texts", "text_pairs")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The model's answer about one file, or why there is none.
+    """The model's answer about one file or text, or why there is none.
 
     Attributes:
-      path: The file.
+      input: The file's path, or the text.
       label: The most probable class, or None.
       probabilities: {class name: probability}; empty where there is no answer.
       error: Why there is no answer, or None.
     """
 
-    path: str
+    input: str
     label: str | None = None
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
     error: str | None = None
 
 
-def predict(run: str | Path, paths: Sequence[str | Path]) -> Iterator[Prediction]:
-    """Yields an answer for each file; a folder stands for the files in and below it.
+def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
+    """Yields an answer for each input.
+
+    Args:
+      run: The run folder.
+      inputs: Paths of images, of which a folder stands for the files in and below it; or, where the
+        model was trained on them, texts.
 
     Raises:
       RunFolderError: If `run` holds no exported model.
     """
     import tensorflow as tf
 
-    model = tf.saved_model.load(str(_export_of(Path(run))))
+    folder = _export_of(Path(run))
+    for module in _needs(Path(run)):
+        importlib.import_module(module)
+    model = tf.saved_model.load(str(folder))
     answer = model.signatures["serving_default"]
-    for chunk in _chunks(_files(paths)):
-        read = {path: _readable(path) for path in chunk}
-        encoded = {path: one for path, one in read.items() if isinstance(one, bytes)}
-        answered = _answered(answer, encoded) if encoded else {}
-        yield from (answered.get(path, read[path]) for path in read)
+    arguments = [name for name in _ARGUMENTS if name in answer.structured_input_signature[1]]
+    read = _as_texts if "texts" in arguments else _read_files
+    for chunk in _chunks(read(inputs, arguments)):
+        good = [given for given in chunk if not isinstance(given, Prediction)]
+        answered = iter(_answered(answer, good) if good else ())
+        yield from (each if isinstance(each, Prediction) else next(answered) for each in chunk)
 
 
 def main(argv: Sequence[str]) -> None:
     """Prints the predictions; exits with 1 if a file had none."""
     if _RUN.value is None or len(argv) < 2:
         raise RunFolderError(
-            "Say which run and which files: python -m sft_keras.predict --run=RUN_FOLDER FILE..."
+            "Say which run, and which files or texts: "
+            "python -m sft_keras.predict --run=RUN_FOLDER FILE_OR_TEXT..."
         )
     _export_of(Path(_RUN.value))  # before TensorFlow is imported
+    given = (line.rstrip("\n") for line in sys.stdin) if argv[1:] == ["-"] else argv[1:]
     failed = 0
-    for prediction in predict(_RUN.value, argv[1:]):
+    for prediction in predict(_RUN.value, given):
         failed += prediction.error is not None
         if _JSON.value:
             print(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False), flush=True)
         elif prediction.error is not None:
-            print(f"{prediction.path}: {prediction.error}", file=sys.stderr, flush=True)
+            print(f"{prediction.input}: {prediction.error}", file=sys.stderr, flush=True)
         else:
             probability = prediction.probabilities[prediction.label]
-            print(f"{probability:6.1%}  {prediction.label:<24}  {prediction.path}", flush=True)
+            print(f"{probability:6.1%}  {prediction.label:<24}  {prediction.input}", flush=True)
     if failed:
         sys.exit(1)
 
@@ -95,7 +110,53 @@ def _export_of(run: Path) -> Path:
     return folder
 
 
-def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
+def _needs(run: Path) -> list[str]:
+    """Returns the modules that the export needs beside TensorFlow, as its report says."""
+    report = run.expanduser() / "report.json"
+    if not report.is_file():
+        return []
+    return json.loads(report.read_text(encoding="utf-8"))["export"]["needs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """An input: what to call it, and the value of each argument."""
+
+    name: str
+    values: Mapping[str, bytes]
+
+
+def _as_texts(
+    inputs: Iterable[str | Path], arguments: Sequence[str]
+) -> Iterator[_Given | Prediction]:
+    for text in map(str, inputs):
+        parts = text.split("\t") if len(arguments) == 2 else [text]
+        if len(parts) == len(arguments):
+            yield _Given(text, {name: part.encode() for name, part in zip(arguments, parts)})
+        else:
+            yield Prediction(text, error="must be two texts with a tab between them")
+
+
+def _read_files(
+    inputs: Iterable[str | Path], arguments: Sequence[str]
+) -> Iterator[_Given | Prediction]:
+    from sft_keras.data.image_faults import undecodable_reason
+
+    (argument,) = arguments
+    for path in _files(inputs):
+        try:
+            encoded = path.read_bytes()
+        except OSError as error:
+            yield Prediction(str(path), error=f"cannot be read: {error.strerror}")
+            continue
+        reason = undecodable_reason(encoded)
+        if reason is None:
+            yield _Given(str(path), {argument: encoded})
+        else:
+            yield Prediction(str(path), error=reason)
+
+
+def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
     for path in map(Path, paths):
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.is_file())
@@ -103,35 +164,24 @@ def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
             yield path
 
 
-def _chunks(paths: Iterable[Path]) -> Iterator[list[Path]]:
-    rest = iter(paths)
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    rest = iter(items)
     while chunk := list(itertools.islice(rest, _BATCH_SIZE)):
         yield chunk
 
 
-def _readable(path: Path) -> bytes | Prediction:
-    """Returns the file's bytes, or the answer that it is no image."""
-    from sft_keras.data.image_faults import undecodable_reason
-
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        return Prediction(str(path), error=f"cannot be read: {error.strerror}")
-    reason = undecodable_reason(encoded)
-    return encoded if reason is None else Prediction(str(path), error=reason)
-
-
-def _answered(answer: Any, encoded: Mapping[Path, bytes]) -> dict[Path, Prediction]:
+def _answered(answer: Any, given: Sequence[_Given]) -> list[Prediction]:
     import tensorflow as tf
 
-    answers = answer(image_bytes=tf.constant(list(encoded.values())))
+    columns = {name: tf.constant([each.values[name] for each in given]) for name in given[0].values}
+    answers = answer(**columns)
     names = [name.decode() for name in answers["class_names"].numpy()[0]]
     labels: np.ndarray = answers["label"].numpy()
     rows: np.ndarray = answers["probabilities"].numpy()
-    return {
-        path: Prediction(str(path), label.decode(), dict(zip(names, map(float, row))))
-        for path, label, row in zip(encoded, labels, rows)
-    }
+    return [
+        Prediction(each.name, label.decode(), dict(zip(names, map(float, row))))
+        for each, label, row in zip(given, labels, rows)
+    ]
 
 
 if __name__ == "__main__":

@@ -8,122 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sft_keras.errors import DataError, RecipeError, numbered
+from sft_keras.errors import RecipeError, numbered
 from sft_keras.optimizer_table import OPTIMIZERS
-from sft_keras.presets import KERAS_PRESETS
 from sft_keras.recipe_checks import Checks, did_you_mean, section, section_faults, type_faults
+from sft_keras.recipe_inputs import Backbone, Data
 
 if TYPE_CHECKING:
-    from sft_keras.data.arrays import Arrays
     from sft_keras.tasks.base import Task
 
-
-@section
-class Data:
-    """Where the labelled examples come from and how they are batched.
-
-    Attributes:
-      source: "tfds:NAME[/CONFIG][:VERSION]", "folder:PATH" (class folders, or train/val/test
-        folders of class folders), "csv:PATH" (columns path, label and, if wanted, split),
-        "digits" (scikit-learn's handwritten digits), "synthetic:NUM_CLASSES" (noise, for trying
-        a recipe), or an `Arrays`.
-      batch_size: Examples a step.
-      validation: Share of the training examples held out for validation, where the source has no
-        such split. Stratified by class and seeded.
-      test: The same for the test split.
-      data_dir: Where tensorflow-datasets keeps its data; None for its own default.
-      memory_share: Share of the free memory that decoded examples may take, and again what the
-        frozen blocks give for them. Beyond it they are decoded, or computed, in every epoch.
-    """
-
-    source: str | Arrays
-    batch_size: int = 32
-    validation: float = 0.1
-    test: float = 0.1
-    data_dir: str | None = None
-    memory_share: float = 0.25
-
-    def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
-        checks = Checks("data", self)
-        checks.at_least("batch_size", 1)
-        checks.between("memory_share", 0.0, 1.0)
-        for name in ("validation", "test"):
-            checks.require(name, 0.0 < getattr(self, name) < 1.0, "a share above 0 and below 1")
-        if self.validation + self.test >= 1.0:
-            checks.found.append(
-                "`data.validation` and `data.test` must leave examples to train on. "
-                f"Received: {self.validation} + {self.test}."
-            )
-        if isinstance(self.source, str):
-            kind = self.source.split(":", 1)[0]
-            known = ("tfds", "folder", "csv", "digits", "synthetic")
-            if kind not in known:
-                checks.found.append(
-                    f"`data.source` must start with one of {', '.join(known)}. "
-                    f"Received: {self.source!r}.{did_you_mean(kind, known)}"
-                )
-            elif kind != "digits" and not self.source.partition(":")[2]:
-                checks.found.append(
-                    f"`data.source` needs something after {kind!r}, as in '{kind}:NAME'. "
-                    f"Received: {self.source!r}."
-                )
-        return checks.found
-
-    def require_path(self) -> None:
-        """Raises a `DataError` if the source is a path that is not there."""
-        if not isinstance(self.source, str):
-            return
-        kind, _, name = self.source.partition(":")
-        if kind in ("folder", "csv") and not Path(name).expanduser().exists():
-            raise DataError(
-                f"`data.source` must name a {kind} that exists. Received: {self.source!r}, "
-                f"which is {Path(name).expanduser().absolute()}. "
-                f"Say where it is with --set=data.source={kind}:PATH."
-            )
-
-
-@section
-class Backbone:
-    """The pretrained network below the head.
-
-    Attributes:
-      preset: "keras:NAME" (keras.applications), "hub:PRESET" (a KerasHub preset, or the path of a
-        preset folder) or "bundled:efficientnet_lite0".
-      weights: "imagenet" (what the preset was trained to), a weights file's path, or None for
-        random weights.
-      image_size: (height, width) in pixels.
-      arguments: Further arguments of the constructor, e.g. {"alpha": 0.75} for MobileNet.
-    """
-
-    preset: str
-    weights: str | None = "imagenet"
-    image_size: tuple[int, int] = (224, 224)
-    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
-        checks = Checks("backbone", self)
-        known = ("keras", "hub", "bundled")
-        kind, _, name = self.preset.partition(":")
-        if kind not in known or not name:
-            checks.found.append(
-                "`backbone.preset` must be 'keras:NAME', 'hub:PRESET' or 'bundled:NAME'. "
-                f"Received: {self.preset!r}.{did_you_mean(kind, known)}"
-            )
-        elif kind == "keras" and name not in KERAS_PRESETS:
-            hint = did_you_mean(name, KERAS_PRESETS) or f" Known: {', '.join(KERAS_PRESETS)}."
-            checks.found.append(
-                "`backbone.preset` must name a network of keras.applications that is known here. "
-                f"Received: {self.preset!r}.{hint}"
-            )
-        size = self.image_size
-        checks.require("image_size", min(size) > 0, "(height, width), both above 0")
-        return checks.found
-
+__all__ = ["Backbone", "Data", "Recipe", "Stage", "Store"]
 
 Schedule = Literal["constant", "linear", "cosine", "one_cycle"]
 
@@ -315,6 +210,7 @@ class Recipe:
         for stage in self.stages:
             faults += section_faults(f"stages.{stage.name}", stage)
         faults += section_faults("task", self.task)
+        faults += self._task_faults()
         if self.store.views is not None and not self.task.drawn_at_random():
             faults.append(
                 "`store.views` is for augmented training, and the task changes no input at random. "
@@ -322,3 +218,17 @@ class Recipe:
             )
         if faults:
             raise RecipeError(numbered("The recipe cannot run.", faults))
+
+    def _task_faults(self) -> list[str]:
+        """Returns which of its inputs the task has no use for."""
+        task, faults = type(self.task).__name__, []
+        for name, given, taken in (
+            ("data.source", self.data.source, self.task.sources),
+            ("backbone.preset", self.backbone.preset, self.task.presets),
+        ):
+            kind = given.partition(":")[0] if isinstance(given, str) else type(given).__name__
+            if kind not in taken:
+                faults.append(
+                    f"`{name}` of a {task} must be one of {', '.join(taken)}. Received: {kind!r}."
+                )
+        return faults

@@ -59,7 +59,7 @@ def about_run(
         "model": {
             "preset": backbone.preset,
             "weights": backbone.weights,
-            "image_size": list(backbone.image_size),
+            "reads": loaded.recipe.task.input_in_words(loaded.recipe),
             "parameters": count_parameters(staged.model.weights),
             "blocks": [
                 {

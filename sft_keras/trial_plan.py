@@ -163,7 +163,7 @@ def _other_backbone(backbone: Backbone, preset: str) -> tuple[Backbone, tuple[st
     if preset == backbone.preset:
         return backbone, ()
     # What was said of the recipe's own backbone need not be true of another.
-    weights = None if backbone.weights is None else "imagenet"
+    weights = None if backbone.weights is None else "pretrained"
     changes = {"preset": preset, "weights": weights, "arguments": {}}
     overrides = tuple(
         f"backbone.{name}={value if isinstance(value, str) else json.dumps(value)}"

@@ -9,9 +9,8 @@ import keras
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from sft_keras.backbones import BuiltBackbone, build_backbone
+from sft_keras.backbones import BuiltBackbone
 from sft_keras.cache.memory import MemoryStore
-from sft_keras.data import open_data
 from sft_keras.data.examples import DataInfo, Splits, joined
 from sft_keras.data.prepared import Prepared
 from sft_keras.errors import BackboneError, DataError
@@ -100,7 +99,7 @@ class Workbench:
             # Before the next is read: there may be no room for both.
             self._data = None
             self.memory.keep_only(())
-            splits = open_data(recipe.data, split_seed)
+            splits = recipe.task.open_data(recipe, split_seed)
             if folds is not None:
                 splits = dataclasses.replace(splits, train=joined(splits.train, splits.validation))
                 _require_enough(splits, folds)
@@ -126,7 +125,7 @@ class Workbench:
         Raises:
           BackboneError: If it cannot be built.
         """
-        kind = repr((recipe.backbone, recipe.precision))
+        kind = repr((recipe.backbone, recipe.precision, recipe.task.backbone_output()))
         if kind in self._refused:
             raise self._refused[kind]  # not asked for again, which may take long
         held = self._backbone
@@ -136,7 +135,7 @@ class Workbench:
                 self.memory.keep_only(())
             held = self._backbone = None  # there may be no room for both
             try:
-                built = build_backbone(recipe.backbone)
+                built = recipe.task.build_backbone(recipe)
             except BackboneError as error:
                 self._refused[kind] = error
                 raise

@@ -12,7 +12,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.augmentation import build_augmentation
 from sft_keras.data.examples import DataInfo
-from sft_keras.data.image_batches import class_weights, labelled_training_batches
+from sft_keras.data.labelled_batches import class_weights, labelled_training_batches
 from sft_keras.errors import RecipeError
 from sft_keras.tasks import Augment, ImageClassification
 
@@ -159,7 +159,7 @@ def batches(plan, images, which=0, count=3, first=0):
     """(images, labels, sample weights) of `count` steps of a stage; 3 steps are an epoch."""
     found = labelled_training_batches(
         held_split(images, LABELS),
-        augment=plan.task.augment,
+        augmented=build_augmentation(plan.task.augment),
         recipe=plan,
         stage=plan.stages[which],
         info=INFO,

@@ -134,6 +134,7 @@ def test_a_file_that_is_no_weights_file_is_refused(tmp_path):
 def test_a_weights_path_that_is_no_file_is_refused(preset):
     message = error_of(preset=preset, weights="imagnet")
     assert "Did you mean 'imagenet'?" in message and str(Path("imagnet").absolute()) in message
+    assert "must be 'pretrained', none or the path" in message
 
 
 @pytest.mark.shared

@@ -130,7 +130,15 @@ def losses_of(network, data, cache, **fields):
     return losses, [*predicted, answers(staged.model, whole)]
 
 
-@pytest.mark.parametrize("network", [plain, with_batch_norm_and_dropout, residual, transformer])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(plain, marks=pytest.mark.slow),
+        with_batch_norm_and_dropout,
+        pytest.param(residual, marks=pytest.mark.slow),
+        transformer,
+    ],
+)
 def test_stored_and_recomputed_prefixes_train_alike_step_by_step(network, data):
     losses, predicted = losses_of(network, data, "off")
     stored_losses, stored_predicted = losses_of(network, data, "memory")
@@ -157,7 +165,7 @@ def test_rows_on_disk_train_alike_step_by_step_and_are_found_again(data, tmp_pat
     ("cache", "fields", "largest"),
     [
         ("memory", {"dtype": "float16"}, 2e-3),
-        ("disk", {"dtype": "bfloat16"}, 2e-2),
+        pytest.param("disk", {"dtype": "bfloat16"}, 2e-2, marks=pytest.mark.slow),
         pytest.param("memory", {"precision": "bfloat16"}, 4e-2, marks=pytest.mark.slow),
         pytest.param("memory", {"dtype": "bfloat16"}, 2e-2, marks=pytest.mark.slow),
         pytest.param("disk", {"dtype": "float16"}, 2e-3, marks=pytest.mark.slow),

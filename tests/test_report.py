@@ -162,11 +162,13 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
                 "validation": "made here: 10 % of train, stratified, seed 0",
                 "test": "made here: 10 % of train, stratified, seed 0",
             },
+            "facts": {},
         },
+        "inputs": {"train": {}, "validation": {}, "test": {}},
         "model": {
             "preset": "bundled:efficientnet_lite0",
             "weights": "imagenet",
-            "image_size": [96, 96],
+            "reads": "pictures of 96 by 96 pixels (height by width)",
             "parameters": 3412810,
             "blocks": [
                 {"name": f"block{n}", "layers": 3 * n, "parameters": 10**n} for n in range(1, 7)

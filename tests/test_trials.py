@@ -20,6 +20,7 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.environment import keras_for
 from sft_keras.errors import DataError, RecipeError
 from sft_keras.recipe_loader import load_recipe
+from sft_keras.tasks import ImageClassification
 from sft_keras.training import build_staged, train_stages
 from sft_keras.trial_plan import plan_trials
 from sft_keras.trials import run_trials
@@ -265,15 +266,15 @@ def test_folds_share_what_frozen_blocks_give_and_are_scored_on_test(drawn_recipe
 
 
 def count_calls(monkeypatch, name: str) -> list[Any]:
-    """Notes the arguments of each call of a function that the workbench uses."""
+    """Notes the arguments of each call of a method of the task."""
     calls: list[Any] = []
-    real = getattr(workbench, name)
+    real = getattr(ImageClassification, name)
 
     def counting(*args: Any) -> Any:
         calls.append(args)
         return real(*args)
 
-    monkeypatch.setattr(workbench, name, counting)
+    monkeypatch.setattr(ImageClassification, name, counting)
     return calls
 
 
@@ -498,7 +499,7 @@ def test_a_stop_while_data_are_read_leaves_all_as_it_was(
     def stopped(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workbench, "open_data", stopped)
+    monkeypatch.setattr(ImageClassification, "open_data", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_trials(load_recipe(tiny_recipe), plan, run_dir=folder, overwrite=True)
     assert (folder / "trials.json").read_bytes() == before

@@ -42,6 +42,33 @@ def quickstart(results: dict[str, Any]) -> str:
     )
 
 
+def staged(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/staged.py`."""
+    rows = [
+        "| what is trained | plain Keras | here | ratio | range | validation loss at the end |",
+        "|---|---|---|---|---|---|",
+    ]
+    ideals = []
+    for name, case in results["cases"].items():
+        above, below = case["seconds_median"].values()
+        low, high = case["ratio_range"]
+        if name.startswith("ideal"):
+            ideals.append(f"{case['ratio_median']:.2f} ({name.removeprefix('ideal_')})")
+            continue
+        losses = list(case["last_epoch"].values())[-1]["val_loss"].values()
+        times = case["ratio"].partition(" x ")[0] + " x " if " x " in case["ratio"] else ""
+        rows.append(
+            f"| {case['what']} | {times}{above:.0f} s | {below:.0f} s | {case['ratio_median']:.1f} "
+            f"| {low:.1f} to {high:.1f} | {' / '.join(f'{loss:.4f}' for loss in losses)} |"
+        )
+    least = (
+        "What no staged run can do without is one pass over the frozen blocks and the steps of "
+        "what trains, each timed alone as a graph that was traced before. The whole run, with "
+        f"opening the data, building and tracing, takes so many times that: {', '.join(ideals)}."
+    )
+    return "\n".join([*rows, "", f"Medians of pairs in turn. {_made(results)} {least}"])
+
+
 def _made(results: dict[str, Any]) -> str:
     environment = results["environment"]
     packages = environment["packages"]
@@ -60,7 +87,7 @@ def main() -> None:
     only_check = parser.parse_args().check
     readme = ROOT / "README.md"
     before = after = readme.read_text(encoding="utf-8")
-    for make in (mobilenet_flowers, quickstart):
+    for make in (mobilenet_flowers, quickstart, staged):
         name = make.__name__
         results = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"

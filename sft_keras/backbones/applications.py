@@ -145,10 +145,11 @@ def _check_arguments(constructor: Any, backbone: Backbone) -> None:
 
 def _with_weights(constructor: Any, backbone: Backbone) -> tuple[keras.Model, bool]:
     """Returns the model and whether its weights were loaded after it was made, from a file."""
-    if backbone.weights in ("imagenet", None):
+    if backbone.is_pretrained or backbone.weights is None:
+        own = "imagenet" if backbone.is_pretrained else None
         try:
             with watched_downloads() as asked:
-                return _construct(constructor, backbone, backbone.weights), False
+                return _construct(constructor, backbone, own), False
         except Exception as error:  # Keras raises a bare Exception for a failed download.
             if not asked:
                 raise

@@ -96,10 +96,16 @@ class BuiltBackbone:
         prefix = keras.Model(self.model.input, top.boundary, name=below)
         # As a list, because Keras wants the keys of a dict to be the tensors' own names.
         inputs = keras.tree.flatten(top.boundary) if top.carried else top.output
-        return prefix, keras.Model(inputs, self.model.output, name=beyond)
+        # Where the model's own inputs are among these, Keras says of them that they belong to the
+        # new graph, and could then no longer save `model`.
+        places = [(tensor, tensor._keras_history) for tensor in self.model.inputs]
+        suffix = keras.Model(inputs, self.model.output, name=beyond)
+        for tensor, place in places:
+            tensor._keras_history = place
+        return prefix, suffix
 
 
-def find_blocks(model: keras.Model, names: re.Pattern[str]) -> tuple[Block, ...]:
+def find_blocks(model: keras.Model, names: re.Pattern[str], stem: str = STEM) -> tuple[Block, ...]:
     """Returns the blocks of a Functional model, from its input to its output.
 
     A block ends at the first boundary at or after the last layer that carries its name. What
@@ -111,6 +117,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str]) -> tuple[Block, ...]
       names: Matched from the start of each layer's name; its groups, joined, are the name of the
         block the layer belongs to, a group named "stage" that holds "2" giving "stage2". Layers
         it does not match belong to the block around them.
+      stem: What the block before the first is called.
 
     Raises:
       BackboneError: If no layer has such a name, if blocks overlap so that no boundary lies
@@ -134,7 +141,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str]) -> tuple[Block, ...]
     ends: dict[int, str] = {}
     below = [position for position in boundaries if position < min(first.values())]
     if below:
-        ends[max(below)] = STEM
+        ends[max(below)] = stem
     for name in sorted(last, key=last.__getitem__):
         # Blocks whose layers interleave find the same boundary, or one inside another block.
         end = min(position for position in boundaries if position >= last[name])

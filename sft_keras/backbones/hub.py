@@ -124,7 +124,8 @@ def _load(preset: str, backbone: Backbone, arguments: Mapping[str, Any]) -> kera
     """Loads a preset at the recipe's image size, with the weights the recipe asks for."""
     import keras_hub
 
-    file = None if backbone.weights in ("imagenet", None) else check_weights_file(backbone)
+    own = backbone.is_pretrained or backbone.weights is None
+    file = None if own else check_weights_file(backbone)
     hub_class = getattr(keras_hub.models, _class_name(preset, backbone))
     known = [key for key in inspect.signature(hub_class).parameters if key not in _DECIDED]
     for key in arguments:
@@ -136,11 +137,11 @@ def _load(preset: str, backbone: Backbone, arguments: Mapping[str, Any]) -> kera
     size = (
         "image_shape" if "image_shape" in inspect.signature(hub_class).parameters else "input_shape"
     )
-    model = _from_hub(
+    model = from_hub(
         hub_class,
         preset,
         backbone,
-        load_weights=backbone.weights == "imagenet",
+        load_weights=backbone.is_pretrained,
         dtype=keras.config.dtype_policy(),
         **{size: (*backbone.image_size, 3)},
         **arguments,
@@ -159,13 +160,13 @@ def _class_name(preset: str, backbone: Backbone) -> str:
         name = json.loads(config.read_text(encoding="utf-8")).get("class_name", "unknown")
     else:
         base = keras_hub.models.Backbone
-        name = type(_from_hub(base, preset, backbone, load_weights=False)).__name__
+        name = type(from_hub(base, preset, backbone, load_weights=False)).__name__
     if name not in HUB_FAMILIES:
         raise _refusal(backbone.preset, name)
     return name
 
 
-def _from_hub(source: Any, preset: str, backbone: Backbone, **arguments: Any) -> Any:
+def from_hub(source: Any, preset: str, backbone: Backbone, **arguments: Any) -> Any:
     """Calls `source.from_preset`; says what is wrong where KerasHub raises bare errors."""
     try:
         with watched_downloads() as asked:
@@ -199,7 +200,7 @@ def _preset_scaling(preset: str, backbone: Backbone) -> tuple[keras.Layer, ...]:
             "image * scale + offset, with image from 0 to 255, is what it was trained on. "
             f"Received: {dict(backbone.arguments)}."
         )
-    converter = _from_hub(keras_hub.layers.ImageConverter, preset, backbone)
+    converter = from_hub(keras_hub.layers.ImageConverter, preset, backbone)
     if converter.scale is None and converter.offset is None:
         return ()
     scale = 1.0 if converter.scale is None else converter.scale

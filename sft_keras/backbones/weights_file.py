@@ -10,6 +10,7 @@ import keras
 from sft_keras.errors import BackboneError
 from sft_keras.recipe import Backbone
 from sft_keras.recipe_checks import did_you_mean
+from sft_keras.recipe_inputs import PRETRAINED
 
 
 def check_weights_file(backbone: Backbone) -> Path:
@@ -20,9 +21,9 @@ def check_weights_file(backbone: Backbone) -> Path:
     """
     path = Path(str(backbone.weights)).expanduser()
     if not path.is_file():
-        hint = did_you_mean(str(backbone.weights), ("imagenet",))
+        hint = did_you_mean(str(backbone.weights), PRETRAINED)
         raise BackboneError(
-            "`backbone.weights` must be 'imagenet', none or the path of a weights file. "
+            "`backbone.weights` must be 'pretrained', none or the path of a weights file. "
             f"Received: {backbone.weights!r}, and there is no file {path.absolute()}.{hint}"
         )
     return path

@@ -180,7 +180,9 @@ class RowProvider:
             if views is None or not len(todo[name]):
                 continue
             own = [sinks[each[name].boundary.key] for each, _ in lacking]
-            drawn = recipe.task.augmented_views(splits[name].prepared, recipe, self._info, views)
+            # Texts at full length, so that they can be batched anew.
+            whole = dataclasses.replace(splits[name].prepared, lengths=None)
+            drawn = recipe.task.augmented_views(whole, recipe, self._info, views)
             for rows, batch, targets in with_options(drawn.rebatch(size)):
                 yield Batch(splits[name].names[rows.numpy()], batch, own, [targets])
 

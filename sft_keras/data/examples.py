@@ -25,8 +25,9 @@ class Examples:
       labels: int32 [n], 0 .. num_classes - 1.
       stream: Makes a dataset of all examples. Takes None for stored order, or a seed, int64 [2]
         (symbolic or not), by which they are shuffled: the same seed gives the same order in any
-        process. Elements are {"index": int64 scalar, the position in `ids`; "image": the encoded
-        file, a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255}.
+        process. Elements are {"index": int64 scalar, the position in `ids`} with "image": the
+        encoded file, a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255; or with
+        "texts": string [1], or [2] for pairs.
     """
 
     name: str
@@ -89,6 +90,8 @@ class DataInfo:
       sizes: Examples per split.
       counts: Examples per class, per split.
       origin: Per split "from the source", or how it was made here.
+      facts: What else a source says of itself, as plain values; of texts "texts": 1, or 2 for
+        pairs, and "dropped": {why: how many examples were left out}.
     """
 
     source: str
@@ -96,6 +99,7 @@ class DataInfo:
     sizes: Mapping[str, int]
     counts: Mapping[str, tuple[int, ...]]
     origin: Mapping[str, str]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -115,6 +119,7 @@ class DataInfo:
             "sizes": dict(self.sizes),
             "counts": {name: list(counts) for name, counts in self.counts.items()},
             "origin": dict(self.origin),
+            "facts": dict(self.facts),
         }
 
 

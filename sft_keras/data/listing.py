@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _SPLIT_WORDS = {
     "train": ("train", "training"),
-    "validation": ("validation", "valid", "val"),
+    "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
 _SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
@@ -45,11 +45,13 @@ class Listing:
       class_names: Names of the classes 0, 1, ...
       parts: By split name, "train" and others.
       faults: What the source itself found wrong, one sentence each.
+      facts: What else there is to say, see `DataInfo.facts`.
     """
 
     class_names: tuple[str, ...]
     parts: Mapping[str, Part]
     faults: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def all_faults(self) -> list[str]:
         """Returns every fault that shows without decoding, one sentence each."""

@@ -18,8 +18,16 @@ from sft_keras.recipe import Data
 
 def open_source(data: Data, seed: int) -> Splits:
     """See `sft_keras.data.open_data`."""
+    return splits_of(list_source(data, seed), data, seed)
+
+
+def splits_of(listing: Listing, data: Data, seed: int) -> Splits:
+    """Returns the splits of what a source holds.
+
+    Raises:
+      DataError: Listing every fault.
+    """
     source = data.source if isinstance(data.source, str) else repr(data.source)
-    listing = list_source(data, seed)
     faults = [*listing.all_faults(), *split_faults(listing)]
     if faults:
         raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))

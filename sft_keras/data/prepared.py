@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,23 +21,25 @@ class Prepared:
       examples: The split.
       features: What the model reads for each example, in stored order; None if it is made anew
         each time from `examples.stream`.
-      read: Makes it from an element of `examples.stream`, in a graph.
+      read: Makes it from an element of `examples.stream`, in a graph; None if there are features.
       digests: uint8 [n, DIGEST_SIZE]; the hash of what the model reads for each example, with
         nothing drawn at random. Equal ones mean equal inputs, in any run.
       views: How many rows `features` has for each example: view v of example i is row v * n + i.
       lengths: int64 [n], how many tokens each example has; None where inputs are all of one size.
         Batches are then made of examples of like length, and cut to the longest of theirs.
+      facts: What the report says of the split beside what `DataInfo` knows; plain values.
       has_targets: Whether rows are {"input": what the model reads, "target": its y}, as those of
         views are, whose labels may be mixed.
     """
 
     examples: Examples
     features: Features | None = dataclasses.field(repr=False)
-    read: Callable[[dict[str, tf.Tensor]], Structure] = dataclasses.field(repr=False)
+    read: Callable[[dict[str, tf.Tensor]], Structure] | None = dataclasses.field(repr=False)
     digests: np.ndarray = dataclasses.field(repr=False)
     lengths: np.ndarray | None = dataclasses.field(default=None, repr=False)
     views: int = 1
     has_targets: bool = False
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def subset(self, positions: np.ndarray) -> Prepared:
         """Returns the examples at `positions`, int64 [m] in ascending order; views are dropped."""

@@ -81,6 +81,7 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
             for name in SPLITS
         },
         origin=origin,
+        facts=listing.facts,
     )
     return Splits(**splits, info=info)
 

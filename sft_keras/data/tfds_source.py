@@ -27,10 +27,9 @@ def list_tfds(name: str, data_dir: str | None) -> Listing:
     Raises:
       DataError: If the set is unknown, cannot be had, or is not one of labelled images.
     """
-    builder = _builder(name, data_dir)
+    builder = find_builder(name, data_dir)
     image_key, label_key = _keys(builder, name)
-    if not builder.is_prepared():
-        _download(builder, name)
+    require_there(builder, name)
     parts = {}
     for own_name in builder.info.splits:
         split = split_named(own_name)
@@ -44,7 +43,12 @@ def list_tfds(name: str, data_dir: str | None) -> Listing:
     return Listing(tuple(builder.info.features[label_key].names), parts, tuple(faults))
 
 
-def _builder(name: str, data_dir: str | None) -> Any:
+def find_builder(name: str, data_dir: str | None) -> Any:
+    """Returns the builder of a set.
+
+    Raises:
+      DataError: If it is unknown.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -64,7 +68,14 @@ def _builder(name: str, data_dir: str | None) -> Any:
         ) from error
 
 
-def _download(builder: Any, name: str) -> None:
+def require_there(builder: Any, name: str) -> None:
+    """Downloads a set that is not on this machine.
+
+    Raises:
+      DataError: If that fails.
+    """
+    if builder.is_prepared():
+        return
     expected = "`data.source` must name a data set that is on this machine or can be downloaded."
     remedy = (
         "Put it there, say where it is with --data_dir=FOLDER, or try "

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from sft_keras.report.formats import FILTERS, counted
+from sft_keras.report.length_plot import length_plot
 from sft_keras.report.plots import (
     Plot,
     confusion_heat_map,
@@ -49,6 +50,7 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
         confusion=_confusion(test),
         classes=_worst_first(test["per_class"]),
         mistakes=_mistakes(report["mistakes"], pictures),
+        lengths=_lengths(report["inputs"]),
         recipe_lines=list(flattened(report["recipe"])),
     )
 
@@ -144,7 +146,7 @@ def _mistakes(
 ) -> list[dict[str, Any]]:
     """Returns the mistakes, each with its picture as a data URI and its size in pixels."""
     if "mistakes" not in pictures:
-        return [{**mistake, "picture": None} for mistake in mistakes]
+        return [{"text": None, **mistake, "picture": None} for mistake in mistakes]
     files = pictures["mistakes"]
     if len(files) != len(mistakes):
         raise ValueError(
@@ -152,9 +154,15 @@ def _mistakes(
             f"Received: {len(files)} pictures for {len(mistakes)} mistakes."
         )
     return [
-        {**mistake, "picture": _picture(file, mistake["id"])}
+        {"text": None, **mistake, "picture": _picture(file, mistake["id"])}
         for mistake, file in zip(mistakes, files, strict=True)
     ]
+
+
+def _lengths(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Returns how long texts are, with a plot; None where inputs are no texts."""
+    plot = length_plot(inputs)
+    return None if plot is None else safe_plot(plot)
 
 
 def _picture(file: bytes, name: str) -> dict[str, Any]:

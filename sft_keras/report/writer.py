@@ -26,6 +26,7 @@ _READING_ORDER = (
     "stages",
     "mistakes",
     "data",
+    "inputs",
     "model",
     "export",
     "environment",
@@ -44,7 +45,8 @@ def write_report(
     Args:
       report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
         `smoke`, `title`, `description`, `command`, `started`, `seconds`, `test`, `stages`,
-        `mistakes`, `data`, `model`, `export` (or None), `environment`, `recipe`, `notes`.
+        `mistakes`, `data`, `inputs` (by split, what preparing found), `model`, `export` (or None),
+        `environment`, `recipe`, `notes`.
         Shares are in 0..1, times in seconds; epochs count from 1. A float that is not finite
         becomes null, since JSON has no NaN.
       pictures: `"mistakes"`: one PNG file's bytes for each of `report["mistakes"]`, in the same

@@ -1,6 +1,9 @@
 """Tasks: what is learnt. Importing this does not import TensorFlow."""
 
 from sft_keras.tasks.augment import Augment
+from sft_keras.tasks.clean import Clean
 from sft_keras.tasks.image_classification import ImageClassification
+from sft_keras.tasks.text_augment import TextAugment
+from sft_keras.tasks.text_classification import TextClassification
 
-__all__ = ["Augment", "ImageClassification"]
+__all__ = ["Augment", "Clean", "ImageClassification", "TextAugment", "TextClassification"]

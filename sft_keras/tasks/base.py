@@ -7,8 +7,8 @@ nothing looks a task up by name. A method that needs TensorFlow imports it when 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sft_keras.backbones import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
+    from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
     from sft_keras.staged_model import StagedModel
 
@@ -26,7 +27,17 @@ Progress = Callable[[int, int], None]
 
 
 class Task(abc.ABC):
-    """What is learnt: from raw examples to batches, from a backbone to a model, to figures."""
+    """What is learnt: from raw examples to batches, from a backbone to a model, to figures.
+
+    Attributes:
+      sources: The kinds of `data.source` it can read, e.g. "csv"; classes by their names.
+      presets: The kinds of `backbone.preset` it can use, e.g. "hub".
+      asked_about: What `sft_keras.predict` takes, e.g. "FILE".
+    """
+
+    sources: ClassVar[tuple[str, ...]]
+    presets: ClassVar[tuple[str, ...]]
+    asked_about: ClassVar[str]
 
     @abc.abstractmethod
     def faults(self) -> list[str]:
@@ -45,6 +56,26 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
+    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+        """Finds and lists the examples and makes the splits that the source lacks; decodes nothing.
+
+        Raises:
+          DataError: Listing every fault that shows without decoding.
+        """
+
+    @abc.abstractmethod
+    def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
+        """Builds the recipe's backbone, with its weights and blocks.
+
+        Raises:
+          BackboneError: If it is unknown, cannot be cut into blocks, or its weights are missing.
+        """
+
+    def backbone_output(self) -> str:
+        """Returns all that decides on what `build_backbone` builds, beside the recipe's section."""
+        return ""
+
+    @abc.abstractmethod
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """Reads every example once; returns what is batched from, per split.
 
@@ -54,7 +85,15 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def reads(self, recipe: Recipe) -> str:
-        """Returns all that decides on what `prepare` makes of an example."""
+        """Returns all that decides on what `prepare` makes of an example, but the data."""
+
+    @abc.abstractmethod
+    def input_in_words(self, recipe: Recipe) -> str:
+        """Returns what the model reads, to finish the sentence "a backbone on ..."."""
+
+    @abc.abstractmethod
+    def input_bytes(self, recipe: Recipe) -> int:
+        """Returns how many bytes of memory what `prepare` reads of an example takes at the most."""
 
     @abc.abstractmethod
     def drawn_at_random(self) -> str:
@@ -114,11 +153,9 @@ class Task(abc.ABC):
         """Returns the most confident mistakes, worst first, and a picture (PNG) of each."""
 
     @abc.abstractmethod
-    def endpoints(
-        self, model: keras.Model, info: DataInfo
-    ) -> Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]:
-        """Returns the served functions by signature name; "serving_default" takes raw inputs."""
+    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
+        """Returns what the exported model answers."""
 
     @abc.abstractmethod
-    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
-        """Returns a few raw inputs for each of the endpoints, the same examples for each."""
+    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
+        """Returns a few raw inputs for each endpoint by argument, the same examples for each."""

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sft_keras.recipe_checks import Checks, section, section_faults
 from sft_keras.tasks.augment import Augment
-from sft_keras.tasks.base import Progress, Task
+from sft_keras.tasks.base import Progress
+from sft_keras.tasks.one_label import OneLabel
+from sft_keras.tasks.smoke import short_stage
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
-    import tensorflow as tf
 
     from sft_keras.backbones import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
+    from sft_keras.data.labelled_batches import Augmentation
     from sft_keras.data.prepared import Prepared
-    from sft_keras.recipe import Recipe, Stage
+    from sft_keras.endpoints import Endpoints
+    from sft_keras.recipe import Recipe
     from sft_keras.staged_model import StagedModel
 
 _SMOKE_IMAGE_SIZE = (96, 96)  # above the smallest that any backbone of the table takes
@@ -26,7 +28,7 @@ _SMOKE_BATCH_SIZE = 8
 
 
 @section
-class ImageClassification(Task):
+class ImageClassification(OneLabel):
     """One label out of `num_classes` for each image.
 
     Attributes:
@@ -38,6 +40,10 @@ class ImageClassification(Task):
       augment: Random changes to training images.
       top_k: The k of top-k accuracy; left out where there are not more classes than that.
     """
+
+    sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
+    presets: ClassVar = ("keras", "hub", "bundled")
+    asked_about: ClassVar = "FILE"
 
     dropout: float = 0.2
     hidden: tuple[int, ...] = ()
@@ -64,15 +70,20 @@ class ImageClassification(Task):
             backbone=dataclasses.replace(
                 recipe.backbone, weights=None, image_size=_SMOKE_IMAGE_SIZE
             ),
-            stages=tuple(map(_for_smoke, recipe.stages)),
+            stages=tuple(map(short_stage, recipe.stages)),
         )
 
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`."""
-        from sft_keras.data.image_batches import class_weights
+    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+        """See `Task.open_data`."""
+        from sft_keras.data import open_data
 
-        for stage in recipe.stages:
-            class_weights(stage, info)
+        return open_data(recipe.data, seed)
+
+    def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
+        """See `Task.build_backbone`."""
+        from sft_keras.backbones import build_backbone
+
+        return build_backbone(recipe.backbone)
 
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """See `Task.prepare`."""
@@ -89,6 +100,16 @@ class ImageClassification(Task):
     def reads(self, recipe: Recipe) -> str:
         """See `Task.reads`."""
         return f"{self.fit} {recipe.backbone.image_size}"
+
+    def input_in_words(self, recipe: Recipe) -> str:
+        """See `Task.input_in_words`."""
+        height, width = recipe.backbone.image_size
+        return f"pictures of {height} by {width} pixels (height by width)"
+
+    def input_bytes(self, recipe: Recipe) -> int:
+        """See `Task.input_bytes`."""
+        height, width = recipe.backbone.image_size
+        return height * width * 3
 
     def drawn_at_random(self) -> str:
         """See `Task.drawn_at_random`."""
@@ -108,72 +129,11 @@ class ImageClassification(Task):
         )
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
-    def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
-    ) -> tf.data.Dataset:
-        """See `Task.training_batches`."""
-        from sft_keras.data.image_batches import labelled_training_batches
+    def augmentation(self, recipe: Recipe) -> Augmentation | None:
+        """See `OneLabel.augmentation`."""
+        from sft_keras.augmentation import build_augmentation
 
-        return labelled_training_batches(
-            prepared,
-            augment=self.augment,
-            recipe=recipe,
-            stage=stage,
-            info=info,
-        )
-
-    def augmented_views(
-        self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
-    ) -> tf.data.Dataset:
-        """See `Task.augmented_views`."""
-        from sft_keras.data.image_batches import augmented_views
-
-        return augmented_views(
-            prepared, augment=self.augment, recipe=recipe, info=info, views=views
-        )
-
-    def evaluation_batches(
-        self, prepared: Prepared, recipe: Recipe, info: DataInfo
-    ) -> tf.data.Dataset:
-        """See `Task.evaluation_batches`."""
-        from sft_keras.data.image_batches import labelled_batches
-
-        return labelled_batches(prepared, recipe=recipe, num_classes=info.num_classes)
-
-    def loss(self, stage: Stage) -> keras.losses.Loss:
-        """See `Task.loss`."""
-        import keras
-
-        return keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=stage.label_smoothing
-        )
-
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`."""
-        import keras
-
-        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
-
-    def evaluate(
-        self, outputs: np.ndarray, labels: np.ndarray, info: DataInfo, seed: int
-    ) -> dict[str, Any]:
-        """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
-        from sft_keras.classification_metrics import classification_metrics
-
-        return classification_metrics(outputs, labels, info.class_names, self.top_k, seed)
-
-    def summary(self, figures: dict[str, Any]) -> str:
-        """See `Task.summary`."""
-        accuracy = figures["accuracy"]
-        return (
-            f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
-            f"{accuracy['high']:.4f}), macro F1 {figures['macro']['f1']:.4f}, "
-            f"{figures['examples']} examples"
-        )
-
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
-        """See `Task.score`."""
-        return "accuracy", figures["accuracy"]["value"]
+        return build_augmentation(self.augment)
 
     def worst_mistakes(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
@@ -183,27 +143,14 @@ class ImageClassification(Task):
 
         return worst_image_mistakes(outputs, prepared, info.class_names)
 
-    def endpoints(
-        self, model: keras.Model, info: DataInfo
-    ) -> Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]:
+    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""
         from sft_keras.image_serving import image_endpoints
 
         return image_endpoints(model, info.class_names, self.fit)
 
-    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, np.ndarray]:
+    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
         """See `Task.serving_samples`."""
         from sft_keras.image_serving import image_samples
 
         return image_samples(prepared, limit)
-
-
-def _for_smoke(stage: Stage) -> Stage:
-    """Returns a stage of two updates; a range test would find nothing to go by in noise."""
-    return dataclasses.replace(
-        stage,
-        epochs=None,
-        steps=2 * stage.accumulate,
-        class_weights=None,
-        learning_rate=1e-3 if stage.learning_rate == "auto" else stage.learning_rate,
-    )

@@ -1,4 +1,4 @@
-"""Batches of labelled images as training and evaluation take them: (x, y[, sample weight])."""
+"""Batches of labelled examples as training and evaluation take them: (x, y[, sample weight])."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from sft_keras.augmentation import build_augmentation
 from sft_keras.data.batches import ordered_batches, training_batches, with_options
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
@@ -18,24 +17,30 @@ from sft_keras.data.streams import in_graph
 from sft_keras.errors import RecipeError
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.recipe_checks import did_you_mean
-from sft_keras.tasks.augment import Augment
+
+Augmentation = Callable[[Structure, tf.Tensor, tf.Tensor], tuple[Structure, tf.Tensor]]
+"""(inputs, one-hot labels, seed int64 [2]) -> (inputs, labels), changed as the seed says."""
 
 _VIEWS = 2**31  # in the place of a stage's number; no stage has it
 
 
 def labelled_training_batches(
-    prepared: Prepared, *, augment: Augment, recipe: Recipe, stage: Stage, info: DataInfo
+    prepared: Prepared,
+    *,
+    augmented: Augmentation | None,
+    recipe: Recipe,
+    stage: Stage,
+    info: DataInfo,
 ) -> tf.data.Dataset:
     """Returns the batches of a stage, epoch after epoch, without end.
 
     Elements are (x, one-hot labels float32 [batch, num_classes], sample weights float32 [batch]).
-    x is images, float32 [batch, height, width, 3] in 0..255, or what `prepared` holds instead;
-    only images are augmented. What an image gets depends on the recipe's seed, the stage, the
-    epoch and the step alone.
+    x is what `prepared` holds, pixels as float32 in 0..255. How it is changed depends on the
+    recipe's seed, the stage, the epoch and the step alone; stored views were changed before.
     """
     weights = tf.constant(class_weights(stage, info), tf.float32)
     stage_index = [each.name for each in recipe.stages].index(stage.name)
-    finish = _finishing(augment, recipe.seed, stage_index, info.num_classes)
+    finish = _finishing(augmented, recipe.seed, stage_index, info.num_classes)
 
     @in_graph
     def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
@@ -50,17 +55,22 @@ def labelled_training_batches(
 
 
 def augmented_views(
-    prepared: Prepared, *, augment: Augment, recipe: Recipe, info: DataInfo, views: int
+    prepared: Prepared,
+    *,
+    augmented: Augmentation | None,
+    recipe: Recipe,
+    info: DataInfo,
+    views: int,
 ) -> tf.data.Dataset:
-    """Returns each image of a split `views` times, augmented anew each time.
+    """Returns each example of a split `views` times, changed anew each time.
 
-    Batches are made in random order, so that images are mixed with those of other classes.
+    Batches are made in random order, so that examples are mixed with those of other classes.
 
     Returns:
-      Batches of (rows int64 [batch], as `Prepared.views` numbers them; images float32 in 0..255;
-      labels float32 [batch, num_classes]).
+      Batches of (rows int64 [batch], as `Prepared.views` numbers them; x as for training; labels
+      float32 [batch, num_classes]).
     """
-    finish = _finishing(augment, recipe.seed, _VIEWS, info.num_classes)
+    finish = _finishing(augmented, recipe.seed, _VIEWS, info.num_classes)
     size = len(prepared.examples)
 
     @in_graph
@@ -83,17 +93,16 @@ def labelled_batches(prepared: Prepared, *, recipe: Recipe, num_classes: int) ->
 
 
 def _finishing(
-    augment: Augment, seed: int, stage_index: int, num_classes: int
+    augmented: Augmentation | None, seed: int, stage_index: int, num_classes: int
 ) -> Callable[[Mapping[str, Any]], tuple[Structure, tf.Tensor]]:
     """Returns the function from a batch to (x, labels), augmented."""
-    augmented = build_augmentation(augment)
     base_seed = tf.constant([seed, stage_index], tf.int64)
 
     def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
         inputs, labels = _as_numbers(batch["input"]), tf.one_hot(batch["label"], num_classes)
         if "target" in batch:
             labels = batch["target"]
-        elif augmented is not None and _are_images(batch["input"]):
+        elif augmented is not None:
             fold_in = tf.random.experimental.stateless_fold_in
             own_seed = fold_in(fold_in(base_seed, batch["epoch"]), batch["step"])
             inputs, labels = augmented(inputs, labels, own_seed)
@@ -102,12 +111,9 @@ def _finishing(
     return finish
 
 
-def _are_images(inputs: Structure) -> bool:
-    return tf.is_tensor(inputs) and inputs.dtype == tf.uint8
-
-
 def _as_numbers(inputs: Structure) -> Structure:
-    return tf.cast(inputs, tf.float32) if _are_images(inputs) else inputs
+    is_pixels = tf.is_tensor(inputs) and inputs.dtype == tf.uint8
+    return tf.cast(inputs, tf.float32) if is_pixels else inputs
 
 
 def class_weights(stage: Stage, info: DataInfo) -> np.ndarray:

@@ -1,0 +1,62 @@
+"""Texts and labels that are in memory already. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Texts:
+    """A data source made of lists.
+
+    Each split is (texts, labels): texts strings, or pairs of strings; labels strings or whole
+    numbers, as many.
+
+    Attributes:
+      train: The training split.
+      validation: The validation split; None to have it split off from `train`.
+      test: The test split; None to have it split off from `train`.
+    """
+
+    train: tuple[Sequence[str | tuple[str, str]], Sequence[str | int]]
+    validation: tuple[Sequence[str | tuple[str, str]], Sequence[str | int]] | None = None
+    test: tuple[Sequence[str | tuple[str, str]], Sequence[str | int]] | None = None
+
+    def __repr__(self) -> str:
+        sizes = (f"{name}={len(labels)}" for name, (_, labels) in self.given().items())
+        return f"Texts({', '.join(sizes)})"
+
+    def given(self) -> dict[str, tuple[Sequence[str | tuple[str, str]], Sequence[str | int]]]:
+        """Returns the splits that are there, by name, "train" first."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: pair for name, pair in splits.items() if pair is not None}
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with the lists, one sentence each."""
+        faults = []
+        for name, (texts, labels) in self.given().items():
+            if len(texts) != len(labels):
+                faults.append(
+                    f"`{name}` must have as many labels as texts. "
+                    f"Received: {len(texts)} texts and {len(labels)} labels."
+                )
+            wrong = next((each for each in texts if not _is_text(each)), None)
+            if wrong is not None:
+                faults.append(
+                    f"The texts of `{name}` must be strings, or pairs of them. Received: {wrong!r}."
+                )
+        sizes = {1 if isinstance(text, str) else 2 for t, _ in self.given().values() for text in t}
+        if len(sizes) > 1:
+            faults.append("The texts must all be strings, or all be pairs. Received: both.")
+        return faults
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, str):
+        return True
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(isinstance(part, str) for part in value)
+    )

@@ -1,0 +1,33 @@
+"""What an exported model answers, and what that needs. Does not import TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """The served functions of a task.
+
+    Attributes:
+      signatures: {name: (function, specs of its arguments)}; "serving_default" takes raw inputs.
+      tracked: What the functions use beside the model, such as the tables of a tokenizer.
+      needs: Modules to be imported, beside TensorFlow, where the export is loaded.
+    """
+
+    signatures: Mapping[str, tuple[Callable[..., Any], Sequence[tf.TensorSpec]]]
+    tracked: Sequence[tf.Module] = ()
+    needs: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns names and arguments as plain values, for the report."""
+        signatures = {
+            name: ", ".join(f"{spec.name}: {spec.dtype.name} {spec.shape}" for spec in specs)
+            for name, (_, specs) in self.signatures.items()
+        }
+        return {"signatures": signatures, "needs": list(self.needs)}

@@ -1,0 +1,144 @@
+"""The sections of a recipe that say what it starts from. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sft_keras.errors import DataError
+from sft_keras.presets import KERAS_PRESETS
+from sft_keras.recipe_checks import Checks, did_you_mean, section
+
+if TYPE_CHECKING:
+    from sft_keras.data.arrays import Arrays
+    from sft_keras.data.text_lists import Texts
+
+PRETRAINED = ("pretrained", "imagenet")
+_TABLES = ("csv", "tsv", "jsonl", "parquet")
+_COLUMNS = ("text", "text_pair", "label", "split")
+
+
+@section
+class Data:
+    """Where the labelled examples come from and how they are batched.
+
+    Attributes:
+      source: Of images: "tfds:NAME[/CONFIG][:VERSION]", "folder:PATH" (class folders, or
+        train/val/test folders of class folders), "csv:PATH" (columns path, label and, if wanted,
+        split), "digits" (scikit-learn's handwritten digits) or an `Arrays`. Of texts: "csv:PATH",
+        "tsv:PATH", "jsonl:PATH" or "parquet:PATH" (a file, or a folder with train, val and test
+        files; columns text, label and, if wanted, text_pair and split) or a `Texts`. Of either:
+        "synthetic:NUM_CLASSES" (noise, for trying a recipe).
+      columns: Which column of a table of texts holds what, where it is called otherwise, e.g.
+        {"text": "review", "label": "stars"}.
+      batch_size: Examples a step.
+      validation: Share of the training examples held out for validation, where the source has no
+        such split. Stratified by class and seeded.
+      test: The same for the test split.
+      data_dir: Where tensorflow-datasets keeps its data; None for its own default.
+      memory_share: Share of the free memory that decoded examples may take, and again what the
+        frozen blocks give for them. Beyond it they are decoded, or computed, in every epoch.
+    """
+
+    source: str | Arrays | Texts
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    batch_size: int = 32
+    validation: float = 0.1
+    test: float = 0.1
+    data_dir: str | None = None
+    memory_share: float = 0.25
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with these fields, one sentence each."""
+        checks = Checks("data", self)
+        checks.at_least("batch_size", 1)
+        checks.between("memory_share", 0.0, 1.0)
+        for name in ("validation", "test"):
+            checks.require(name, 0.0 < getattr(self, name) < 1.0, "a share above 0 and below 1")
+        if self.validation + self.test >= 1.0:
+            checks.found.append(
+                "`data.validation` and `data.test` must leave examples to train on. "
+                f"Received: {self.validation} + {self.test}."
+            )
+        if isinstance(self.source, str):
+            kind = self.source.split(":", 1)[0]
+            known = ("tfds", "folder", *_TABLES, "digits", "synthetic")
+            if kind not in known:
+                checks.found.append(
+                    f"`data.source` must start with one of {', '.join(known)}. "
+                    f"Received: {self.source!r}.{did_you_mean(kind, known)}"
+                )
+            elif kind != "digits" and not self.source.partition(":")[2]:
+                checks.found.append(
+                    f"`data.source` needs something after {kind!r}, as in '{kind}:NAME'. "
+                    f"Received: {self.source!r}."
+                )
+        for name in self.columns:
+            if name not in _COLUMNS:
+                checks.found.append(
+                    f"`data.columns` must say where {', '.join(_COLUMNS)} are. "
+                    f"Received: {name!r}.{did_you_mean(name, _COLUMNS)}"
+                )
+        return checks.found
+
+    def require_path(self) -> None:
+        """Raises a `DataError` if the source is a path that is not there."""
+        if not isinstance(self.source, str):
+            return
+        kind, _, name = self.source.partition(":")
+        thing = "folder" if kind == "folder" else "file"
+        if kind in ("folder", *_TABLES) and not Path(name).expanduser().exists():
+            raise DataError(
+                f"`data.source` must name a {thing} that exists. Received: {self.source!r}, "
+                f"which is {Path(name).expanduser().absolute()}. "
+                f"Say where it is with --set=data.source={kind}:PATH."
+            )
+
+
+@section
+class Backbone:
+    """The pretrained network below the head.
+
+    Attributes:
+      preset: "hub:PRESET" (a KerasHub preset, or the path of a preset folder); for images
+        "keras:NAME" (keras.applications) or "bundled:efficientnet_lite0"; for texts "hf:FOLDER"
+        (what `save_pretrained` of Hugging Face's makes) or "tiny:bert" (two layers, for trying a
+        recipe).
+      weights: "pretrained" (what the preset was trained to; "imagenet" says the same), a weights
+        file's path, or None for random weights.
+      image_size: (height, width) in pixels.
+      arguments: Further arguments of the constructor, e.g. {"alpha": 0.75} for MobileNet.
+    """
+
+    preset: str
+    weights: str | None = "pretrained"
+    image_size: tuple[int, int] = (224, 224)
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the weights are those that come with the preset."""
+        return self.weights in PRETRAINED
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with these fields, one sentence each."""
+        checks = Checks("backbone", self)
+        known = ("keras", "hub", "hf", "bundled", "tiny")
+        kind, _, name = self.preset.partition(":")
+        if kind not in known or not name:
+            checks.found.append(
+                "`backbone.preset` must be 'keras:NAME', 'hub:PRESET', 'hf:FOLDER', "
+                f"'bundled:NAME' or 'tiny:bert'. Received: {self.preset!r}."
+                f"{did_you_mean(kind, known)}"
+            )
+        elif kind == "keras" and name not in KERAS_PRESETS:
+            hint = did_you_mean(name, KERAS_PRESETS) or f" Known: {', '.join(KERAS_PRESETS)}."
+            checks.found.append(
+                "`backbone.preset` must name a network of keras.applications that is known here. "
+                f"Received: {self.preset!r}.{hint}"
+            )
+        size = self.image_size
+        checks.require("image_size", min(size) > 0, "(height, width), both above 0")
+        return checks.found

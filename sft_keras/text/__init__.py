@@ -1,0 +1,1 @@
+"""Texts: split into tokens, held, changed at random, served."""

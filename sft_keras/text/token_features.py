@@ -1,0 +1,53 @@
+"""The tokens of a split's texts, held as they are and padded when a batch is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.data.features import Features
+from sft_keras.text.encoder import TextEncoder
+
+
+class TokenFeatures(Features):
+    """Rows of what a text backbone reads."""
+
+    def __init__(
+        self,
+        ids: tf.RaggedTensor,
+        seconds: tf.Tensor,
+        encoder: TextEncoder,
+        places: int,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        """Takes the tokens of some texts.
+
+        Args:
+          ids: int32 [any number, (tokens)].
+          seconds: int32 [any number]; see `Tokens`.
+          encoder: Pads them.
+          places: To how many tokens a row is padded where no length is asked for.
+          rows: int64 [n], those to use; None for all.
+        """
+        self._ids, self._seconds, self._encoder = ids, seconds, encoder
+        self._places = places
+        self._rows = np.arange(ids.nrows()) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """See `Features.take`."""
+        rows = tf.gather(self._rows, positions)
+        places = (
+            self._places if length is None else tf.minimum(tf.cast(length, tf.int32), self._places)
+        )
+        return self._encoder.padded(
+            tf.gather(self._ids, rows), tf.gather(self._seconds, rows), places
+        )
+
+    def subset(self, positions: np.ndarray) -> TokenFeatures:
+        """See `Features.subset`."""
+        return TokenFeatures(
+            self._ids, self._seconds, self._encoder, self._places, self._rows[positions]
+        )
