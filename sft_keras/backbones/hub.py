@@ -12,9 +12,8 @@ from typing import Any
 import keras
 
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.backbones.downloads import watched_downloads
+from sft_keras.backbones.hub_presets import from_hub, load_preset
 from sft_keras.backbones.scaling import affine
-from sft_keras.backbones.weights_file import check_weights_file, load_weights_file
 from sft_keras.errors import BackboneError
 from sft_keras.recipe import Backbone
 from sft_keras.recipe_checks import did_you_mean
@@ -124,8 +123,6 @@ def _load(preset: str, backbone: Backbone, arguments: Mapping[str, Any]) -> kera
     """Loads a preset at the recipe's image size, with the weights the recipe asks for."""
     import keras_hub
 
-    own = backbone.is_pretrained or backbone.weights is None
-    file = None if own else check_weights_file(backbone)
     hub_class = getattr(keras_hub.models, _class_name(preset, backbone))
     known = [key for key in inspect.signature(hub_class).parameters if key not in _DECIDED]
     for key in arguments:
@@ -137,18 +134,8 @@ def _load(preset: str, backbone: Backbone, arguments: Mapping[str, Any]) -> kera
     size = (
         "image_shape" if "image_shape" in inspect.signature(hub_class).parameters else "input_shape"
     )
-    model = from_hub(
-        hub_class,
-        preset,
-        backbone,
-        load_weights=backbone.is_pretrained,
-        dtype=keras.config.dtype_policy(),
-        **{size: (*backbone.image_size, 3)},
-        **arguments,
-    )
-    if file:
-        load_weights_file(model, file, backbone)
-    return model
+    size_given = {size: (*backbone.image_size, 3)}
+    return load_preset(hub_class, preset, backbone, **size_given, **arguments)
 
 
 def _class_name(preset: str, backbone: Backbone) -> str:
@@ -164,29 +151,6 @@ def _class_name(preset: str, backbone: Backbone) -> str:
     if name not in HUB_FAMILIES:
         raise _refusal(backbone.preset, name)
     return name
-
-
-def from_hub(source: Any, preset: str, backbone: Backbone, **arguments: Any) -> Any:
-    """Calls `source.from_preset`; says what is wrong where KerasHub raises bare errors."""
-    try:
-        with watched_downloads() as asked:
-            return source.from_preset(preset, **arguments)
-    except Exception as error:  # Each hub's client raises errors of its own.
-        if asked:
-            raise BackboneError(
-                f"{backbone.preset} is not on this machine and could not be downloaded: {error}\n"
-                "Load it once where there is a network and copy the cache of "
-                "kagglehub or huggingface_hub, pass a preset folder as "
-                "--set=backbone.preset=hub:FOLDER, or try --recipe=quickstart, which needs no "
-                "network."
-            ) from error
-        if isinstance(error, (ValueError, TypeError, OSError, KeyError)):
-            raise BackboneError(
-                f"{backbone.preset} cannot be loaded with image_size={backbone.image_size}, "
-                f"weights={backbone.weights!r} and arguments={dict(backbone.arguments)}. "
-                f"KerasHub says: {error}"
-            ) from error
-        raise
 
 
 def _preset_scaling(preset: str, backbone: Backbone) -> tuple[keras.Layer, ...]:

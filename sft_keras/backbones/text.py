@@ -13,8 +13,7 @@ import keras
 from absl import logging
 
 from sft_keras.backbones.blocks import Block, BuiltBackbone, find_blocks
-from sft_keras.backbones.hub import from_hub
-from sft_keras.backbones.weights_file import check_weights_file, load_weights_file
+from sft_keras.backbones.hub_presets import load_preset
 from sft_keras.errors import BackboneError
 from sft_keras.recipe import Backbone
 from sft_keras.recipe_checks import did_you_mean
@@ -128,19 +127,7 @@ def _load(preset: str, backbone: Backbone) -> keras.Model:
                 f"`backbone.arguments` must not hold {key!r}: the package decides it. "
                 f"Received: {dict(backbone.arguments)}."
             )
-    own = backbone.is_pretrained or backbone.weights is None
-    file = None if own else check_weights_file(backbone)
-    model = from_hub(
-        keras_hub.models.Backbone,
-        preset,
-        backbone,
-        load_weights=backbone.is_pretrained,
-        dtype=keras.config.dtype_policy(),
-        **backbone.arguments,
-    )
-    if file:
-        load_weights_file(model, file, backbone)
-    return model
+    return load_preset(keras_hub.models.Backbone, preset, backbone, **backbone.arguments)
 
 
 def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackbone:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from sft_keras.backbones.hub import from_hub
+from sft_keras.backbones.hub_presets import from_hub
 from sft_keras.backbones.text import text_preset, tiny_vocabulary
 from sft_keras.recipe import Backbone
 from sft_keras.text.wordpiece import Pieces, WordPiece
