@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sft_keras import serving_check
 from sft_keras.endpoints import Endpoints
@@ -23,13 +24,18 @@ LARGEST_DIFFERENCE = 1e-4
 
 
 def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -> None:
-    """Writes a SavedModel with the given signatures."""
-    archive = keras.export.ExportArchive()
-    for resource in (model, *endpoints.tracked):
-        archive.track(resource)
-    for name, (function, signature) in endpoints.signatures.items():
-        archive.add_endpoint(name, function, input_signature=signature)
-    archive.write_out(str(folder), verbose=False)
+    """Writes a SavedModel with the given signatures.
+
+    By TensorFlow's own function: `keras.export.ExportArchive` traces each of them twice.
+    """
+    served = tf.Module(name="served")
+    served.parameters = [variable.value for variable in model.variables]
+    served.tracked = list(endpoints.tracked)
+    signatures = {
+        name: tf.function(function, input_signature=specs, autograph=False)
+        for name, (function, specs) in endpoints.signatures.items()
+    }
+    tf.saved_model.save(served, str(folder), signatures=signatures)
 
 
 def check_saved_model(
