@@ -10,8 +10,8 @@ every epoch with its validation are in it; no test split, no export and no repor
 begin with the same weights and take the same batches.
 
 The case mobilenet needs the ImageNet weights of MobileNet and tf_flowers (TFDS_DATA_DIR), or a
-network; minilm needs --bert and --reviews, and safetensors; the others make random weights and
-random images. Nothing else should run meanwhile.
+network; minilm needs --bert and --reviews; the others make random weights and random images.
+Nothing else should run meanwhile.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def _needs(run: Path) -> list[str]:
     report = run.expanduser() / "report.json"
     if not report.is_file():
         return []
-    return json.loads(report.read_text(encoding="utf-8"))["export"]["needs"]
+    return json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", [])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -229,6 +229,6 @@ class Recipe:
             kind = given.partition(":")[0] if isinstance(given, str) else type(given).__name__
             if kind not in taken:
                 faults.append(
-                    f"`{name}` of a {task} must be one of {', '.join(taken)}. Received: {kind!r}."
+                    f"`{name}` for {task} must be one of {', '.join(taken)}. Received: {kind!r}."
                 )
         return faults

@@ -172,10 +172,10 @@ def test_the_mean_is_that_over_tokens(recipe):
 
 def test_recipes_that_cannot_work_are_refused_before_anything_is_opened(recipe):
     wrong = dataclasses.replace(recipe, backbone=Backbone(preset="keras:vgg16"))
-    with pytest.raises(RecipeError, match=r"`backbone.preset` of a TextClassification must be one"):
+    with pytest.raises(RecipeError, match=r"`backbone.preset` for TextClassification must be one"):
         wrong.validate()
     wrong = dataclasses.replace(recipe, task=ImageClassification())
-    with pytest.raises(RecipeError, match=r"`data.source` of a ImageClassification .* 'Texts'"):
+    with pytest.raises(RecipeError, match=r"`data.source` for ImageClassification .* 'Texts'"):
         wrong.validate()
     with pytest.raises(BackboneError, match=r"must be at most 128 for tiny:bert"):
         build_text_backbone(recipe.backbone, "mean", 200)
