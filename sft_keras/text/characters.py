@@ -28,6 +28,7 @@ _IDEOGRAPHS = (
     (0x2B820, 0x2CEAF),
     (0x2F800, 0x2FA1F),
 )
+_REPLACEMENT = 0xFFFD  # stands for what is no UTF-8
 _ASCII_PUNCTUATION = frozenset(range(33, 48)) | {*range(58, 65), *range(91, 97), *range(123, 127)}
 
 
@@ -49,32 +50,33 @@ class Characters(NamedTuple):
 @functools.cache
 def characters(lowercase: bool) -> Characters:
     """Returns the tables; with `lowercase` letters lose their accents too."""
-    kinds = np.zeros(LIMIT, np.uint8)
-    normal: list[int] = []
-    splits = np.zeros(LIMIT + 1, np.int32)
-    for code in range(LIMIT):
-        character = chr(code)
-        category = unicodedata.category(character)
-        kinds[code] = _kind(code, category)
-        if kinds[code] == SPACE or (not category.startswith("C") and code != 0xFFFD):
-            normal += _normal(character, category) if lowercase else [code]
-        splits[code + 1] = len(normal)
-    return Characters(kinds, np.array(normal, np.int32), splits)
+    every = [chr(code) for code in range(LIMIT)]
+    categories = [unicodedata.category(character) for character in every]
+    kinds = _kinds(np.array(categories))
+    changed = _without_case_and_accents(every, categories) if lowercase else every
+    is_control = np.char.startswith(categories, "C") & (kinds != SPACE)
+    is_control[_REPLACEMENT] = True
+    kept = ["" if left_out else each for left_out, each in zip(is_control, changed)]
+    splits = np.cumsum([0, *map(len, kept)], dtype=np.int32)
+    normal = np.array(list(map(ord, "".join(kept))), np.int32)
+    return Characters(kinds, normal, splits)
 
 
-def _kind(code: int, category: str) -> int:
-    if chr(code) in "\t\n\r" or category in ("Zs", "Zl", "Zp"):
-        return SPACE
-    is_ideograph = any(first <= code <= last for first, last in _IDEOGRAPHS)
-    if is_ideograph or code in _ASCII_PUNCTUATION or category.startswith("P"):
-        return SINGLE
-    return LETTER
+def _kinds(categories: np.ndarray) -> np.ndarray:
+    kinds = np.full(LIMIT, LETTER, np.uint8)
+    kinds[np.char.startswith(categories, "P")] = SINGLE
+    kinds[list(_ASCII_PUNCTUATION)] = SINGLE
+    for first, last in _IDEOGRAPHS:
+        kinds[first : last + 1] = SINGLE
+    kinds[np.isin(categories, ("Zs", "Zl", "Zp"))] = SPACE
+    kinds[[ord(character) for character in "\t\n\r"]] = SPACE
+    return kinds
 
 
-def _normal(character: str, category: str) -> list[int]:
-    is_hangul = 0xAC00 <= ord(character) <= 0xD7A3  # whose parts are not in the data base
-    if category in ("Lo", "Nd") and not is_hangul and not unicodedata.decomposition(character):
-        return [ord(character)]  # most characters, without the long way
-    parts = unicodedata.normalize("NFD", character)
-    kept = "".join(part for part in parts if unicodedata.category(part) != "Mn")
-    return [ord(part) for part in kept.lower() if unicodedata.category(part) != "Mn"]
+def _without_case_and_accents(every: list[str], categories: list[str]) -> list[str]:
+    """Returns what each character becomes, which may be nothing or several."""
+    marks = dict.fromkeys(code for code, each in enumerate(categories) if each == "Mn")
+    # All at once, which takes a tenth of the time. NUL keeps them apart: it combines with nothing,
+    # and beside it a letter is at no word's end, where a sigma would be another.
+    joined = unicodedata.normalize("NFD", "\0".join(every[1:])).translate(marks)
+    return ["", *joined.lower().translate(marks).split("\0")]
