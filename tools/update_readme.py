@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,37 @@ def staged(results: dict[str, Any]) -> str:
     return "\n".join([*rows, "", f"Medians of pairs in turn. {_made(results)} {least}"])
 
 
+def disk_memory(results: dict[str, Any]) -> str:
+    """Returns the sentence of `benchmarks/disk_memory.py`."""
+    return (
+        f"With what frozen blocks give for {results['examples']:,} examples on disk, "
+        f"{results['bytes_on_disk'] / 2**30:.1f} GB, a run takes at the most "
+        f"{results['bytes_above'] / 2**20:,.0f} MB of memory above the model. {_made(results)}"
+    )
+
+
+def views(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/views.py`."""
+    rows = [
+        "| augmentation | test accuracy | range | seconds |",
+        "|---|---|---|---|",
+    ]
+    for variant in results["variants"]:
+        score = variant["scores"]["test"]
+        rows.append(
+            f"| {variant['name']} | {score['mean']:.3f} | {score['low']:.3f} to "
+            f"{score['high']:.3f} | {statistics.median(variant['seconds']):.0f} |"
+        )
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"MobileNet 0.75 on tf_flowers, head and top blocks, {results['seeds']} seeds each. "
+            f"{_made(results)}",
+        ]
+    )
+
+
 def _made(results: dict[str, Any]) -> str:
     environment = results["environment"]
     packages = environment["packages"]
@@ -87,9 +119,12 @@ def main() -> None:
     only_check = parser.parse_args().check
     readme = ROOT / "README.md"
     before = after = readme.read_text(encoding="utf-8")
-    for make in (mobilenet_flowers, quickstart, staged):
+    for make in (mobilenet_flowers, quickstart, staged, disk_memory, views):
         name = make.__name__
-        results = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        file = ROOT / "results" / f"{name}.json"
+        if not file.exists():
+            continue  # its benchmark has not been run
+        results = json.loads(file.read_text(encoding="utf-8"))
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if after.count(start) != 1 or after.count(end) != 1:
             sys.exit(f"README.md must hold {start.strip()} and {end} once each.")
