@@ -1,0 +1,163 @@
+"""Sentences with a tag for each word, in the columns of the CoNLL shared tasks. No TensorFlow.
+
+Source: Tjong Kim Sang & De Meulder 2003, section 2 (IOB1 in 2003's data); Ratinov & Roth 2009
+(the schemes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sft_keras.data.listing import split_named
+from sft_keras.errors import DataError
+
+OUTSIDE = "O"
+_BEGINS = ("B", "S", "U")  # an entity begins with the word, whatever came before
+_ENDS = ("E", "S", "L", "U")  # it ends with the word, whatever comes after
+_PREFIXES = ("B", "I", "E", "S", "L", "U")
+_DOCUMENT = "-DOCSTART-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """Words and what each of them belongs to.
+
+    Attributes:
+      name: Where it is from, e.g. "train[3]".
+      words: As in the file.
+      tags: As many, in IOB2: "B-TYPE" for the first word of an entity, "I-TYPE" for the others,
+        "O" outside.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def read_conll(path: str) -> tuple[dict[str, list[Sentence]], str]:
+    """Reads a file, or a folder with a file or a folder for each split.
+
+    Lines hold a word, any columns, and the tag, separated by blanks or tabs; an empty line ends a
+    sentence. Tags may be IOB1, IOB2, IOBES or BILOU and become IOB2.
+
+    Returns:
+      ({split: sentences}, the scheme they were in); of a file all are "train".
+
+    Raises:
+      DataError: If it is not there, or a line does not fit.
+    """
+    files = _files(Path(path).expanduser(), path)
+    raw = {split: list(_sentences(file)) for split, file in files.items()}
+    scheme = scheme_of(tags for sentences in raw.values() for _, tags in sentences)
+    found = {
+        split: [
+            Sentence(f"{split}[{number}]", tuple(words), tuple(as_iob2(tags)))
+            for number, (words, tags) in enumerate(sentences)
+        ]
+        for split, sentences in raw.items()
+    }
+    return found, scheme
+
+
+def as_iob2(tags: Sequence[str]) -> list[str]:
+    """Returns the tags of a sentence, of whichever scheme, in IOB2."""
+    found: list[str] = []
+    inside: str | None = None  # the type of an entity that may go on
+    for tag in tags:
+        prefix, _, kind = tag.partition("-")
+        if tag == OUTSIDE:
+            inside = None
+            found.append(OUTSIDE)
+            continue
+        goes_on = inside == kind and prefix not in _BEGINS
+        found.append(f"{'I' if goes_on else 'B'}-{kind}")
+        inside = None if prefix in _ENDS else kind
+    return found
+
+
+def scheme_of(sentences: Iterator[Sequence[str]]) -> str:
+    """Returns the scheme of some sentences' tags: "IOB1", "IOB2", "IOBES" or "BILOU"."""
+    prefixes: set[str] = set()
+    begins_with_inside = False
+    for tags in sentences:
+        before = OUTSIDE
+        for tag in tags:
+            prefixes.add(tag.partition("-")[0])
+            other = before.partition("-")[2] != tag.partition("-")[2]
+            begins_with_inside |= tag.startswith("I-") and other
+            before = tag
+    if prefixes & {"E", "S"}:
+        return "IOBES"
+    if prefixes & {"L", "U"}:
+        return "BILOU"
+    return "IOB1" if begins_with_inside else "IOB2"
+
+
+def _files(place: Path, path: str) -> dict[str, Path]:
+    if place.is_file():
+        return {"train": place}
+    if not place.is_dir():
+        raise DataError(
+            "`data.source` must name a file, or a folder of files, that exists. Received: "
+            f"'conll:{path}', which is {place.absolute()}."
+        )
+    found: dict[str, Path] = {}
+    for entry in sorted(place.iterdir()):
+        words = re.split(r"[^a-zA-Z]+", entry.stem if entry.is_file() else entry.name)
+        split = next(filter(None, map(split_named, words)), None)
+        inner = [entry] if entry.is_file() else sorted(filter(Path.is_file, entry.iterdir()))
+        if split is None or not inner:
+            continue
+        if split in found or len(inner) > 1:
+            several = [str(each.relative_to(place)) for each in (*inner, found.get(split)) if each]
+            raise DataError(
+                f"'conll:{path}' must have one file for each split. For {split!r} there are "
+                f"{', '.join(several)}."
+            )
+        found[split] = inner[0]
+    if "train" not in found:
+        there = ", ".join(entry.name for entry in sorted(place.iterdir())[:10]) or "nothing"
+        raise DataError(
+            f"'conll:{path}' must have a file for training, whose name or folder says train. "
+            f"{place.absolute()} holds {there}."
+        )
+    return found
+
+
+def _sentences(file: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """Yields (words, tags) as they stand in the file."""
+    words: list[str] = []
+    tags: list[str] = []
+    columns: int | None = None
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} must be UTF-8. It cannot be read: {error}.") from error
+    for number, line in enumerate(lines, 1):
+        parts = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or parts[0] == _DOCUMENT:
+            if words:
+                yield words, tags
+                words, tags = [], []
+            continue
+        if line.startswith("# ") and len(parts) != columns:
+            continue  # a comment; a word "#" has its tag beside it
+        columns = len(parts) if columns is None else columns
+        if len(parts) != columns or columns < 2 or not _is_tag(parts[-1].strip()):
+            raise DataError(
+                f"{file}: line {number} must be a word and its tag, O or B-TYPE or the like, with "
+                f"as many columns as the others{f' ({columns})' if columns else ''}. "
+                f"Received: {line.strip()[:80]!r}."
+            )
+        words.append(parts[0])
+        tags.append(parts[-1].strip())
+    if words:
+        yield words, tags
+
+
+def _is_tag(text: str) -> bool:
+    prefix, dash, kind = text.partition("-")
+    return text == OUTSIDE or (prefix in _PREFIXES and bool(dash) and bool(kind))
