@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sft_keras.data.listing import split_named
+from sft_keras.data.split_files import split_files
 from sft_keras.errors import DataError
 
 OUTSIDE = "O"
@@ -49,7 +50,8 @@ def read_conll(path: str) -> tuple[dict[str, list[Sentence]], str]:
     Raises:
       DataError: If it is not there, or a line does not fit.
     """
-    files = _files(Path(path).expanduser(), path)
+    wanted = "a file for training, whose name or folder says train"
+    files = split_files(f"conll:{path}", _files, wanted)
     raw = {split: list(_sentences(file)) for split, file in files.items()}
     scheme = scheme_of(tags for sentences in raw.values() for _, tags in sentences)
     found = {
@@ -96,34 +98,22 @@ def scheme_of(sentences: Iterator[Sequence[str]]) -> str:
     return "IOB1" if begins_with_inside else "IOB2"
 
 
-def _files(place: Path, path: str) -> dict[str, Path]:
-    if place.is_file():
-        return {"train": place}
-    if not place.is_dir():
-        raise DataError(
-            "`data.source` must name a file, or a folder of files, that exists. Received: "
-            f"'conll:{path}', which is {place.absolute()}."
-        )
+def _files(folder: Path) -> dict[str, Path]:
+    """Returns the file whose name says the split, or that lies in a folder whose name does."""
     found: dict[str, Path] = {}
-    for entry in sorted(place.iterdir()):
+    for entry in sorted(folder.iterdir()):
         words = re.split(r"[^a-zA-Z]+", entry.stem if entry.is_file() else entry.name)
         split = next(filter(None, map(split_named, words)), None)
         inner = [entry] if entry.is_file() else sorted(filter(Path.is_file, entry.iterdir()))
         if split is None or not inner:
             continue
         if split in found or len(inner) > 1:
-            several = [str(each.relative_to(place)) for each in (*inner, found.get(split)) if each]
+            several = [str(each.relative_to(folder)) for each in (*inner, found.get(split)) if each]
             raise DataError(
-                f"'conll:{path}' must have one file for each split. For {split!r} there are "
+                f"{folder} must have one file for each split. For {split!r} there are "
                 f"{', '.join(several)}."
             )
         found[split] = inner[0]
-    if "train" not in found:
-        there = ", ".join(entry.name for entry in sorted(place.iterdir())[:10]) or "nothing"
-        raise DataError(
-            f"'conll:{path}' must have a file for training, whose name or folder says train. "
-            f"{place.absolute()} holds {there}."
-        )
     return found
 
 

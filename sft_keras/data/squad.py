@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sft_keras.data.listing import shown, split_named
+from sft_keras.data.split_files import split_files
 from sft_keras.errors import DataError, numbered
 
 
@@ -50,26 +52,15 @@ def read_squad(path: str) -> dict[str, list[Question]]:
     Raises:
       DataError: If it is not there, is no such JSON, or answers do not stand where it says.
     """
-    place = Path(path).expanduser()
-    if place.is_file():
-        return {"train": _questions(place)}
-    if not place.is_dir():
-        raise DataError(
-            "`data.source` must name a file, or a folder of files, that exists. Received: "
-            f"'squad:{path}', which is {place.absolute()}."
-        )
-    found: dict[str, list[Question]] = {}
-    for file in sorted(place.glob("*.json")):
-        split = split_named(file.name.replace("-", ".").replace("_", ".").split(".")[0])
-        if split is not None:
-            found[split] = _questions(file)
-    if "train" not in found:
-        there = ", ".join(entry.name for entry in sorted(place.iterdir())[:10]) or "nothing"
-        raise DataError(
-            f"'squad:{path}' must have a file for training, called train*.json. "
-            f"{place.absolute()} holds {there}."
-        )
-    return found
+    files = split_files(f"squad:{path}", _files, "a file for training, called train*.json")
+    return {split: _questions(file) for split, file in files.items()}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    first_words = {
+        split_named(re.split("[-_.]", file.name)[0]): file for file in sorted(folder.glob("*.json"))
+    }
+    return {split: file for split, file in first_words.items() if split is not None}
 
 
 def _questions(file: Path) -> list[Question]:

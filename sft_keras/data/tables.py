@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.data.listing import split_named
+from sft_keras.data.split_files import split_files
 from sft_keras.errors import DataError
 
 Row = dict[str, Any]
@@ -28,23 +29,13 @@ def read_tables(kind: str, path: str) -> dict[str, list[Row]]:
     Raises:
       DataError: If there is no such table, or it cannot be read.
     """
-    place = Path(path).expanduser()
-    if place.is_file():
-        return {"train": _rows(kind, place)}
-    if not place.is_dir():
-        raise DataError(
-            f"`data.source` must name a file, or a folder of files, that exists. Received: "
-            f"'{kind}:{path}', which is {place.absolute()}."
-        )
-    files = {split_named(file.stem): file for file in sorted(place.glob(f"*.{kind}"))}
-    found = {split: _rows(kind, file) for split, file in files.items() if split is not None}
-    if "train" not in found:
-        there = ", ".join(file.name for file in sorted(place.iterdir())[:10]) or "nothing"
-        raise DataError(
-            f"`data.source` names a folder without a train.{kind}. Received: '{kind}:{path}', "
-            f"which is {place.absolute()} and holds {there}."
-        )
-    return found
+
+    def find(folder: Path) -> dict[str, Path]:
+        files = {split_named(file.stem): file for file in sorted(folder.glob(f"*.{kind}"))}
+        return {split: file for split, file in files.items() if split is not None}
+
+    files = split_files(f"{kind}:{path}", find, f"a train.{kind}")
+    return {split: _rows(kind, file) for split, file in files.items()}
 
 
 def _rows(kind: str, file: Path) -> list[Row]:

@@ -23,6 +23,7 @@ def build_text_augmentation(augment: TextAugment, special: Special) -> Augmentat
     def apply(
         inputs: dict[str, tf.Tensor], labels: tf.Tensor, seed: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Returns the inputs, changed as the seed says, and the labels as they are."""
         ids = inputs["token_ids"]
         ordinary = (ids != special.start) & (ids != special.end) & (inputs["padding_mask"] > 0)
 

@@ -169,7 +169,7 @@ def test_a_table_that_will_not_do_is_refused_with_the_place(tmp_path, name, cont
 
 def test_a_folder_without_a_training_table_says_what_it_holds(tmp_path):
     write(tmp_path / "test.csv", ROWS)
-    with pytest.raises(DataError, match=r"without a train\.csv.*holds test\.csv"):
+    with pytest.raises(DataError, match=r"must have a train\.csv.*holds test\.csv"):
         splits_of(f"csv:{tmp_path}")
 
 
