@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -29,7 +29,7 @@ class Special:
     mask: int
 
 
-class Tokens:
+class Tokens(NamedTuple):
     """Some texts as a backbone reads them, not yet padded.
 
     Attributes:
@@ -39,8 +39,9 @@ class Tokens:
       lengths: int32 [n], how many tokens there would be if nothing had been cut off.
     """
 
-    def __init__(self, ids: tf.RaggedTensor, seconds: tf.Tensor, lengths: tf.Tensor) -> None:
-        self.ids, self.seconds, self.lengths = ids, seconds, lengths
+    ids: tf.RaggedTensor
+    seconds: tf.Tensor
+    lengths: tf.Tensor
 
 
 class TextEncoder(tf.Module):

@@ -52,15 +52,11 @@ def _tokens(
 ) -> tuple[tf.RaggedTensor, tf.Tensor, np.ndarray]:
     """Returns (ids, seconds, lengths) of a split, see `Tokens`."""
     tokenize = tf.function(
-        lambda texts: _as_tuple(encoder.tokens(*tf.unstack(texts, axis=1))), autograph=False
+        lambda texts: encoder.tokens(*tf.unstack(texts, axis=1)), autograph=False
     )
     parts = [tokenize(batch["texts"]) for batch in examples.stream(None).batch(_BATCH)]
     ids, seconds, lengths = zip(*parts)
     return tf.concat(ids, axis=0), tf.concat(seconds, axis=0), np.concatenate(lengths)
-
-
-def _as_tuple(tokens: Any) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
-    return tokens.ids, tokens.seconds, tokens.lengths
 
 
 def _prepared(
