@@ -97,6 +97,7 @@ def _first(splits: Splits, count: int) -> Splits:
             ids=examples.ids[:count],
             labels=examples.labels[:count],
             stream=lambda seed: stream(None).take(count),
+            occurrences=None if examples.occurrences is None else examples.occurrences[:count],
         )
 
     return dataclasses.replace(

@@ -8,7 +8,9 @@ import tensorflow as tf
 
 
 def answers(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
-    """Returns the model's outputs for every example of (x, y) batches, float32 [n, ...].
+    """Returns the model's outputs for every example of (x, y, ...) batches, float32 [n, ...].
+
+    Where batches are of different lengths, shorter outputs are filled up with zeros.
 
     A plain loop over a function that is traced once, for batches of any size: `Model.predict` puts
     data set options and callbacks around it that cost more than they give here.
@@ -18,4 +20,13 @@ def answers(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
     def answer(x: tf.Tensor) -> tf.Tensor:
         return model(x, training=False)
 
-    return np.concatenate([answer(x).numpy() for x, _ in batches])
+    parts = [answer(batch[0]).numpy() for batch in batches]
+    if parts[0].ndim > 2:
+        longest = max(part.shape[1] for part in parts)
+        parts = [_lengthened(part, longest) for part in parts]
+    return np.concatenate(parts)
+
+
+def _lengthened(outputs: np.ndarray, places: int) -> np.ndarray:
+    missing = [(0, 0), (0, places - outputs.shape[1])]
+    return np.pad(outputs, [*missing, *[(0, 0)] * (outputs.ndim - 2)])

@@ -95,7 +95,7 @@ def finetune(
         with clock("evaluation"):
             test = prepared["test"]
             outputs = answers(staged.model, plan.task.evaluation_batches(test, plan, splits.info))
-            metrics = plan.task.evaluate(outputs, test.examples.labels, splits.info, plan.seed)
+            metrics = plan.task.evaluate(outputs, test, splits.info, plan.seed)
             mistakes, pictures = plan.task.worst_mistakes(outputs, test, splits.info)
         with clock("export"):
             run.say("export  writing the SavedModel and asking it in a fresh process")
@@ -104,6 +104,7 @@ def finetune(
         **about_run(loaded, smoke, command, clock, splits.info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
         "stages": stages,
+        "score": plan.task.score(metrics)[0],
         "test": metrics,
         "mistakes": mistakes,
         "export": exported,
@@ -154,8 +155,7 @@ def export_and_check(
     """Writes the SavedModel, asks it in a fresh process, and returns what the report says of it."""
     endpoints = recipe.task.endpoints(staged.model, recipe, info)
     export_saved_model(endpoints, staged.model, run.file("export"))
-    samples = recipe.task.serving_samples(test, _CHECKED_EXAMPLES)
-    expected = outputs[:_CHECKED_EXAMPLES]
+    samples, expected = recipe.task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
     checked = check_saved_model(run.file("export"), samples, expected, endpoints.needs)
     return {"path": "export", **endpoints.as_json(), **checked}
 

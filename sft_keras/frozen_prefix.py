@@ -254,7 +254,7 @@ class FrozenPrefixStore:
 
     def _epochs(self, boundaries: Sequence[int]) -> int:
         """Returns in how many epochs, at the most, stages read one of the boundaries."""
-        size, batch_size = self._info.sizes["train"], self._recipe.data.batch_size
+        size, batch_size = self._size_of("train"), self._recipe.data.batch_size
         stages = [stage for stage in self._recipe.stages if self._below(stage) in boundaries]
         return sum(stage_length(stage, size, batch_size).epochs for stage in stages)
 
@@ -296,9 +296,13 @@ class FrozenPrefixStore:
     def _bytes(self, wanted: WantedSplits) -> int:
         """Returns what the rows take when the whole splits are there."""
         return sum(
-            self._info.sizes[name] * (each.views or 1) * each.boundary.row_size
+            self._size_of(name) * (each.views or 1) * each.boundary.row_size
             for name, each in wanted.items()
         )
+
+    def _size_of(self, split: str) -> int:
+        """Returns the size of a whole split; of some tasks an example is read in several parts."""
+        return max(self._info.sizes[split], len(self._prepared[split].examples))
 
     def _size(self, wanted: WantedSplits) -> str:
         return f"{self._bytes(wanted) / _MEGABYTE:,.0f} MB"

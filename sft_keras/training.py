@@ -99,7 +99,8 @@ def _trained(
         run.say(f"{planned.name}  frozen blocks: {source.story}")
         stage, rate_test = _with_rate(staged, recipe, planned, source, info, run)
         validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
-        length = stage_length(stage, info.sizes["train"], recipe.data.batch_size)
+        examples = len(source.prepared["train"].examples)
+        length = stage_length(stage, examples, recipe.data.batch_size)
         try:
             result = run_stage(
                 staged,
@@ -164,7 +165,7 @@ def _figures(
     prepared = source.prepared[split]
     model = staged.answering(stage.unfreeze, source.from_boundary)
     outputs = answers(model, recipe.task.evaluation_batches(prepared, recipe, info))
-    return recipe.task.evaluate(outputs, prepared.examples.labels, info, recipe.seed)
+    return recipe.task.evaluate(outputs, prepared, info, recipe.seed)
 
 
 def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:

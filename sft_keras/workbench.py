@@ -161,12 +161,11 @@ def _has_random_state(built: BuiltBackbone) -> bool:
 
 
 def _require_enough(splits: Splits, folds: int) -> None:
-    counts = np.bincount(splits.train.labels, minlength=splits.info.num_classes)
-    small = [
-        f"{name!r} ({count})"
-        for name, count in zip(splits.info.class_names, counts)
-        if 0 < count < folds
-    ]
+    counts = np.bincount(splits.train.labels)
+    names = splits.info.class_names
+    if splits.train.occurrences is not None:
+        names = [f"group {number}" for number in range(len(counts))]
+    small = [f"{name!r} ({count})" for name, count in zip(names, counts) if 0 < count < folds]
     if small:
         raise DataError(
             f"Each class needs at least {folds} training and validation examples for {folds} "
@@ -177,10 +176,9 @@ def _require_enough(splits: Splits, folds: int) -> None:
 def _info_of_fold(
     splits: Splits, parts: Mapping[str, np.ndarray], number: int, folds: int
 ) -> DataInfo:
-    info, labels = splits.info, splits.train.labels
+    info = splits.info
     counts = {
-        name: tuple(np.bincount(labels[each], minlength=info.num_classes).tolist())
-        for name, each in parts.items()
+        name: splits.train.class_counts(info.num_classes, each) for name, each in parts.items()
     }
     origin = f"made here: fold {number} of {folds}, stratified by class"
     return dataclasses.replace(

@@ -175,6 +175,7 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
             ],
         },
         "stages": [stage("head", 0, 8, 0.93, names), stage("top", 1, 5, 0.971, names)],
+        "score": "accuracy",
         "test": metrics(names, 0.968, {"5": 0.9991}),
         "mistakes": [
             {

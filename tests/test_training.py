@@ -81,8 +81,8 @@ def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
     )
     assert head["test"] is None
     batches = plan.task.evaluation_batches(prepared["test"], plan, INFO)
-    labels = prepared["test"].examples.labels
-    expected = plan.task.evaluate(answers(staged.model, batches), labels, INFO, plan.seed)
+    outputs = answers(staged.model, batches)
+    expected = plan.task.evaluate(outputs, prepared["test"], INFO, plan.seed)
     assert top["test"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert top["test"]["confusion_matrix"] == expected["confusion_matrix"]
     assert [each["history"] for each in unasked] == [head["history"], top["history"]]

@@ -72,7 +72,8 @@ def ordered_batches(
       positions: Those wanted, int64 [m] in ascending order; None for all.
 
     Returns:
-      {"input": [batch, ...], "label": int32 [batch], "index": int64 [batch]}.
+      {"input": [batch, ...], "label": int32 [batch], "index": int64 [batch]}, and "target": y,
+      where `prepared` has targets.
     """
     if positions is None:
         positions = np.arange(len(prepared.examples))
@@ -144,6 +145,8 @@ def _held_batches(
         read = prepared.features.take(rows, longest)
         if not prepared.has_targets:
             read = {"input": read}
+            if prepared.targets is not None:
+                read["target"] = prepared.targets.take(indices, longest)
         return {**read, "label": tf.gather(labels, indices), "index": indices}
 
     return tf.data.Dataset.range(steps).map(batch)

@@ -22,21 +22,35 @@ class Examples:
       name: "train", "validation" or "test".
       ids: What each example is called, the same in every run: its path, its id in
         tensorflow-datasets, or e.g. "train[17]".
-      labels: int32 [n], 0 .. num_classes - 1.
+      labels: int32 [n], 0 .. num_classes - 1; where an example has no label or several, the
+        group by which it is stratified.
       stream: Makes a dataset of all examples. Takes None for stored order, or a seed, int64 [2]
         (symbolic or not), by which they are shuffled: the same seed gives the same order in any
         process. Elements are {"index": int64 scalar, the position in `ids`} with "image": the
         encoded file, a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255; or with
-        "texts": string [1], or [2] for pairs.
+        "texts": string [1], or [2] for pairs; or with "words": string [words], and "tags": int32
+        [words].
+      occurrences: int [n, num_classes], how often each class is there in each example; None where
+        each example is of one class, its label.
     """
 
     name: str
     ids: tuple[str, ...]
     labels: np.ndarray
     stream: Callable[[tf.Tensor | None], tf.data.Dataset] = dataclasses.field(repr=False)
+    occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def class_counts(
+        self, num_classes: int, positions: np.ndarray | None = None
+    ) -> tuple[int, ...]:
+        """Returns how often each class is there among the examples at `positions`, or all."""
+        chosen = slice(None) if positions is None else positions
+        if self.occurrences is not None:
+            return tuple(self.occurrences[chosen].sum(axis=0).tolist())
+        return tuple(np.bincount(self.labels[chosen], minlength=num_classes).tolist())
 
     def subset(self, positions: np.ndarray) -> Examples:
         """Returns the examples at `positions`, int64 [m] in ascending order."""
@@ -56,6 +70,7 @@ class Examples:
             ids=tuple(self.ids[position] for position in positions),
             labels=self.labels[positions],
             stream=stream,
+            occurrences=None if self.occurrences is None else self.occurrences[positions],
         )
 
 
@@ -77,6 +92,11 @@ def joined(first: Examples, second: Examples) -> Examples:
         ids=(*first.ids, *second.ids),
         labels=np.concatenate([first.labels, second.labels]),
         stream=stream,
+        occurrences=(
+            None
+            if first.occurrences is None
+            else np.concatenate([first.occurrences, second.occurrences])
+        ),
     )
 
 
@@ -88,7 +108,8 @@ class DataInfo:
       source: As the recipe says it.
       class_names: Names of the classes 0, 1, ...
       sizes: Examples per split.
-      counts: Examples per class, per split.
+      counts: Per split, examples of each class; or how often each occurs, where examples have any
+        number of them.
       origin: Per split "from the source", or how it was made here.
       facts: What else a source says of itself, as plain values; of texts "texts": 1, or 2 for
         pairs, and "dropped": {why: how many examples were left out}.

@@ -26,6 +26,7 @@ class Part:
     Attributes:
       ids: See `Examples.ids`.
       labels: int64 [n]; not checked yet.
+      occurrences: See `Examples.occurrences`.
       stream: (positions int64 [m] among the n, seed or None) -> see `Examples.stream`, with
         "index" counting within `positions`.
     """
@@ -35,6 +36,7 @@ class Part:
     stream: Callable[[np.ndarray, tf.Tensor | None], tf.data.Dataset] = dataclasses.field(
         repr=False
     )
+    occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,18 +66,21 @@ class Listing:
             for name, part in self.parts.items()
             if name != "train" and not len(part.ids)
         ]
-        if len(self.class_names) < 2:
+        fewest = 2 if self._one_label() else 1
+        if len(self.class_names) < fewest:
             faults.append(
-                "There must be at least 2 classes. "
+                f"There must be at least {fewest} {'classes' if fewest > 1 else 'class'}. "
                 f"Received: {', '.join(map(repr, self.class_names)) or 'none'}."
             )
         return faults
 
     def _label_faults(self) -> list[str]:
         faults = []
-        trained = set(self.parts["train"].labels.tolist()) if "train" in self.parts else None
+        trained = self._occurring("train") if "train" in self.parts else None
         for name, part in self.parts.items():
             outside = [label for label in part.labels.tolist() if not self._is_known(label)]
+            if not self._one_label():
+                outside = []  # the labels are no classes
             if outside:
                 faults.append(
                     f"Labels of the {name!r} split must be from 0 to {len(self.class_names) - 1}, "
@@ -84,7 +89,7 @@ class Listing:
                 )
             if trained is None:
                 continue
-            lacking = sorted(filter(self._is_known, set(part.labels.tolist()) - trained))
+            lacking = sorted(filter(self._is_known, self._occurring(name) - trained))
             if lacking:
                 names = shown([repr(self.class_names[label]) for label in lacking])
                 faults.append(
@@ -95,6 +100,16 @@ class Listing:
 
     def _is_known(self, label: int) -> bool:
         return 0 <= label < len(self.class_names)
+
+    def _one_label(self) -> bool:
+        return all(part.occurrences is None for part in self.parts.values())
+
+    def _occurring(self, name: str) -> set[int]:
+        """Returns the classes of which a part has examples."""
+        part = self.parts[name]
+        if part.occurrences is None:
+            return set(part.labels.tolist())
+        return set(np.flatnonzero(part.occurrences.sum(axis=0)).tolist())
 
 
 def split_named(word: str) -> str | None:

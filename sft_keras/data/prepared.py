@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ class Prepared:
       views: How many rows `features` has for each example: view v of example i is row v * n + i.
       lengths: int64 [n], how many tokens each example has; None where inputs are all of one size.
         Batches are then made of examples of like length, and cut to the longest of theirs.
+      targets: The y of each example; None where that is its label alone. Targets with a place for
+        each token are cut as the inputs are.
+      details: What else the task keeps of each example, for `evaluate` and the like.
       facts: What the report says of the split beside what `DataInfo` knows; plain values.
       has_targets: Whether rows are {"input": what the model reads, "target": its y}, as those of
         views are, whose labels may be mixed.
@@ -39,6 +42,8 @@ class Prepared:
     lengths: np.ndarray | None = dataclasses.field(default=None, repr=False)
     views: int = 1
     has_targets: bool = False
+    targets: Features | None = dataclasses.field(default=None, repr=False)
+    details: Sequence[Any] | None = dataclasses.field(default=None, repr=False)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def subset(self, positions: np.ndarray) -> Prepared:
@@ -49,4 +54,6 @@ class Prepared:
             read=self.read,
             digests=self.digests[positions],
             lengths=None if self.lengths is None else self.lengths[positions],
+            targets=None if self.targets is None else self.targets.subset(positions),
+            details=None if self.details is None else [self.details[each] for each in positions],
         )

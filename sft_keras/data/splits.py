@@ -28,6 +28,15 @@ def split_faults(listing: Listing) -> list[str]:
         return []
     labels, counts = np.unique(listing.parts["train"].labels, return_counts=True)
     needed = len(made) + 1
+    splits = " and ".join(made)
+    if any(part.occurrences is not None for part in listing.parts.values()):
+        # The labels are groups that the source made, small only where there are few examples.
+        if counts.min() >= needed:
+            return []
+        return [
+            f"There must be at least {needed} training examples, because the source has no split "
+            f"for {splits} and it is split off from them. Received: {counts.min()}."
+        ]
     small = [
         f"{listing.class_names[label]!r} ({count})"
         for label, count in zip(labels, counts)
@@ -37,7 +46,7 @@ def split_faults(listing: Listing) -> list[str]:
         return []
     return [
         f"Each class needs at least {needed} training examples, because the source has no split "
-        f"for {' and '.join(made)} and it is split off from them. Too small: {shown(small, 20)}. "
+        f"for {splits} and it is split off from them. Too small: {shown(small, 20)}. "
         "Add examples, remove these classes, or give the splits yourself."
     ]
 
@@ -76,10 +85,7 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
         source=source,
         class_names=listing.class_names,
         sizes={name: len(splits[name]) for name in SPLITS},
-        counts={
-            name: tuple(np.bincount(splits[name].labels, minlength=num_classes).tolist())
-            for name in SPLITS
-        },
+        counts={name: splits[name].class_counts(num_classes) for name in SPLITS},
         origin=origin,
         facts=listing.facts,
     )
@@ -119,4 +125,5 @@ def _examples(name: str, part: Part, positions: Sequence[int] | np.ndarray) -> E
         ids=tuple(part.ids[position] for position in positions),
         labels=part.labels[positions].astype(np.int32),
         stream=functools.partial(part.stream, positions),
+        occurrences=None if part.occurrences is None else part.occurrences[positions],
     )

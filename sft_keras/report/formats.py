@@ -46,6 +46,17 @@ def counted(value: int, noun: str, plural: str | None = None) -> str:
     return f"{count(value)}{_SPACE}{noun if value == 1 else plural or noun + 's'}"
 
 
+def figure_name(name: str) -> str:
+    """Returns what a figure is called in a sentence: "macro F1" for "macro_f1"."""
+    words = name.replace("_", " ").split()
+    return " ".join("F1" if word == "f1" else word for word in words)
+
+
+def singular(plural: str) -> str:
+    """Returns the singular of what is counted: "entity" for "entities"."""
+    return plural.removesuffix("ies") + "y" if plural.endswith("ies") else plural.removesuffix("s")
+
+
 def duration(seconds: float | None) -> str:
     """Returns seconds as a person says them: "1.2 s", "1 min 10 s", "2 h 5 min"."""
     if seconds is None:
@@ -76,5 +87,16 @@ def unfrozen(blocks: int | str) -> str:
 
 FILTERS = {
     function.__name__: function
-    for function in (percent, interval, decimal, compact, count, duration, moment, unfrozen)
+    for function in (
+        percent,
+        interval,
+        decimal,
+        compact,
+        count,
+        figure_name,
+        singular,
+        duration,
+        moment,
+        unfrozen,
+    )
 }

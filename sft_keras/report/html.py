@@ -47,8 +47,9 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
         report=report,
         curves=[safe_plot(plot) for plot in learning_curves(report["stages"])],
         rate_tests=_rate_tests(report["stages"]),
-        confusion=_confusion(test),
-        classes=_worst_first(test["per_class"]),
+        estimates=[name for name, each in test.items() if _is_estimate(each)],
+        confusion=_confusion(test) if "confusion_matrix" in test else None,
+        classes=_worst_first(test.get("per_class", ())),
         mistakes=_mistakes(report["mistakes"], pictures),
         lengths=_lengths(report["inputs"]),
         recipe_lines=list(flattened(report["recipe"])),
@@ -73,6 +74,10 @@ def page_template(name: str) -> Template:
 def safe_plot(plot: Plot) -> dict[str, Any]:
     """Returns a plot for the template; its SVG comes from an XML writer, which escaped it."""
     return {"title": plot.title, "svg": Markup(plot.svg)}
+
+
+def _is_estimate(figure: Any) -> bool:
+    return isinstance(figure, Mapping) and figure.keys() == {"value", "low", "high"}
 
 
 def _rate_tests(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -145,8 +150,9 @@ def _mistakes(
     mistakes: Sequence[Mapping[str, Any]], pictures: Mapping[str, Sequence[bytes]]
 ) -> list[dict[str, Any]]:
     """Returns the mistakes, each with its picture as a data URI and its size in pixels."""
+    usual = dict.fromkeys(("text", "marked", "predicted", "true", "probability", "picture"))
     if "mistakes" not in pictures:
-        return [{"text": None, **mistake, "picture": None} for mistake in mistakes]
+        return [{**usual, **mistake} for mistake in mistakes]
     files = pictures["mistakes"]
     if len(files) != len(mistakes):
         raise ValueError(
@@ -154,7 +160,7 @@ def _mistakes(
             f"Received: {len(files)} pictures for {len(mistakes)} mistakes."
         )
     return [
-        {"text": None, **mistake, "picture": _picture(file, mistake["id"])}
+        {**usual, **mistake, "picture": _picture(file, mistake["id"])}
         for mistake, file in zip(mistakes, files, strict=True)
     ]
 

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from sft_keras.report.formats import figure_name
+
 # matplotlib writes these; `as_svg` puts the page's in place, which differ by colour scheme.
 PAGE_COLOURS = {
     "#010101": "var(--soft)",
@@ -66,7 +68,7 @@ class _Span:
 
 
 def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """Returns loss, accuracy and learning rate over all stages' epochs, joined.
+    """Returns loss, other figures and learning rate over all stages' epochs, joined.
 
     Args:
       stages: Each with `name`, `best_epoch` (from 1 within the stage, or None) and `history`,
@@ -82,9 +84,12 @@ def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
         if length:
             spans.append(_Span(stage, start, length))
         start += length
+    keys = dict.fromkeys(
+        key.removeprefix("val_") for span in spans for key in span.stage["history"]
+    )
+    watched = [key for key in keys if key not in ("loss", "learning_rate")]
     panels = (
-        ("Loss", (("loss", TRAIN), ("val_loss", VALIDATION))),
-        ("Accuracy", (("accuracy", TRAIN), ("val_accuracy", VALIDATION))),
+        *((_title(key), ((key, TRAIN), (f"val_{key}", VALIDATION))) for key in ("loss", *watched)),
         ("Learning rate", (("learning_rate", TRAIN),)),
     )
     return [
@@ -92,6 +97,11 @@ def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
         for title, lines in panels
         if any(_recorded(span, key) for span in spans for key, _ in lines)
     ]
+
+
+def _title(key: str) -> str:
+    name = figure_name(key)
+    return name[0].upper() + name[1:]
 
 
 def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:

@@ -22,6 +22,7 @@ _READING_ORDER = (
     "command",
     "started",
     "seconds",
+    "score",
     "test",
     "stages",
     "mistakes",
@@ -44,9 +45,9 @@ def write_report(
 
     Args:
       report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
-        `smoke`, `title`, `description`, `command`, `started`, `seconds`, `test`, `stages`,
-        `mistakes`, `data`, `inputs` (by split, what preparing found), `model`, `export` (or None),
-        `environment`, `recipe`, `notes`.
+        `smoke`, `title`, `description`, `command`, `started`, `seconds`, `score` (the name of the
+        figure of `test` that comes first), `test`, `stages`, `mistakes`, `data`, `inputs` (by
+        split, what preparing found), `model`, `export` (or None), `environment`, `recipe`, `notes`.
         Shares are in 0..1, times in seconds; epochs count from 1. A float that is not finite
         becomes null, since JSON has no NaN.
       pictures: `"mistakes"`: one PNG file's bytes for each of `report["mistakes"]`, in the same

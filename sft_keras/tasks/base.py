@@ -95,9 +95,9 @@ class Task(abc.ABC):
     def input_bytes(self, recipe: Recipe) -> int:
         """Returns how many bytes of memory what `prepare` reads of an example takes at the most."""
 
-    @abc.abstractmethod
     def drawn_at_random(self) -> str:
         """Returns all that decides on how training inputs are changed at random; "" for not."""
+        return ""
 
     @abc.abstractmethod
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -109,20 +109,21 @@ class Task(abc.ABC):
     ) -> tf.data.Dataset:
         """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end."""
 
-    @abc.abstractmethod
     def augmented_views(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
     ) -> tf.data.Dataset:
         """Returns each training input `views` times, changed at random, in any order.
 
-        Elements are (rows int64 [batch], numbered as `Prepared.views` says; x; y).
+        Elements are (rows int64 [batch], numbered as `Prepared.views` says; x; y). Not asked for
+        where nothing is drawn at random.
         """
+        raise NotImplementedError(f"{type(self).__name__} changes no input at random.")
 
     @abc.abstractmethod
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
     ) -> tf.data.Dataset:
-        """Returns (x, y) batches of a split in stored order."""
+        """Returns (x, y) or (x, y, sample weight) batches of a split in stored order."""
 
     @abc.abstractmethod
     def loss(self, stage: Stage) -> keras.losses.Loss:
@@ -134,9 +135,12 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(
-        self, outputs: np.ndarray, labels: np.ndarray, info: DataInfo, seed: int
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """Returns the figures of one split from the whole model's outputs, JSON-able."""
+        """Returns the figures of one split from the whole model's outputs, JSON-able.
+
+        Those with an interval are {"value", "low", "high"}; the report shows them all.
+        """
 
     @abc.abstractmethod
     def summary(self, figures: dict[str, Any]) -> str:
@@ -144,7 +148,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def score(self, figures: dict[str, Any]) -> tuple[str, float]:
-        """Returns name and value of the figure that trials are compared by; more is better."""
+        """Returns name and value of the figure that runs are judged by; more is better."""
 
     @abc.abstractmethod
     def worst_mistakes(
@@ -157,5 +161,17 @@ class Task(abc.ABC):
         """Returns what the exported model answers."""
 
     @abc.abstractmethod
-    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
-        """Returns a few raw inputs for each endpoint by argument, the same examples for each."""
+    def serving_samples(
+        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
+        """Returns what to ask the exported model, and what it must answer.
+
+        Args:
+          outputs: The whole model's for the split.
+          prepared: The split.
+          limit: How many examples to ask about.
+
+        Returns:
+          Raw inputs for each endpoint by argument, the same examples for each; "probabilities" of
+          its answers, [limit or less, ...].
+        """

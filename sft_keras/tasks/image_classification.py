@@ -149,8 +149,10 @@ class ImageClassification(OneLabel):
 
         return image_endpoints(model, info.class_names, self.fit)
 
-    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
+    def serving_samples(
+        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
         """See `Task.serving_samples`."""
         from sft_keras.image_serving import image_samples
 
-        return image_samples(prepared, limit)
+        return image_samples(prepared, limit), outputs[:limit]

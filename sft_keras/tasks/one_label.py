@@ -84,11 +84,12 @@ class OneLabel(Task):
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
 
     def evaluate(
-        self, outputs: np.ndarray, labels: np.ndarray, info: DataInfo, seed: int
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
         """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
         from sft_keras.classification_metrics import classification_metrics
 
+        labels = prepared.examples.labels
         return classification_metrics(outputs, labels, info.class_names, self.top_k, seed)
 
     def summary(self, figures: dict[str, Any]) -> str:

@@ -9,29 +9,25 @@ from sft_keras.recipe_checks import Checks, section, section_faults
 from sft_keras.tasks.base import Progress
 from sft_keras.tasks.clean import Clean
 from sft_keras.tasks.one_label import OneLabel
-from sft_keras.tasks.smoke import short_stage
 from sft_keras.tasks.text_augment import TextAugment
+from sft_keras.tasks.text_task import TextTask
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
     from sft_keras.backbones import BuiltBackbone
+    from sft_keras.backbones.text import Output
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.labelled_batches import Augmentation
     from sft_keras.data.prepared import Prepared
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe
     from sft_keras.staged_model import StagedModel
-    from sft_keras.text.encoder import TextEncoder
-
-_SMOKE_BATCH_SIZE = 8
-_SMOKE_LENGTH = 64
-_TINY_BLOCKS = 3  # of "tiny:bert"
 
 
 @section
-class TextClassification(OneLabel):
+class TextClassification(TextTask, OneLabel):
     """One label out of `num_classes` for each text, or for each pair of texts.
 
     Attributes:
@@ -47,8 +43,6 @@ class TextClassification(OneLabel):
     """
 
     sources: ClassVar = ("tfds", "csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
-    presets: ClassVar = ("hub", "hf", "tiny")
-    asked_about: ClassVar = '"TEXT"'
 
     sequence_length: int = 128
     pooling: Literal["mean", "first", "pooled"] = "mean"
@@ -71,22 +65,9 @@ class TextClassification(OneLabel):
             *section_faults("task.augment", self.augment),
         ]
 
-    def for_smoke(self, recipe: Recipe) -> Recipe:
-        """See `Task.for_smoke`."""
-        data = dataclasses.replace(
-            recipe.data, source="synthetic:3", columns={}, batch_size=_SMOKE_BATCH_SIZE
-        )
-        backbone = dataclasses.replace(
-            recipe.backbone, preset="tiny:bert", weights=None, arguments={}
-        )
-        stages = tuple(
-            stage
-            if stage.unfreeze == "all"
-            else dataclasses.replace(stage, unfreeze=min(stage.unfreeze, _TINY_BLOCKS))
-            for stage in map(short_stage, recipe.stages)
-        )
-        task = dataclasses.replace(self, sequence_length=min(self.sequence_length, _SMOKE_LENGTH))
-        return dataclasses.replace(recipe, task=task, data=data, backbone=backbone, stages=stages)
+    def output(self) -> Output:
+        """See `TextTask.output`."""
+        return self.pooling
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
@@ -95,23 +76,13 @@ class TextClassification(OneLabel):
 
         return splits_of(list_texts(recipe.data, self.clean, seed), recipe.data, seed)
 
-    def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
-        """See `Task.build_backbone`."""
-        from sft_keras.backbones.text import build_text_backbone
-
-        return build_text_backbone(recipe.backbone, self.pooling, self.sequence_length)
-
-    def backbone_output(self) -> str:
-        """See `Task.backbone_output`."""
-        return self.pooling
-
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """See `Task.prepare`."""
         from sft_keras.text.preparing import prepare_texts
 
         return prepare_texts(
             {split.name: split for split in (splits.train, splits.validation, splits.test)},
-            encoder=self._encoder(recipe),
+            encoder=self.encoder(recipe),
             sequence_length=self.sequence_length,
             progress=progress,
         )
@@ -122,14 +93,6 @@ class TextClassification(OneLabel):
             f"{recipe.backbone.preset} {self.sequence_length} {self.clean!r} "
             f"{dict(recipe.data.columns)}"
         )
-
-    def input_in_words(self, recipe: Recipe) -> str:
-        """See `Task.input_in_words`."""
-        return f"texts of up to {self.sequence_length} tokens"
-
-    def input_bytes(self, recipe: Recipe) -> int:
-        """See `Task.input_bytes`."""
-        return self.sequence_length * 4
 
     def drawn_at_random(self) -> str:
         """See `Task.drawn_at_random`."""
@@ -155,7 +118,7 @@ class TextClassification(OneLabel):
 
         if not self.drawn_at_random():
             return None
-        return build_text_augmentation(self.augment, self._encoder(recipe).special)
+        return build_text_augmentation(self.augment, self.encoder(recipe).special)
 
     def worst_mistakes(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
@@ -169,15 +132,12 @@ class TextClassification(OneLabel):
         """See `Task.endpoints`."""
         from sft_keras.text.serving import text_endpoints
 
-        return text_endpoints(model, self._encoder(recipe), info)
+        return text_endpoints(model, self.encoder(recipe), info)
 
-    def serving_samples(self, prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
+    def serving_samples(
+        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
         """See `Task.serving_samples`."""
         from sft_keras.text.serving import text_samples
 
-        return text_samples(prepared, limit)
-
-    def _encoder(self, recipe: Recipe) -> TextEncoder:
-        from sft_keras.text.encoder import build_encoder
-
-        return build_encoder(recipe.backbone, self.sequence_length)
+        return text_samples(prepared, limit), outputs[:limit]

@@ -81,6 +81,7 @@ def _prepared(
         digests=np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_SIZE),
         lengths=kept,
         facts={
+            "texts": len(lengths),
             "cut_off": int((lengths > kept).sum()),
             "sequence_length": encoder.sequence_length,
             "longest": int(lengths.max()),
