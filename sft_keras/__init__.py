@@ -23,6 +23,7 @@ _HOMES = {
     "Recipe": "sft_keras.recipe",
     "Stage": "sft_keras.recipe",
     "Store": "sft_keras.recipe",
+    "TaggedWords": "sft_keras.data.word_lists",
     "Texts": "sft_keras.data.text_lists",
     "Result": "sft_keras.finetuning",
     "finetune": "sft_keras.finetuning",
@@ -38,6 +39,7 @@ __all__ = [
     "Result",
     "Stage",
     "Store",
+    "TaggedWords",
     "Texts",
     "finetune",
     "list_recipes",
@@ -47,6 +49,7 @@ __all__ = [
 if TYPE_CHECKING:
     from sft_keras.data.arrays import Arrays
     from sft_keras.data.text_lists import Texts
+    from sft_keras.data.word_lists import TaggedWords
     from sft_keras.finetuning import Result, finetune
     from sft_keras.recipe import Backbone, Data, Recipe, Stage, Store
     from sft_keras.recipe_loader import list_recipes, load_recipe

@@ -33,3 +33,13 @@ def classification_head(
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name=LOGITS)(x)
     return keras.Model(features, logits, name="head")
+
+
+def token_head(
+    features_shape: tuple[int | None, ...], *, num_classes: int, dropout: float
+) -> keras.Model:
+    """Returns a model from features [tokens, hidden] to logits [tokens, num_classes], float32."""
+    features = keras.Input(features_shape, name="features")
+    x = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
+    logits = keras.layers.Dense(num_classes, dtype="float32", name=LOGITS)(x)
+    return keras.Model(features, logits, name="head")

@@ -3,9 +3,10 @@
     python -m sft_keras.predict --run=runs/quickstart photo.jpg folder_of_photos
     python -m sft_keras.predict --run=runs/bert_sentiment "A film to remember." "Dull."
 
-Prints a line for each, or a JSON object a line with --json. Texts may also come from standard
-input, a line each, with `-`; of a pair, a tab stands between the two. A file that cannot be read
-is reported and the others are answered all the same; the exit status is then 1.
+Prints a line for each, or for each entity found in it, or a JSON object a line with --json. Texts
+may also come from standard input, a line each, with `-`; of a pair, a tab stands between the two. A
+file that cannot be read is reported and the others are answered all the same; the exit status is
+then 1.
 """
 
 from __future__ import annotations
@@ -17,38 +18,19 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags
 
 from sft_keras.command import run_command
 from sft_keras.errors import RunFolderError
-
-if TYPE_CHECKING:
-    import numpy as np
+from sft_keras.predictions import Prediction, predictions
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line, with all probabilities.")
 
 _BATCH_SIZE = 32
 _ARGUMENTS = ("image_bytes", "texts", "text_pairs")
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The model's answer about one file or text, or why there is none.
-
-    Attributes:
-      input: The file's path, or the text.
-      label: The most probable class, or None.
-      probabilities: {class name: probability}; empty where there is no answer.
-      error: Why there is no answer, or None.
-    """
-
-    input: str
-    label: str | None = None
-    probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
-    error: str | None = None
 
 
 def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
@@ -90,12 +72,11 @@ def main(argv: Sequence[str]) -> None:
     for prediction in predict(_RUN.value, given):
         failed += prediction.error is not None
         if _JSON.value:
-            print(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False), flush=True)
+            print(json.dumps(prediction.as_json(), ensure_ascii=False), flush=True)
         elif prediction.error is not None:
             print(f"{prediction.input}: {prediction.error}", file=sys.stderr, flush=True)
         else:
-            probability = prediction.probabilities[prediction.label]
-            print(f"{probability:6.1%}  {prediction.label:<24}  {prediction.input}", flush=True)
+            print(*prediction.lines(), sep="\n", flush=True)
     if failed:
         sys.exit(1)
 
@@ -174,14 +155,7 @@ def _answered(answer: Any, given: Sequence[_Given]) -> list[Prediction]:
     import tensorflow as tf
 
     columns = {name: tf.constant([each.values[name] for each in given]) for name in given[0].values}
-    answers = answer(**columns)
-    names = [name.decode() for name in answers["class_names"].numpy()[0]]
-    labels: np.ndarray = answers["label"].numpy()
-    rows: np.ndarray = answers["probabilities"].numpy()
-    return [
-        Prediction(each.name, label.decode(), dict(zip(names, map(float, row))))
-        for each, label, row in zip(given, labels, rows)
-    ]
+    return predictions([each.name for each in given], answer(**columns))
 
 
 if __name__ == "__main__":

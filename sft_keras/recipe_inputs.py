@@ -14,6 +14,7 @@ from sft_keras.recipe_checks import Checks, did_you_mean, section
 if TYPE_CHECKING:
     from sft_keras.data.arrays import Arrays
     from sft_keras.data.text_lists import Texts
+    from sft_keras.data.word_lists import TaggedWords
 
 PRETRAINED = ("pretrained", "imagenet")
 _TABLES = ("csv", "tsv", "jsonl", "parquet")
@@ -29,8 +30,10 @@ class Data:
         train/val/test folders of class folders), "csv:PATH" (columns path, label and, if wanted,
         split), "digits" (scikit-learn's handwritten digits) or an `Arrays`. Of texts: "csv:PATH",
         "tsv:PATH", "jsonl:PATH" or "parquet:PATH" (a file, or a folder with train, val and test
-        files; columns text, label and, if wanted, text_pair and split) or a `Texts`. Of either:
-        "synthetic:NUM_CLASSES" (noise, for trying a recipe).
+        files; columns text, label and, if wanted, text_pair and split) or a `Texts`. Of tagged
+        words: "conll:PATH" (a file, or a folder with one for each split; the word first and the tag
+        last in each line) or a `TaggedWords`. Of all: "synthetic:NUM_CLASSES" (noise, for trying a
+        recipe).
       columns: Which column of a table of texts holds what, where it is called otherwise, e.g.
         {"text": "review", "label": "stars"}.
       batch_size: Examples a step.
@@ -42,7 +45,7 @@ class Data:
         frozen blocks give for them. Beyond it they are decoded, or computed, in every epoch.
     """
 
-    source: str | Arrays | Texts
+    source: str | Arrays | TaggedWords | Texts
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     batch_size: int = 32
     validation: float = 0.1
@@ -64,7 +67,7 @@ class Data:
             )
         if isinstance(self.source, str):
             kind = self.source.split(":", 1)[0]
-            known = ("tfds", "folder", *_TABLES, "digits", "synthetic")
+            known = ("tfds", "folder", *_TABLES, "conll", "digits", "synthetic")
             if kind not in known:
                 checks.found.append(
                     f"`data.source` must start with one of {', '.join(known)}. "
@@ -89,7 +92,7 @@ class Data:
             return
         kind, _, name = self.source.partition(":")
         thing = "folder" if kind == "folder" else "file"
-        if kind in ("folder", *_TABLES) and not Path(name).expanduser().exists():
+        if kind in ("folder", *_TABLES, "conll") and not Path(name).expanduser().exists():
             raise DataError(
                 f"`data.source` must name a {thing} that exists. Received: {self.source!r}, "
                 f"which is {Path(name).expanduser().absolute()}. "

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sft_keras.data.listing import split_named
 from sft_keras.data.split_files import split_files
-from sft_keras.errors import DataError
+from sft_keras.errors import DataError, numbered
 
 OUTSIDE = "O"
 _BEGINS = ("B", "S", "U")  # an entity begins with the word, whatever came before
 _ENDS = ("E", "S", "L", "U")  # it ends with the word, whatever comes after
+_GO_ON = ("I", "E", "L")  # in IOBES and BILOU: an entity has begun before
 _PREFIXES = ("B", "I", "E", "S", "L", "U")
 _DOCUMENT = "-DOCSTART-"
+_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Sentence:
     tags: tuple[str, ...]
 
 
+@dataclasses.dataclass
+class _Read:
+    """A sentence as it stands in a file, with the number of each line."""
+
+    words: list[str] = dataclasses.field(default_factory=list)
+    tags: list[str] = dataclasses.field(default_factory=list)
+    lines: list[int] = dataclasses.field(default_factory=list)
+
+
 def read_conll(path: str) -> tuple[dict[str, list[Sentence]], str]:
     """Reads a file, or a folder with a file or a folder for each split.
 
@@ -53,11 +65,25 @@ def read_conll(path: str) -> tuple[dict[str, list[Sentence]], str]:
     wanted = "a file for training, whose name or folder says train"
     files = split_files(f"conll:{path}", _files, wanted)
     raw = {split: list(_sentences(file)) for split, file in files.items()}
-    scheme = scheme_of(tags for sentences in raw.values() for _, tags in sentences)
+    scheme = scheme_of(each.tags for sentences in raw.values() for each in sentences)
+    faults = [
+        f"{files[split]}: {fault}"
+        for split, sentences in raw.items()
+        for each in sentences
+        for fault in _misplaced(each, scheme)
+    ]
+    if faults:
+        raise DataError(
+            numbered(
+                f"{len(faults)} tags do not follow the ones before them, in {scheme} as the others "
+                "are. Mend these lines.",
+                [*faults[:_SHOWN], *(["and so on"] if len(faults) > _SHOWN else [])],
+            )
+        )
     found = {
         split: [
-            Sentence(f"{split}[{number}]", tuple(words), tuple(as_iob2(tags)))
-            for number, (words, tags) in enumerate(sentences)
+            Sentence(f"{split}[{number}]", tuple(each.words), tuple(as_iob2(each.tags)))
+            for number, each in enumerate(sentences)
         ]
         for split, sentences in raw.items()
     }
@@ -80,22 +106,46 @@ def as_iob2(tags: Sequence[str]) -> list[str]:
     return found
 
 
-def scheme_of(sentences: Iterator[Sequence[str]]) -> str:
-    """Returns the scheme of some sentences' tags: "IOB1", "IOB2", "IOBES" or "BILOU"."""
+def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
+    """Returns the scheme of some sentences' tags: "IOB1", "IOB2", "IOBES" or "BILOU".
+
+    Where single tags speak for one and others for another, it is that of the most.
+    """
     prefixes: set[str] = set()
-    begins_with_inside = False
+    begins: Counter[str] = Counter()
     for tags in sentences:
-        before = OUTSIDE
-        for tag in tags:
-            prefixes.add(tag.partition("-")[0])
-            other = before.partition("-")[2] != tag.partition("-")[2]
-            begins_with_inside |= tag.startswith("I-") and other
-            before = tag
+        for before, tag in zip((OUTSIDE, *tags), tags):
+            prefix, _, kind = tag.partition("-")
+            prefixes.add(prefix)
+            if kind and before.partition("-")[2] != kind:
+                begins[prefix] += 1
     if prefixes & {"E", "S"}:
         return "IOBES"
     if prefixes & {"L", "U"}:
         return "BILOU"
-    return "IOB1" if begins_with_inside else "IOB2"
+    return "IOB1" if begins["I"] > begins["B"] else "IOB2"
+
+
+def _misplaced(sentence: _Read, scheme: str) -> Iterator[str]:
+    """Yields what cannot stand where it does, with the line's number."""
+    tags = [*sentence.tags, OUTSIDE]
+    before = OUTSIDE
+    for number, tag in enumerate(tags):
+        same = before.partition("-")[2] == tag.partition("-")[2] != ""
+        last, prefix = before[0], tag[0]
+        if scheme == "IOB2":
+            is_wrong = prefix == "I" and not same
+        elif scheme == "IOB1":
+            is_wrong = prefix == "B" and not same
+        else:
+            goes_on = prefix in _GO_ON
+            is_open = last in ("B", "I")
+            is_wrong = goes_on != is_open or (goes_on and not same)
+        if is_wrong and number < len(sentence.tags):
+            yield f"line {sentence.lines[number]}: {tag} after {before}"
+        elif is_wrong:
+            yield f"line {sentence.lines[-1]}: {before} at the end of a sentence"
+        before = tag
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -117,11 +167,9 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _sentences(file: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """Yields (words, tags) as they stand in the file."""
-    words: list[str] = []
-    tags: list[str] = []
+def _sentences(file: Path) -> Iterator[_Read]:
     columns: int | None = None
+    read = _Read()
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -129,25 +177,28 @@ def _sentences(file: Path) -> Iterator[tuple[list[str], list[str]]]:
     for number, line in enumerate(lines, 1):
         parts = line.split("\t") if "\t" in line else line.split()
         if not line.strip() or parts[0] == _DOCUMENT:
-            if words:
-                yield words, tags
-                words, tags = [], []
+            if read.words:
+                yield read
+                read = _Read()
             continue
         if line.startswith("# ") and len(parts) != columns:
             continue  # a comment; a word "#" has its tag beside it
         columns = len(parts) if columns is None else columns
-        if len(parts) != columns or columns < 2 or not _is_tag(parts[-1].strip()):
+        word, tag = parts[0].strip(), parts[-1].strip()
+        if len(parts) != columns or columns < 2 or not word or not is_tag(tag):
             raise DataError(
                 f"{file}: line {number} must be a word and its tag, O or B-TYPE or the like, with "
                 f"as many columns as the others{f' ({columns})' if columns else ''}. "
                 f"Received: {line.strip()[:80]!r}."
             )
-        words.append(parts[0])
-        tags.append(parts[-1].strip())
-    if words:
-        yield words, tags
+        read.words.append(word)
+        read.tags.append(tag)
+        read.lines.append(number)
+    if read.words:
+        yield read
 
 
-def _is_tag(text: str) -> bool:
+def is_tag(text: str) -> bool:
+    """Whether a text is a tag of one of the schemes."""
     prefix, dash, kind = text.partition("-")
     return text == OUTSIDE or (prefix in _PREFIXES and bool(dash) and bool(kind))

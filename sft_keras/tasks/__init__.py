@@ -5,5 +5,13 @@ from sft_keras.tasks.clean import Clean
 from sft_keras.tasks.image_classification import ImageClassification
 from sft_keras.tasks.text_augment import TextAugment
 from sft_keras.tasks.text_classification import TextClassification
+from sft_keras.tasks.token_classification import TokenClassification
 
-__all__ = ["Augment", "Clean", "ImageClassification", "TextAugment", "TextClassification"]
+__all__ = [
+    "Augment",
+    "Clean",
+    "ImageClassification",
+    "TextAugment",
+    "TextClassification",
+    "TokenClassification",
+]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from sft_keras.backbones.hub_presets import from_hub
 from sft_keras.backbones.text import text_preset, tiny_vocabulary
 from sft_keras.recipe import Backbone
+from sft_keras.text.padding import padded
 from sft_keras.text.wordpiece import Pieces, WordPiece
 
 # Between the texts of a pair, after the first one's end; the others have nothing more.
@@ -73,7 +74,9 @@ class TextEncoder(tf.Module):
 
         Where there are too many, what is cut off is the end of the longer text.
         """
-        parts = [self._pieces(each).ids for each in texts]
+        return self._joined([self.pieces(each) for each in texts])
+
+    def _joined(self, parts: Sequence[tf.RaggedTensor]) -> Tokens:
         around = 2 if len(parts) == 1 else 2 + len(self._between)
         room = self.sequence_length - around
         sizes = [tf.cast(part.row_lengths(), tf.int32) for part in parts]
@@ -82,7 +85,7 @@ class TextEncoder(tf.Module):
         if len(parts) == 2:
             kept = [tf.minimum(sizes[0], tf.maximum(room - sizes[1], room - room // 2))]
             kept.append(tf.minimum(sizes[1], room - kept[0]))
-        count = tf.size(texts[0])
+        count = tf.cast(parts[0].nrows(), tf.int32)
         rows = [_all_rows(count, [self.special.start]), _first(parts[0], kept[0])]
         if len(parts) == 2:
             rows += [_all_rows(count, self._between), _first(parts[1], kept[1])]
@@ -93,19 +96,21 @@ class TextEncoder(tf.Module):
             seconds = 1 + kept[0] + len(self._between)
         return Tokens(ids, seconds, lengths)
 
+    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the tokens of texts, string [n], none cut off or added: int32 [n, (pieces)]."""
+        return self._pieces(texts).ids
+
+    def surrounded(self, pieces: tf.RaggedTensor) -> Tokens:
+        """Returns texts given as pieces, int32 [n, (pieces)], cut off and with special tokens."""
+        return self._joined([pieces])
+
     def padded(
         self, ids: tf.RaggedTensor, seconds: tf.Tensor, length: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
         """Returns what the backbone reads: int32 [n, length] each."""
         sizes = tf.cast(ids.row_lengths(), tf.int32)
         mask = tf.sequence_mask(sizes, length, tf.int32)
-        token_ids = ids.to_tensor(self.special.pad)[:, :length]
-        token_ids = tf.pad(
-            token_ids,
-            [[0, 0], [0, length - tf.shape(token_ids)[1]]],
-            constant_values=self.special.pad,
-        )
-        inputs = {"token_ids": token_ids, "padding_mask": mask}
+        inputs = {"token_ids": padded(ids, length, self.special.pad), "padding_mask": mask}
         if self._has_segments:
             is_first = tf.sequence_mask(seconds, length, tf.int32)
             inputs["segment_ids"] = mask * (1 - is_first)

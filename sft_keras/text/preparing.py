@@ -80,15 +80,26 @@ def _prepared(
         read=None,
         digests=np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_SIZE),
         lengths=kept,
-        facts={
-            "texts": len(lengths),
-            "cut_off": int((lengths > kept).sum()),
-            "sequence_length": encoder.sequence_length,
-            "longest": int(lengths.max()),
-            "median": int(np.median(lengths)),
-            "lengths": _histogram(lengths),
-        },
+        facts=length_facts(lengths, kept, encoder.sequence_length),
     )
+
+
+def length_facts(lengths: np.ndarray, kept: np.ndarray, sequence_length: int) -> dict[str, Any]:
+    """Returns what the report says of the lengths of a split's texts.
+
+    Args:
+      lengths: int [n], tokens of each text.
+      kept: int [n], what is left of them.
+      sequence_length: The most there may be.
+    """
+    return {
+        "texts": len(lengths),
+        "cut_off": int((lengths > kept).sum()),
+        "sequence_length": sequence_length,
+        "longest": int(lengths.max()),
+        "median": int(np.median(lengths)),
+        "lengths": _histogram(lengths),
+    }
 
 
 def _histogram(lengths: np.ndarray) -> dict[str, Any]:

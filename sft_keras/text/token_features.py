@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from sft_keras.data.features import Features
 from sft_keras.text.encoder import TextEncoder
+from sft_keras.text.padding import padded
 
 
 class TokenFeatures(Features):
@@ -51,3 +52,36 @@ class TokenFeatures(Features):
         return TokenFeatures(
             self._ids, self._seconds, self._encoder, self._places, self._rows[positions]
         )
+
+
+class TokenTargets(Features):
+    """A whole number for each token, rows padded as those of `TokenFeatures` are."""
+
+    def __init__(
+        self, values: tf.RaggedTensor, places: int, padding: int, rows: np.ndarray | None = None
+    ) -> None:
+        """Takes the numbers of some texts.
+
+        Args:
+          values: int32 [any number, (tokens)].
+          places: To how many a row is padded where no length is asked for.
+          padding: What stands behind the last token.
+          rows: int64 [n], those to use; None for all.
+        """
+        self._values, self._places, self._padding = values, places, padding
+        self._rows = np.arange(values.nrows()) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> tf.Tensor:
+        """See `Features.take`."""
+        own = tf.gather(self._values, tf.gather(self._rows, positions))
+        places = self._places
+        if length is not None:
+            places = tf.minimum(tf.cast(length, tf.int32), places)
+        return padded(own, places, self._padding)
+
+    def subset(self, positions: np.ndarray) -> TokenTargets:
+        """See `Features.subset`."""
+        return TokenTargets(self._values, self._places, self._padding, self._rows[positions])

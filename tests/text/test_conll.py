@@ -1,5 +1,7 @@
 """Tagged words are read from columns in any of the usual schemes, or refused with the line."""
 
+import re
+
 import pytest
 
 from sft_keras.data.conll import as_iob2, read_conll, scheme_of
@@ -83,3 +85,23 @@ def test_real_sentences_are_read(shared_folder):
     assert (sizes, scheme) == ({"train": 3394, "validation": 1009, "test": 1287}, "IOB2")
     kinds = {tag[2:] for each in found["test"] for tag in each.tags if tag != "O"}
     assert kinds == {"person", "location", "corporation", "product", "creative-work", "group"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        # IOB2 with one that begins with I, and IOB1 with one that begins with B.
+        (["B-A", "O", "I-A", "B-B"], "1 tags.*in IOB2.*line 4: I-A after O"),
+        (["B-A", "I-B", "B-B"], "line 3: I-B after B-A"),
+        (["I-A", "O", "I-B", "O", "B-A"], "in IOB1.*line 6: B-A after O"),
+        (["S-A", "E-A"], "in IOBES.*line 3: E-A after S-A"),
+        (["B-A", "O", "S-A"], "line 3: O after B-A"),
+        (["B-A", "E-B", "S-A"], "line 3: E-B after B-A"),
+        (["U-A", "B-A", "I-A"], "in BILOU.*line 4: I-A at the end of a sentence"),
+    ],
+)
+def test_tags_that_cannot_follow_each_other_are_named_by_their_line(tmp_path, tags, message):
+    lines = ["-DOCSTART- O", *(f"word {tag}" for tag in tags)]
+    (tmp_path / "a.conll").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
+        read_conll(str(tmp_path / "a.conll"))

@@ -1,0 +1,126 @@
+"""Splits tagged words into tokens once, before training."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.data.digests import DIGEST_SIZE, digest
+from sft_keras.data.examples import Examples
+from sft_keras.data.lengths import padded_length
+from sft_keras.data.prepared import Prepared
+from sft_keras.data.token_batches import IGNORED
+from sft_keras.text.encoder import TextEncoder, Tokens
+from sft_keras.text.preparing import length_facts
+from sft_keras.text.token_features import TokenFeatures, TokenTargets
+from sft_keras.text.word_tokens import WordTokens, word_targets, word_tokens
+
+_BATCH = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class TaggedText:
+    """What is kept of a sentence beside its tokens.
+
+    Attributes:
+      words: As in the source.
+      tags: int32 [words], by number.
+      places: int32 [words], at which token the first piece of each stands; see `WordTokens`.
+    """
+
+    words: tuple[str, ...]
+    tags: np.ndarray
+    places: np.ndarray
+
+
+def prepare_words(
+    examples_by_split: Mapping[str, Examples],
+    encoder: TextEncoder,
+    progress: Callable[[int, int], None],
+) -> dict[str, Prepared]:
+    """Returns what is batched from, per split; `details` are a `TaggedText` each.
+
+    Args:
+      examples_by_split: The splits; elements of their streams hold "words" and "tags".
+      encoder: Of the backbone.
+      progress: Called with (done, total) examples over all splits.
+    """
+    total = sum(len(examples) for examples in examples_by_split.values())
+    found, done = {}, 0
+    for name, examples in examples_by_split.items():
+        found[name] = _read(examples, encoder)
+        done += len(examples)
+        progress(done, total)
+    longest = max(int(ids.bounding_shape(1)) for (ids, *_), *_ in found.values())
+    places = min(encoder.sequence_length, int(padded_length(np.int64(longest))))
+    return {
+        name: _prepared(examples_by_split[name], encoder, places, *each)
+        for name, each in found.items()
+    }
+
+
+def _read(
+    examples: Examples, encoder: TextEncoder
+) -> tuple[Tokens, tf.RaggedTensor, list[TaggedText]]:
+    """Returns tokens, targets and details of a split."""
+
+    @tf.function(
+        input_signature=[
+            tf.RaggedTensorSpec([None, None], tf.string),
+            tf.RaggedTensorSpec([None, None], tf.int32),
+        ],
+        autograph=False,
+    )
+    def tokenize(
+        words: tf.RaggedTensor, tags: tf.RaggedTensor
+    ) -> tuple[WordTokens, tf.RaggedTensor]:
+        found = word_tokens(encoder, words)
+        return found, word_targets(found, tags, IGNORED)
+
+    tokens, targets, details = [], [], []
+    for batch in examples.stream(None).ragged_batch(_BATCH):
+        found, own = tokenize(batch["words"], batch["tags"])
+        tokens.append(found.tokens)
+        targets.append(own)
+        details += _details(batch["words"], batch["tags"], found.places)
+    ids, seconds, lengths = (tf.concat(each, axis=0) for each in zip(*tokens))
+    return Tokens(ids, seconds, lengths), tf.concat(targets, axis=0), details
+
+
+def _details(
+    words: tf.RaggedTensor, tags: tf.RaggedTensor, places: tf.RaggedTensor
+) -> list[TaggedText]:
+    splits = words.row_splits.numpy()
+    flat = [word.decode("utf-8", "replace") for word in words.flat_values.numpy()]
+    columns = tags.flat_values.numpy(), places.flat_values.numpy()
+    return [
+        TaggedText(tuple(flat[start:end]), *(each[start:end] for each in columns))
+        for start, end in itertools.pairwise(splits)
+    ]
+
+
+def _prepared(
+    examples: Examples,
+    encoder: TextEncoder,
+    places: int,
+    tokens: Tokens,
+    targets: tf.RaggedTensor,
+    details: list[TaggedText],
+) -> Prepared:
+    flat, splits = tokens.ids.flat_values.numpy(), tokens.ids.row_splits.numpy()
+    names = [digest(flat[start:end]) for start, end in itertools.pairwise(splits)]
+    kept = np.diff(splits)
+    return Prepared(
+        examples=examples,
+        features=TokenFeatures(tokens.ids, tokens.seconds, encoder, places),
+        read=None,
+        digests=np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_SIZE),
+        lengths=kept,
+        targets=TokenTargets(targets, places, IGNORED),
+        details=details,
+        facts=length_facts(tokens.lengths.numpy(), kept, encoder.sequence_length),
+    )
