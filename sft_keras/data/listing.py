@@ -44,7 +44,8 @@ class Listing:
     """All that a source holds.
 
     Attributes:
-      class_names: Names of the classes 0, 1, ...
+      class_names: Names of the classes 0, 1, ...; none where examples have none, which parts say
+        by `occurrences` of shape [n, 0].
       parts: By split name, "train" and others.
       faults: What the source itself found wrong, one sentence each.
       facts: What else there is to say, see `DataInfo.facts`.
@@ -67,7 +68,7 @@ class Listing:
             if name != "train" and not len(part.ids)
         ]
         fewest = 2 if self._one_label() else 1
-        if len(self.class_names) < fewest:
+        if self._has_classes() and len(self.class_names) < fewest:
             faults.append(
                 f"There must be at least {fewest} {'classes' if fewest > 1 else 'class'}. "
                 f"Received: {', '.join(map(repr, self.class_names)) or 'none'}."
@@ -100,6 +101,10 @@ class Listing:
 
     def _is_known(self, label: int) -> bool:
         return 0 <= label < len(self.class_names)
+
+    def _has_classes(self) -> bool:
+        found = [part.occurrences for part in self.parts.values()]
+        return any(each is None or each.shape[1] for each in found)
 
     def _one_label(self) -> bool:
         return all(part.occurrences is None for part in self.parts.values())

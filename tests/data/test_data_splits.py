@@ -6,6 +6,8 @@ from absl import logging
 
 from sft_keras import Data
 from sft_keras.data import Arrays, open_data
+from sft_keras.data.listing import Listing, Part
+from sft_keras.data.splits import make_splits
 from sft_keras.errors import DataError
 
 LABELS = np.repeat([0, 1, 2], [20, 60, 120])
@@ -87,3 +89,18 @@ def test_splits_and_info_are_plain_values():
 def test_an_unknown_kind_of_source_is_named():
     with pytest.raises(DataError, match="Received: 'ftp:x'"):
         open_data(Data(source="ftp:x"), seed=0)
+
+
+def test_examples_without_classes_are_split_by_their_groups():
+    def part(classes):
+        occurrences = np.zeros((40, classes), np.int64)
+        return Part(tuple(map(str, range(40))), np.arange(40) % 2, lambda *_: None, occurrences)
+
+    listing = Listing((), {"train": part(0)})
+    assert listing.all_faults() == []
+    splits = make_splits(listing, "x", {"validation": 0.1, "test": 0.2}, seed=0)
+    assert splits.info.sizes == {"train": 28, "validation": 4, "test": 8}
+    assert splits.test.labels.sum() == 4
+    assert set(splits.info.counts.values()) == {()}
+    (fault,) = Listing((), {"train": part(1)}).all_faults()
+    assert fault == "There must be at least 1 class. Received: none."
