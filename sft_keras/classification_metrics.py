@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn import metrics
 
-_RESAMPLES = 1000
-_CONFIDENCE = 0.95
+from sft_keras.bootstrap import bootstrap_intervals
 
 
 def classification_metrics(
@@ -97,19 +96,15 @@ def _bootstrap(
     A class that a resample lacks, though it occurs in the split, has no F1 there and is left out of
     that mean: as a 0 it would pull the whole interval below the figure.
     """
-    draw = np.random.default_rng(seed)
     occurring = len(np.union1d(labels, predicted)) / num_classes
-    accuracies = np.empty(_RESAMPLES)
-    macro_f1s = np.empty(_RESAMPLES)
-    for row in range(_RESAMPLES):
-        indices = draw.integers(0, len(labels), len(labels))
-        true, guess = labels[indices], predicted[indices]
+
+    def figures(positions: np.ndarray) -> dict[str, float]:
+        true, guess = labels[positions], predicted[positions]
         hits = np.bincount(true[true == guess], minlength=num_classes)
         total = np.bincount(true, minlength=num_classes) + np.bincount(guess, minlength=num_classes)
-        accuracies[row] = hits.sum() / len(indices)
-        macro_f1s[row] = occurring * (2 * hits[total > 0] / total[total > 0]).mean()
-    tail = (1 - _CONFIDENCE) / 2
-    return {
-        name: dict(zip(("low", "high"), map(float, np.quantile(values, (tail, 1 - tail)))))
-        for name, values in (("accuracy", accuracies), ("macro_f1", macro_f1s))
-    }
+        return {
+            "accuracy": hits.sum() / len(positions),
+            "macro_f1": occurring * (2 * hits[total > 0] / total[total > 0]).mean(),
+        }
+
+    return bootstrap_intervals(figures, len(labels), seed)

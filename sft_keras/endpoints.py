@@ -18,11 +18,15 @@ class Endpoints:
       signatures: {name: (function, specs of its arguments)}; "serving_default" takes raw inputs.
       tracked: What the functions use beside the model, such as the tables of a tokenizer.
       needs: Modules to be imported, beside TensorFlow, where the export is loaded.
+      compared: The output that must be as the trained model's.
+      unit: What its differences are measured in: 1 for probabilities.
     """
 
     signatures: Mapping[str, tuple[Callable[..., Any], Sequence[tf.TensorSpec]]]
     tracked: Sequence[tf.Module] = ()
     needs: tuple[str, ...] = ()
+    compared: str = "probabilities"
+    unit: float = 1.0
 
     def as_json(self) -> dict[str, Any]:
         """Returns names and arguments as plain values, for the report."""

@@ -20,7 +20,7 @@ from sft_keras.endpoints import Endpoints
 from sft_keras.errors import ExportError
 
 LARGEST_DIFFERENCE = 1e-4
-"""By how much a served probability may differ from the trained model's."""
+"""By how much what is served may differ from the trained model's, in `Endpoints.unit`."""
 
 
 def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -> None:
@@ -43,20 +43,24 @@ def check_saved_model(
     samples: Mapping[str, Mapping[str, np.ndarray]],
     expected: np.ndarray,
     needs: Sequence[str] = (),
+    compared: str = "probabilities",
+    unit: float = 1.0,
 ) -> dict[str, Any]:
     """Loads the SavedModel in a fresh process that knows TensorFlow alone, and compares.
 
     Args:
       folder: The SavedModel.
       samples: Raw inputs for each signature by argument, the same examples for each.
-      expected: What the trained model answers for them, [n, num_classes].
+      expected: What the trained model answers for them, [n, ...].
       needs: Modules to import there beside TensorFlow.
+      compared: The output that it is compared with.
+      unit: What differences are measured in.
 
     Returns:
       {"largest_difference": over all signatures and examples, "checked": n}.
 
     Raises:
-      ExportError: If it does not load, or an answer differs by more than `LARGEST_DIFFERENCE`.
+      ExportError: If it does not load, or an answer differs by over `LARGEST_DIFFERENCE` units.
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
@@ -64,7 +68,7 @@ def check_saved_model(
         paths = map(str, (folder, inputs, outputs))
         ran = subprocess.run(
             # -I: nothing of this environment but its site-packages, so no checkout on the path.
-            [sys.executable, "-I", serving_check.__file__, *paths, *needs],
+            [sys.executable, "-I", serving_check.__file__, *paths, compared, *needs],
             capture_output=True,
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
@@ -78,10 +82,10 @@ def check_saved_model(
         with np.load(outputs) as answers:
             differences = {name: float(np.abs(answers[name] - expected).max()) for name in samples}
     worst = max(differences.values())
-    if not worst <= LARGEST_DIFFERENCE:
+    if not worst <= LARGEST_DIFFERENCE * unit:
         raise ExportError(
-            "The exported model does not answer as the trained one. Expected probabilities within "
-            f"{LARGEST_DIFFERENCE:g}; received differences of {json.dumps(differences)}. "
+            f"The exported model does not answer as the trained one. Expected {compared} within "
+            f"{LARGEST_DIFFERENCE * unit:g}; received differences of {json.dumps(differences)}. "
             f"Do not serve {folder}."
         )
     return {"largest_difference": worst, "checked": len(expected)}

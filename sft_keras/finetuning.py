@@ -156,7 +156,14 @@ def export_and_check(
     endpoints = recipe.task.endpoints(staged.model, recipe, info)
     export_saved_model(endpoints, staged.model, run.file("export"))
     samples, expected = recipe.task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
-    checked = check_saved_model(run.file("export"), samples, expected, endpoints.needs)
+    checked = check_saved_model(
+        run.file("export"),
+        samples,
+        expected,
+        endpoints.needs,
+        endpoints.compared,
+        endpoints.unit,
+    )
     return {"path": "export", **endpoints.as_json(), **checked}
 
 

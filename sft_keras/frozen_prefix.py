@@ -194,8 +194,12 @@ class FrozenPrefixStore:
             return wanted
         views = recipe.store.views
         drawn_from = f"{drawn}, seed {recipe.seed}, batches of {recipe.data.batch_size}"
-        names = view_rows(train.digests, train.examples.labels, views, drawn_from)
-        with_targets = boundary.with_targets(self._info.num_classes)
+        labels, size = train.examples.labels, self._info.num_classes
+        if train.targets is not None:
+            labels = train.targets.take(tf.range(len(train.examples))).numpy()
+            size = labels.shape[1]
+        names = view_rows(train.digests, labels, views, drawn_from)
+        with_targets = boundary.with_targets(size)
         return {**wanted, "train": Wanted(with_targets, train, names, views)}
 
     @functools.cached_property

@@ -43,3 +43,9 @@ def token_head(
     x = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
     logits = keras.layers.Dense(num_classes, dtype="float32", name=LOGITS)(x)
     return keras.Model(features, logits, name="head")
+
+
+def rescaled(head: keras.Model, scale: float, offset: float) -> keras.Model:
+    """Returns a head whose outputs are multiplied by `scale`, and `offset` added, in float32."""
+    unit = keras.layers.Rescaling(scale, offset, dtype="float32", name="unit")
+    return keras.Model(head.input, unit(head.output), name=head.name)

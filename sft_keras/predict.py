@@ -3,10 +3,11 @@
     python -m sft_keras.predict --run=runs/quickstart photo.jpg folder_of_photos
     python -m sft_keras.predict --run=runs/bert_sentiment "A film to remember." "Dull."
 
-Prints a line for each, or for each entity found in it, or a JSON object a line with --json. Texts
-may also come from standard input, a line each, with `-`; of a pair, a tab stands between the two. A
-file that cannot be read is reported and the others are answered all the same; the exit status is
-then 1.
+Prints a line for each: the class and its probability, the labels that apply with theirs, or the
+number; of a text in which entities were found a line for each of them; or a JSON object a line with
+--json. Texts may also come from standard input, a line each, with `-`; of a pair, a tab stands
+between the two. A file that cannot be read is reported and the others are answered all the same;
+the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ def _answered(answer: Any, given: Sequence[_Given]) -> list[Prediction]:
     import tensorflow as tf
 
     columns = {name: tf.constant([each.values[name] for each in given]) for name in given[0].values}
-    return predictions([each.name for each in given], answer(**columns))
+    answers = {name: each.numpy() for name, each in answer(**columns).items()}
+    return predictions([each.name for each in given], answers)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
-"""What an exported model's answer says of each input. Does not import TensorFlow."""
+"""What an exported model's answers say of each input. Does not import TensorFlow."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_Answers = Mapping[str, "np.ndarray"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,62 +29,101 @@ class Prediction:
 
     Attributes:
       input: The file's path, or the text.
-      label: The most probable class, or None.
+      label: The most probable class, or None where there may be any number of them.
       probabilities: {class name: probability}; empty where there is no answer.
-      entities: What was found in a text, in order; None where that was not asked.
       error: Why there is no answer, or None.
+      labels: The classes that apply, the most probable first; None where one is asked for.
+      value: The number that is predicted; None where classes are.
+      entities: What was found in a text, in order; None where that was not asked for.
     """
 
     input: str
     label: str | None = None
     probabilities: dict[str, float] = dataclasses.field(default_factory=dict)
-    entities: tuple[Entity, ...] | None = None
     error: str | None = None
+    labels: tuple[str, ...] | None = None
+    value: float | None = None
+    entities: tuple[Entity, ...] | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what there is, as plain values."""
-        plain = dataclasses.asdict(self)
-        if self.entities is not None:
-            return {name: plain[name] for name in ("input", "entities", "error")}
-        del plain["entities"]
-        return plain
+    def in_words(self) -> str:
+        """Returns the answer, to be printed before the input."""
+        if self.value is not None:
+            return f"{self.value:12.6g}"
+        if self.labels is not None:
+            shown = (f"{name} {self.probabilities[name]:.1%}" for name in self.labels)
+            return f"{', '.join(shown) or '-':<32}"
+        return f"{self.probabilities[self.label]:6.1%}  {self.label:<24}"
 
     def lines(self) -> list[str]:
-        """Returns what to print of an answer."""
+        """Returns what to print: a line, or one for each entity."""
         if self.entities is None:
-            return [f"{self.probabilities[self.label]:6.1%}  {self.label:<24}  {self.input}"]
-        if not self.entities:
-            return [f"{'':6}  {'nothing found':<24}  {self.input}"]
+            return [f"{self.in_words()}  {self.input}"]
         return [
             f"{each.probability:6.1%}  {each.label:<24}  {each.text}  "
             f"({each.start} to {each.end})  {self.input}"
             for each in self.entities
-        ]
+        ] or [f"{'-':>6}  {'':<24}  {self.input}"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the answer as plain values, and of what only some models answer what it has."""
+        plain = dataclasses.asdict(self)
+        if self.entities is not None:
+            return {name: plain[name] for name in ("input", "entities", "error")}
+        some = ("labels", "value", "entities")
+        return {name: each for name, each in plain.items() if name not in some or each is not None}
 
 
-def predictions(names: Sequence[str], answers: Mapping[str, Any]) -> list[Prediction]:
+def predictions(names: Sequence[str], answers: _Answers) -> list[Prediction]:
     """Returns the prediction for each input.
 
     Args:
       names: What each input is called.
-      answers: Tensors by name, as the exported model gives them.
+      answers: Arrays by name, as the exported model gives them.
     """
-    arrays = {name: tensor.numpy() for name, tensor in answers.items()}
-    return (_entities if "text_index" in arrays else _labels)(names, arrays)
+    kind = next(kind for output, kind in _KINDS.items() if output in answers)
+    return kind(names, answers)
 
 
-def _labels(names: Sequence[str], answers: Mapping[str, Any]) -> list[Prediction]:
-    classes = [name.decode() for name in answers["class_names"][0]]
+def _of_one_class(names: Sequence[str], answers: _Answers) -> list[Prediction]:
     return [
-        Prediction(name, label.decode(), dict(zip(classes, map(float, row))))
-        for name, label, row in zip(names, answers["label"], answers["probabilities"])
+        Prediction(name, label.decode(), probabilities)
+        for name, label, probabilities in zip(names, answers["label"], _probabilities(answers))
     ]
 
 
-def _entities(names: Sequence[str], answers: Mapping[str, Any]) -> list[Prediction]:
+def _of_any_classes(names: Sequence[str], answers: _Answers) -> list[Prediction]:
+    found = []
+    for name, chosen, all_of in zip(names, answers["chosen"], _probabilities(answers)):
+        labels = [label for label, is_chosen in zip(all_of, chosen) if is_chosen]
+        labels.sort(key=all_of.get, reverse=True)
+        found.append(Prediction(name, probabilities=all_of, labels=tuple(labels)))
+    return found
+
+
+def _of_numbers(names: Sequence[str], answers: _Answers) -> list[Prediction]:
+    return [Prediction(name, value=float(each)) for name, each in zip(names, answers["value"])]
+
+
+def _of_entities(names: Sequence[str], answers: _Answers) -> list[Prediction]:
     found: list[list[Entity]] = [[] for _ in names]
     columns = (answers[field.name] for field in dataclasses.fields(Entity))
     for text, label, part, start, end, probability in zip(answers["text_index"], *columns):
         entity = Entity(label.decode(), part.decode(), int(start), int(end), float(probability))
         found[text].append(entity)
     return [Prediction(name, entities=tuple(each)) for name, each in zip(names, found)]
+
+
+def _probabilities(answers: _Answers) -> list[dict[str, float]]:
+    return [
+        {name.decode(): float(each) for name, each in zip(own, row)}
+        for own, row in zip(answers["class_names"], answers["probabilities"])
+    ]
+
+
+# By an output that only this kind of answer has.
+_KINDS = {
+    "text_index": _of_entities,
+    "label": _of_one_class,
+    "chosen": _of_any_classes,
+    "value": _of_numbers,
+}

@@ -220,7 +220,7 @@ class Recipe:
             raise RecipeError(numbered("The recipe cannot run.", faults))
 
     def _task_faults(self) -> list[str]:
-        """Returns which of its inputs the task has no use for."""
+        """Returns what the task has no use for."""
         task, faults = type(self.task).__name__, []
         for name, given, taken in (
             ("data.source", self.data.source, self.task.sources),
@@ -231,4 +231,6 @@ class Recipe:
                 faults.append(
                     f"`{name}` for {task} must be one of {', '.join(taken)}. Received: {kind!r}."
                 )
+        for stage in self.stages:
+            faults += self.task.stage_faults(stage)
         return faults

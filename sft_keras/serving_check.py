@@ -1,8 +1,9 @@
 """Asks a SavedModel, knowing TensorFlow alone. Run as a file, in a process of its own:
 
-    python -I serving_check.py SAVED_MODEL INPUTS.npz OUTPUTS.npz [MODULE...]
+    python -I serving_check.py SAVED_MODEL INPUTS.npz OUTPUTS.npz NAME [MODULE...]
 
-MODULEs are imported first, such as tensorflow_text where a tokenizer is made of its operations.
+NAME is the output that is written. MODULEs are imported first, such as tensorflow_text where a
+tokenizer is made of its operations.
 
 It must not import anything else of this package: it stands for a server that does not have it.
 """
@@ -43,8 +44,8 @@ def unpacked(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return np.array([joined[start:end] for start, end in zip(starts, ends)], dtype=object)
 
 
-def main(saved_model: str, inputs: str, outputs: str, *needed: str) -> None:
-    """Writes each signature's probabilities for its input; imports the modules `needed` first."""
+def main(saved_model: str, inputs: str, outputs: str, output: str, *needed: str) -> None:
+    """Writes each signature's `output` for its input; imports the modules `needed` first."""
     import tensorflow as tf
 
     for module in needed:
@@ -57,7 +58,7 @@ def main(saved_model: str, inputs: str, outputs: str, *needed: str) -> None:
             function = loaded.signatures[name]
             arguments = function.structured_input_signature[1]
             given = {each: tf.constant(unpacked(arrays, f"{name}/{each}")) for each in arguments}
-            answers[name] = function(**given)["probabilities"].numpy()
+            answers[name] = function(**given)[output].numpy()
     np.savez(outputs, **answers)
     strangers = {"keras_hub", "sft_keras", "tensorflow_text"} & set(sys.modules) - set(needed)
     if strangers:

@@ -180,7 +180,8 @@ def _info_of_fold(
     counts = {
         name: splits.train.class_counts(info.num_classes, each) for name, each in parts.items()
     }
-    origin = f"made here: fold {number} of {folds}, stratified by class"
+    how = "stratified by class" if splits.train.occurrences is None else "stratified"
+    origin = f"made here: fold {number} of {folds}, {how}"
     return dataclasses.replace(
         info,
         sizes={**info.sizes, **{name: len(each) for name, each in parts.items()}},

@@ -11,8 +11,9 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.augmentation import build_augmentation
+from sft_keras.data.class_weights import class_weights
 from sft_keras.data.examples import DataInfo
-from sft_keras.data.labelled_batches import class_weights, labelled_training_batches
+from sft_keras.data.labelled_batches import labelled_training_batches
 from sft_keras.errors import RecipeError
 from sft_keras.tasks import Augment, ImageClassification
 
@@ -160,6 +161,7 @@ def batches(plan, images, which=0, count=3, first=0):
     found = labelled_training_batches(
         held_split(images, LABELS),
         augmented=build_augmentation(plan.task.augment),
+        weigh=plan.task.weighing(plan.stages[which], INFO),
         recipe=plan,
         stage=plan.stages[which],
         info=INFO,

@@ -47,12 +47,12 @@ class Boundary:
         """Bytes a row."""
         return row_size(self.fields)
 
-    def with_targets(self, num_classes: int) -> Boundary:
-        """Returns the boundary for augmented views, whose rows hold their labels too."""
-        target = tf.TensorSpec([num_classes], tf.float32)
+    def with_targets(self, size: int) -> Boundary:
+        """Returns the boundary for augmented views, whose rows hold their y too, float32 [size]."""
+        target = tf.TensorSpec([size], tf.float32)
         return dataclasses.replace(
             self,
-            key=hashlib.sha256(f"{self.key} views {num_classes}".encode()).hexdigest(),
+            key=hashlib.sha256(f"{self.key} views {size}".encode()).hexdigest(),
             like={"input": self.like, "target": target},
             stored=(*self.stored, target),
             about={**self.about, "rows": "augmented views"},

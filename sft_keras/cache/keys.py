@@ -55,7 +55,8 @@ def view_rows(digests: np.ndarray, labels: np.ndarray, views: int, drawn_from: s
 
     Args:
       digests: Of the split's examples, uint8 [n, DIGEST_SIZE].
-      labels: int32 [n]; they are stored with the views, mixed as the images are.
+      labels: int32 [n], or targets, float32 [n, ...]; what is made of them is stored with the
+        views, mixed as the images are.
       views: How many there are of each.
       drawn_from: All that decides on what is drawn: the augmentation, the seed, the batch size.
     """

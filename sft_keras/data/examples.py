@@ -112,7 +112,8 @@ class DataInfo:
         number of them.
       origin: Per split "from the source", or how it was made here.
       facts: What else a source says of itself, as plain values; of texts "texts": 1, or 2 for
-        pairs, and "dropped": {why: how many examples were left out}.
+        pairs, and "dropped": {why: how many examples were left out}; where labels are numbers
+        "numbers": {"mean", "deviation", "lowest", "highest"} of the training split's.
     """
 
     source: str
@@ -128,9 +129,10 @@ class DataInfo:
         return len(self.class_names)
 
     def summary(self) -> str:
-        """Returns the source, the sizes of the splits and the number of classes, in a line."""
+        """Returns the source, the sizes of the splits and how many classes, in a line."""
         sizes = ", ".join(f"{size} {name}" for name, size in self.sizes.items())
-        return f"{self.source}: {sizes}; {self.num_classes} classes"
+        classes = f"; {self.num_classes} classes" if self.num_classes else ""
+        return f"{self.source}: {sizes}{classes}"
 
     def as_json(self) -> dict[str, Any]:
         """Returns the fields as plain values."""

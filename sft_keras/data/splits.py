@@ -72,7 +72,8 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
         share = shares[name]
         rest, held = hold_out(rest, train.labels[rest], round(share * total), seed, name)
         splits[name] = _examples(name, train, held)
-        origin[name] = f"made here: {share:.4g} of train, stratified by class, seed {seed}"
+        how = "stratified by class" if train.occurrences is None else "stratified"
+        origin[name] = f"made here: {share:.4g} of train, {how}, seed {seed}"
     if "test" in splits or "validation" in splits:
         origin["train"] = f"made here: what was not split off, {len(rest)} of {total}"
     splits["train"] = _examples("train", train, rest)

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sft_keras.tasks.clean import Clean
@@ -24,12 +24,12 @@ class TextRow:
     Attributes:
       name: What the example is called.
       texts: One or two.
-      label: Its class.
+      label: As the source has it, or what a `LabelKind` made of that.
     """
 
     name: str
     texts: tuple[str, ...]
-    label: str
+    label: Any
 
 
 def cleaned(text: str, clean: Clean) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+_Given = tuple[Sequence[str | tuple[str, str]], Sequence[str | float | Sequence[str | int]]]
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Texts:
     """A data source made of lists.
 
-    Each split is (texts, labels): texts strings, or pairs of strings; labels strings or whole
-    numbers, as many.
+    Each split is (texts, labels): texts strings, or pairs of strings; labels, as many, strings or
+    whole numbers, or lists of these where a text may have any number of labels, or any numbers
+    where a number is to be predicted.
 
     Attributes:
       train: The training split.
@@ -19,15 +22,15 @@ class Texts:
       test: The test split; None to have it split off from `train`.
     """
 
-    train: tuple[Sequence[str | tuple[str, str]], Sequence[str | int]]
-    validation: tuple[Sequence[str | tuple[str, str]], Sequence[str | int]] | None = None
-    test: tuple[Sequence[str | tuple[str, str]], Sequence[str | int]] | None = None
+    train: _Given
+    validation: _Given | None = None
+    test: _Given | None = None
 
     def __repr__(self) -> str:
         sizes = (f"{name}={len(labels)}" for name, (_, labels) in self.given().items())
         return f"Texts({', '.join(sizes)})"
 
-    def given(self) -> dict[str, tuple[Sequence[str | tuple[str, str]], Sequence[str | int]]]:
+    def given(self) -> dict[str, _Given]:
         """Returns the splits that are there, by name, "train" first."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: pair for name, pair in splits.items() if pair is not None}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.listing import Listing, Part, shown, split_named, split_words
 from sft_keras.data.streams import in_graph, shuffled_range
+from sft_keras.data.synthetic_texts import synthetic_rows
 from sft_keras.data.tables import Row, read_tables
 from sft_keras.data.text_cleaning import TextRow, clean_rows
+from sft_keras.data.text_labels import CodedLabels, LabelKind
 from sft_keras.data.text_lists import Texts
 from sft_keras.data.tfds_texts import tfds_rows
 from sft_keras.errors import DataError, numbered
@@ -19,50 +21,66 @@ from sft_keras.recipe import Data
 from sft_keras.recipe_checks import did_you_mean
 from sft_keras.tasks.clean import Clean
 
-_SYNTHETIC_PER_CLASS = 24
-_SYNTHETIC_WORDS = 12
 TABLES = ("csv", "tsv", "jsonl", "parquet")
 COLUMNS = ("text", "text_pair", "label", "split")
 
 
-def list_texts(data: Data, clean: Clean, seed: int) -> Listing:
+def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
     """Lists the texts of a source, cleaned.
+
+    Args:
+      data: The recipe's section.
+      clean: What is done to the texts.
+      kind: What their labels are.
+      seed: Of synthetic texts.
 
     Raises:
       DataError: If the source is not there or does not hold labelled texts.
     """
     faults: list[str] = []
-    kind, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
+    place, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
     if isinstance(data.source, Texts):
         rows = _listed(data.source)
-    elif kind in TABLES:
-        tables = read_tables(kind, name)
+    elif place in TABLES:
+        tables = read_tables(place, name)
         rows = {split: _text_rows(split, table, data) for split, table in tables.items()}
         if len(rows) == 1:
             rows, faults = _by_split(tables["train"], rows["train"], data)
-    elif kind == "tfds":
+    elif place == "tfds":
         rows = tfds_rows(name, data)
     else:
-        rows = _synthetic(name, seed)
-    unlabelled = [row.name for each in rows.values() for row in each if not row.label]
-    if unlabelled:
-        faults.append(f"{len(unlabelled)} texts have no label: {shown(unlabelled)}.")
-    kept, dropped = clean_rows(
-        {split: [row for row in each if row.label] for split, each in rows.items()}, clean
-    )
-    class_names = _sorted_names({row.label for each in kept.values() for row in each})
-    number = {name: label for label, name in enumerate(class_names)}
-    parts = {
-        split: text_part(each, np.array([number[row.label] for row in each], np.int64))
-        for split, each in kept.items()
-    }
+        rows = synthetic_rows(name, kind, seed)
+    read, label_faults = _with_labels(rows, kind)
+    kept, dropped = clean_rows(read, clean)
+    labels = {split: [row.label for row in each] for split, each in kept.items()}
+    class_names, coded = kind.coded(labels)
+    parts = {split: text_part(each, coded[split]) for split, each in kept.items()}
     sizes = {len(row.texts) for each in kept.values() for row in each}
     facts = {"texts": max(sizes, default=1), "dropped": dropped}
-    return Listing(class_names, parts, tuple(faults), facts)
+    return Listing(class_names, parts, (*faults, *label_faults), facts)
 
 
-def text_part(rows: Sequence[TextRow], labels: np.ndarray) -> Part:
-    """Returns rows as a part, whose elements are {"index", "texts": string [1 or 2]}."""
+def _with_labels(
+    rows_by_split: Mapping[str, Sequence[TextRow]], kind: LabelKind
+) -> tuple[dict[str, list[TextRow]], list[str]]:
+    """Returns the rows whose labels are of a kind, with these, and what is wrong with others."""
+    found: dict[str, list[TextRow]] = {}
+    wrong: dict[str, list[str]] = {}
+    for split, rows in rows_by_split.items():
+        found[split] = []
+        for row in rows:
+            try:
+                found[split].append(dataclasses.replace(row, label=kind.read(row.label)))
+            except ValueError as fault:
+                received = "" if row.label is None else str(row.label)
+                shown_label = f" ({received[:40]!r})" if received else ""
+                wrong.setdefault(str(fault), []).append(f"{row.name}{shown_label}")
+    faults = [f"{len(names)} texts {fault}: {shown(names)}." for fault, names in wrong.items()]
+    return found, faults
+
+
+def text_part(rows: Sequence[TextRow], labels: CodedLabels) -> Part:
+    """Returns rows as a part; elements are {"index", "texts": string [1 or 2]} and the columns."""
     texts = np.array([row.texts for row in rows], object).reshape(len(rows), -1)
 
     def stream(positions: np.ndarray, seed: tf.Tensor | None) -> tf.data.Dataset:
@@ -70,9 +88,16 @@ def text_part(rows: Sequence[TextRow], labels: np.ndarray) -> Part:
         indices = tf.data.Dataset.range(len(positions))
         if seed is not None:
             indices = tf.data.Dataset.from_tensor_slices(shuffled_range(len(positions), seed))
-        return indices.map(in_graph(lambda index: {"index": index, "texts": chosen[index]}))
+        columns = {name: tf.constant(each[positions]) for name, each in labels.columns.items()}
 
-    return Part(tuple(row.name for row in rows), labels, stream)
+        @in_graph
+        def element(index: tf.Tensor) -> dict[str, tf.Tensor]:
+            own = {name: each[index] for name, each in columns.items()}
+            return {"index": index, "texts": chosen[index], **own}
+
+        return indices.map(element)
+
+    return Part(tuple(row.name for row in rows), labels.groups, stream, labels.occurrences)
 
 
 def _text_rows(split: str, table: Sequence[Row], data: Data) -> list[TextRow]:
@@ -95,7 +120,7 @@ def _text_rows(split: str, table: Sequence[Row], data: Data) -> list[TextRow]:
         TextRow(
             name=f"{split}[{number}]",
             texts=tuple("" if row.get(name) is None else str(row[name]) for name in kept),
-            label=_label(row.get(columns["label"])),
+            label=row.get(columns["label"]),
         )
         for number, row in enumerate(table)
     ]
@@ -107,19 +132,11 @@ def _listed(texts: Texts) -> dict[str, list[TextRow]]:
         raise DataError(numbered(f"The texts cannot be trained on: {texts!r}.", faults))
     return {
         split: [
-            TextRow(
-                f"{split}[{number}]", (text,) if isinstance(text, str) else tuple(text), str(label)
-            )
+            TextRow(f"{split}[{number}]", (text,) if isinstance(text, str) else tuple(text), label)
             for number, (text, label) in enumerate(zip(*pair))
         ]
         for split, pair in texts.given().items()
     }
-
-
-def _label(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # as tables have whole numbers beside missing ones
-    return "" if value is None else str(value).strip()
 
 
 def _by_split(
@@ -143,28 +160,3 @@ def _by_split(
         if split is not None:
             found.setdefault(split, []).append(row)
     return found, faults
-
-
-def _sorted_names(names: set[str]) -> tuple[str, ...]:
-    """Returns class names in order: numbers by value, else by alphabet."""
-    if all(name.lstrip("-").isdecimal() for name in names):
-        return tuple(sorted(names, key=int))
-    return tuple(sorted(names))
-
-
-def _synthetic(num_classes: str, seed: int) -> Mapping[str, list[TextRow]]:
-    """Makes texts of random letters, in which a word says the class."""
-    if not num_classes.isdecimal() or not 2 <= int(num_classes) <= 26:
-        raise DataError(
-            "`data.source` must be 'synthetic:NUM_CLASSES' with a number from 2 to 26. "
-            f"Received: 'synthetic:{num_classes}'."
-        )
-    draw = np.random.default_rng(seed)
-    rows = []
-    for number in range(int(num_classes) * _SYNTHETIC_PER_CLASS):
-        label = chr(ord("a") + number % int(num_classes))
-        count = draw.integers(2, _SYNTHETIC_WORDS)
-        words = ["".join(draw.choice(list("nopqrstuvwxyz"), 3)) for _ in range(count)]
-        words.insert(draw.integers(0, count), label * 3)
-        rows.append(TextRow(f"synthetic[{number}]", (" ".join(words),), label))
-    return {"train": rows}

@@ -49,7 +49,7 @@ def counted(value: int, noun: str, plural: str | None = None) -> str:
 def figure_name(name: str) -> str:
     """Returns what a figure is called in a sentence: "macro F1" for "macro_f1"."""
     words = name.replace("_", " ").split()
-    return " ".join("F1" if word == "f1" else word for word in words)
+    return " ".join({"f1": "F1", "r2": "R\N{SUPERSCRIPT TWO}"}.get(word, word) for word in words)
 
 
 def singular(plural: str) -> str:

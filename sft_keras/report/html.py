@@ -48,6 +48,7 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
         curves=[safe_plot(plot) for plot in learning_curves(report["stages"])],
         rate_tests=_rate_tests(report["stages"]),
         estimates=[name for name, each in test.items() if _is_estimate(each)],
+        amounts=[name for name, each in test.items() if isinstance(each, float) and name != "loss"],
         confusion=_confusion(test) if "confusion_matrix" in test else None,
         classes=_worst_first(test.get("per_class", ())),
         mistakes=_mistakes(report["mistakes"], pictures),

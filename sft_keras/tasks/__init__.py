@@ -5,6 +5,8 @@ from sft_keras.tasks.clean import Clean
 from sft_keras.tasks.image_classification import ImageClassification
 from sft_keras.tasks.text_augment import TextAugment
 from sft_keras.tasks.text_classification import TextClassification
+from sft_keras.tasks.text_multi_label import TextMultiLabel
+from sft_keras.tasks.text_regression import TextRegression
 from sft_keras.tasks.token_classification import TokenClassification
 
 __all__ = [
@@ -13,5 +15,7 @@ __all__ = [
     "ImageClassification",
     "TextAugment",
     "TextClassification",
+    "TextMultiLabel",
+    "TextRegression",
     "TokenClassification",
 ]

@@ -33,15 +33,26 @@ class Task(abc.ABC):
       sources: The kinds of `data.source` it can read, e.g. "csv"; classes by their names.
       presets: The kinds of `backbone.preset` it can use, e.g. "hub".
       asked_about: What `sft_keras.predict` takes, e.g. "FILE".
+      watched: What `Stage.monitor` may be.
     """
 
     sources: ClassVar[tuple[str, ...]]
     presets: ClassVar[tuple[str, ...]]
     asked_about: ClassVar[str]
+    watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
 
     @abc.abstractmethod
     def faults(self) -> list[str]:
         """Returns what is wrong with the task's fields, one sentence each."""
+
+    def stage_faults(self, stage: Stage) -> list[str]:
+        """Returns what a stage asks for that the task does not have, one sentence each."""
+        if stage.monitor in self.watched:
+            return []
+        return [
+            f"`stages.{stage.name}.monitor` for {type(self).__name__} must be one of "
+            f"{', '.join(self.watched)}. Received: {stage.monitor!r}."
+        ]
 
     @abc.abstractmethod
     def for_smoke(self, recipe: Recipe) -> Recipe:

@@ -130,7 +130,7 @@ class ImageClassification(OneLabel):
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
     def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """See `OneLabel.augmentation`."""
+        """See `Labelled.augmentation`."""
         from sft_keras.augmentation import build_augmentation
 
         return build_augmentation(self.augment)

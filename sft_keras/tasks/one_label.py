@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import abc
 from typing import TYPE_CHECKING, Any
 
-from sft_keras.tasks.base import Task
+from sft_keras.tasks.labelled import Labelled
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
-    import tensorflow as tf
 
     from sft_keras.data.examples import DataInfo
-    from sft_keras.data.labelled_batches import Augmentation
+    from sft_keras.data.labelled_batches import Weighing
     from sft_keras.data.prepared import Prepared
     from sft_keras.recipe import Recipe, Stage
 
 
-class OneLabel(Task):
+class OneLabel(Labelled):
     """One label out of `num_classes` for each example; the model's outputs are probabilities.
 
     Attributes:
@@ -27,47 +25,21 @@ class OneLabel(Task):
 
     top_k: int
 
-    @abc.abstractmethod
-    def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """Returns how training batches are changed at random; None for not."""
-
     def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
         """See `Task.require_fit`."""
-        from sft_keras.data.labelled_batches import class_weights
+        from sft_keras.data.class_weights import class_weights
 
         for stage in recipe.stages:
             class_weights(stage, info)
 
-    def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
-    ) -> tf.data.Dataset:
-        """See `Task.training_batches`."""
-        from sft_keras.data.labelled_batches import labelled_training_batches
+    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
+        """See `Labelled.weighing`."""
+        import tensorflow as tf
 
-        return labelled_training_batches(
-            prepared,
-            augmented=self.augmentation(recipe),
-            recipe=recipe,
-            stage=stage,
-            info=info,
-        )
+        from sft_keras.data.class_weights import class_weights
 
-    def augmented_views(
-        self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
-    ) -> tf.data.Dataset:
-        """See `Task.augmented_views`."""
-        from sft_keras.data.labelled_batches import augmented_views
-
-        augmented = self.augmentation(recipe)
-        return augmented_views(prepared, augmented=augmented, recipe=recipe, info=info, views=views)
-
-    def evaluation_batches(
-        self, prepared: Prepared, recipe: Recipe, info: DataInfo
-    ) -> tf.data.Dataset:
-        """See `Task.evaluation_batches`."""
-        from sft_keras.data.labelled_batches import labelled_batches
-
-        return labelled_batches(prepared, recipe=recipe, num_classes=info.num_classes)
+        weights = tf.constant(class_weights(stage, info), tf.float32)
+        return lambda labels: tf.linalg.matvec(labels, weights)
 
     def loss(self, stage: Stage) -> keras.losses.Loss:
         """See `Task.loss`."""
