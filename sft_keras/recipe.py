@@ -208,7 +208,7 @@ class Recipe:
                 f"`stages` must have different names. Received: {name!r} {names.count(name)} times."
             )
         for stage in self.stages:
-            faults += section_faults(f"stages.{stage.name}", stage)
+            faults += section_faults(f"stages.{stage.name}", stage) or self.task.stage_faults(stage)
         faults += section_faults("task", self.task)
         faults += self._task_faults()
         if self.store.views is not None and not self.task.drawn_at_random():
@@ -220,7 +220,7 @@ class Recipe:
             raise RecipeError(numbered("The recipe cannot run.", faults))
 
     def _task_faults(self) -> list[str]:
-        """Returns what the task has no use for."""
+        """Returns which of its inputs the task has no use for."""
         task, faults = type(self.task).__name__, []
         for name, given, taken in (
             ("data.source", self.data.source, self.task.sources),
@@ -231,6 +231,4 @@ class Recipe:
                 faults.append(
                     f"`{name}` for {task} must be one of {', '.join(taken)}. Received: {kind!r}."
                 )
-        for stage in self.stages:
-            faults += self.task.stage_faults(stage)
         return faults

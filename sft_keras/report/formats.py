@@ -7,6 +7,12 @@ from typing import Any
 
 DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
+_SPELT = {
+    "f1": "F1",
+    "r2": "R\N{SUPERSCRIPT TWO}",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
 
 
 def percent(share: float | None) -> str:
@@ -49,7 +55,7 @@ def counted(value: int, noun: str, plural: str | None = None) -> str:
 def figure_name(name: str) -> str:
     """Returns what a figure is called in a sentence: "macro F1" for "macro_f1"."""
     words = name.replace("_", " ").split()
-    return " ".join({"f1": "F1", "r2": "R\N{SUPERSCRIPT TWO}"}.get(word, word) for word in words)
+    return " ".join(_SPELT.get(word, word) for word in words)
 
 
 def singular(plural: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sft_keras.report.formats import figure_name
 from sft_keras.report.html import flattened, page_template, safe_plot
 from sft_keras.report.trials_plot import Scored, score_by_row, score_over_value
 from sft_keras.report.writer import write_whole
@@ -35,7 +36,7 @@ def _render(report: Mapping[str, Any]) -> str:
     return page_template("trials.html.j2").render(
         report=report,
         heading=_heading(report, fields),
-        metric=report["metric"] or "score",
+        metric=figure_name(report["metric"] or "score"),
         repeated=bool(report["folds"]) or len(report["seeds"]) > 1,
         fields=fields,
         rows=rows,
