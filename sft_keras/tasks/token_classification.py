@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sft_keras.errors import RecipeError
 from sft_keras.recipe_checks import Checks, section
 from sft_keras.tasks.base import Progress
 from sft_keras.tasks.text_task import TextTask
@@ -48,14 +47,18 @@ class TokenClassification(TextTask):
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
         return checks.found
 
+    def stage_faults(self, stage: Stage) -> list[str]:
+        """See `Task.stage_faults`."""
+        faults = super().stage_faults(stage)
+        if stage.class_weights is not None:
+            faults.append(
+                f"`stages.{stage.name}.class_weights` is for tasks with a class an example, and "
+                f"here words have tags. Received: {stage.class_weights!r}. Leave it out."
+            )
+        return faults
+
     def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`."""
-        for stage in recipe.stages:
-            if stage.class_weights is not None:
-                raise RecipeError(
-                    f"`stages.{stage.name}.class_weights` is for tasks with one class an example, "
-                    f"and words have tags. Received: {stage.class_weights!r}. Leave it out."
-                )
+        """See `Task.require_fit`; there is nothing to require."""
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
