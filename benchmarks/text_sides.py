@@ -1,8 +1,8 @@
 """The pair of the staged benchmark on texts: a BERT classifier in plain Keras, and staged.
 
-Both sides read the same token tensors and begin with the same head, without dropout, which each would
-draw otherwise; so the model is put together here. Cutting, storing, freezing and training are the
-package's own.
+Both sides read the same token tensors and begin with the same head, without dropout, which each
+would draw otherwise; so the model is put together here. Cutting, storing, freezing and training are
+the package's own.
 """
 
 from __future__ import annotations
