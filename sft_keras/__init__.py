@@ -20,6 +20,7 @@ _HOMES = {
     "Arrays": "sft_keras.data.arrays",
     "Backbone": "sft_keras.recipe",
     "Data": "sft_keras.recipe",
+    "LoRA": "sft_keras.recipe",
     "Recipe": "sft_keras.recipe",
     "Stage": "sft_keras.recipe",
     "Store": "sft_keras.recipe",
@@ -35,6 +36,7 @@ __all__ = [
     "Arrays",
     "Backbone",
     "Data",
+    "LoRA",
     "Recipe",
     "Result",
     "Stage",
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from sft_keras.data.text_lists import Texts
     from sft_keras.data.word_lists import TaggedWords
     from sft_keras.finetuning import Result, finetune
-    from sft_keras.recipe import Backbone, Data, Recipe, Stage, Store
+    from sft_keras.recipe import Backbone, Data, LoRA, Recipe, Stage, Store
     from sft_keras.recipe_loader import list_recipes, load_recipe
 
 

@@ -18,7 +18,7 @@ from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters, prepare_stage, stage_length
-from sft_keras.training import build_staged
+from sft_keras.training import build_staged, stage_adapters
 
 _BATCHES = 3  # the first traces and allocates, the others are timed
 _MEGABYTE = 2**20
@@ -55,7 +55,8 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
                 len(source.prepared[name].examples) for name in ("train", "validation")
             )
             computing = (time.perf_counter() - began) * scale
-            line, expected = _tried(staged, recipe, stage, source, info)
+            with stage_adapters(staged, recipe, stage):
+                line, expected = _tried(staged, recipe, stage, source, info)
             seconds += computing + expected
             yield f"{line}; frozen blocks {'once' if source.from_boundary else 'in every epoch'}"
         yield f"whole run  about {seconds / 60:.1f} minutes, without evaluation and export"

@@ -76,7 +76,10 @@ def parse(text: str, annotation: Any) -> Any:
     if origin is Literal:
         return _first_parse(text, [member for member in members if str(member) == text], exact=True)
     if origin is tuple:
-        items = [item for item in text.strip("() ").replace("x", ",").split(",") if item.strip()]
+        text = text.strip("() ")
+        if str not in members:
+            text = text.replace("x", ",")  # 96x128
+        items = [item for item in text.split(",") if item.strip()]
         kinds = [members[0]] * len(items) if _open_ended(members) else members
         if len(items) != len(kinds):
             raise ValueError(text)

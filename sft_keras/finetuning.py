@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from sft_keras.adapters import layers_to_adapt
 from sft_keras.backbones import BuiltBackbone
 from sft_keras.data.examples import DataInfo, Splits
 from sft_keras.data.prepared import Prepared
@@ -140,7 +141,9 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     backbone, splits = found
     recipe.task.require_fit(recipe, splits.info)
     for stage in recipe.stages:
-        backbone.cut(stage.unfreeze)  # refuses what the backbone cannot do, before the long work
+        # These refuse what the backbone cannot do, before the long work.
+        backbone.cut(stage.unfreeze)
+        layers_to_adapt(backbone, stage)
     return backbone, splits
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from sft_keras.adapters import adapter_variables
 from sft_keras.backbones import Block
 from sft_keras.errors import AuditError
 from sft_keras.recipe import Stage
@@ -32,14 +33,21 @@ def set_trainable(staged: StagedModel, stage: Stage) -> None:
             layer.trainable = id(block) in free and not frozen_norm
     for layer in _with_inner_layers(staged.head.layers):
         layer.trainable = True
+    if stage.adapter is not None:
+        # After the layers' flags, each of which sets those of its variables.
+        own = _unfrozen_layers(staged, stage)
+        train = set(map(id, adapter_variables(own)))
+        for variable in (each for layer in own for each in layer.variables):
+            variable.trainable = id(variable) in train
 
 
 def unfrozen_blocks(staged: StagedModel, stage: Stage) -> tuple[Block, ...]:
     """Returns the blocks that train in a stage, from input to output."""
-    blocks = staged.backbone.blocks
-    if stage.unfreeze == "all":
-        return blocks
-    return blocks[len(blocks) - stage.unfreeze :]
+    return staged.backbone.top(stage.unfreeze)
+
+
+def _unfrozen_layers(staged: StagedModel, stage: Stage) -> list[keras.Layer]:
+    return [layer for block in unfrozen_blocks(staged, stage) for layer in block.layers]
 
 
 def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
@@ -48,12 +56,13 @@ def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
     The audit compares against this rather than against `trainable_variables`, so that a flag which
     was set wrongly shows.
     """
-    layers = [*staged.head.layers]
-    for block in unfrozen_blocks(staged, stage):
-        layers += block.layers
-    parts = _with_inner_layers(layers)
-    held = [part for part in parts if _is_batch_norm(part) and not stage.train_batch_norm]
-    free = _variable_ids(parts) - _variable_ids(held)
+    unfrozen = _unfrozen_layers(staged, stage)
+    if stage.adapter is not None:
+        free = set(map(id, adapter_variables(unfrozen))) | _variable_ids(staged.head.layers)
+    else:
+        parts = _with_inner_layers([*staged.head.layers, *unfrozen])
+        held = [part for part in parts if _is_batch_norm(part) and not stage.train_batch_norm]
+        free = _variable_ids(parts) - _variable_ids(held)
     return {name: v for name, v in named_variables(staged).items() if id(v) in free}
 
 

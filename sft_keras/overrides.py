@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,15 +54,17 @@ def _replaced(holder: Any, path: Sequence[str], text: str, walked: tuple[str, ..
         return {**holder, name: field_types.parse(text, Any)}
     if not dataclasses.is_dataclass(holder):
         raise _Fault(f"'{'.'.join(walked)}' is a plain value; nothing lies below it.")
-    types = field_types.field_types(type(holder))
-    if name not in types:
-        hint = did_you_mean(name, types)
+    annotations = field_types.field_types(type(holder))
+    if name not in annotations:
+        hint = did_you_mean(name, annotations)
         raise _Fault(f"{type(holder).__name__} has no field {name!r}.{hint}")
     value = getattr(holder, name)
     if rest:
+        if value is None:
+            value = _new_section(annotations[name])
         new = _replaced(value, rest, text, (*walked, name))
     else:
-        new = _parsed(text, types[name], value)
+        new = _parsed(text, annotations[name], value)
     return dataclasses.replace(holder, **{name: new})
 
 
@@ -79,7 +83,17 @@ def _replaced_stage(
     )
 
 
+def _new_section(annotation: Any) -> Any:
+    """Returns the section that a field may hold, with its defaults; None if it may hold none."""
+    for member in typing.get_args(annotation):
+        if dataclasses.is_dataclass(member):
+            return member()
+    return None
+
+
 def _parsed(text: str, annotation: Any, present: Any) -> Any:
+    if types.NoneType in typing.get_args(annotation) and text.lower() in ("none", "null"):
+        return None  # a section that may be left out, too
     if dataclasses.is_dataclass(present) or _holds_sections(present):
         raise _Fault("names a whole section; name one of its fields instead.")
     try:

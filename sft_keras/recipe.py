@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sft_keras.errors import RecipeError, numbered
 from sft_keras.optimizer_table import OPTIMIZERS
+from sft_keras.recipe_adapters import LoRA
 from sft_keras.recipe_checks import Checks, did_you_mean, section, section_faults, type_faults
 from sft_keras.recipe_inputs import Backbone, Data
 
 if TYPE_CHECKING:
     from sft_keras.tasks.base import Task
 
-__all__ = ["Backbone", "Data", "Recipe", "Stage", "Store"]
+__all__ = ["Backbone", "Data", "LoRA", "Recipe", "Stage", "Store"]
 
 Schedule = Literal["constant", "linear", "cosine", "one_cycle"]
 
@@ -41,6 +42,8 @@ class Stage:
       optimizer: The name of a Keras optimizer: "adam", "adamw", "sgd", "rmsprop", ...
       optimizer_arguments: Its further arguments, e.g. {"momentum": 0.9}.
       unfreeze: Blocks trained, counted from the top; "all" for the whole backbone.
+      adapter: Low-rank adapters to train in the unfrozen blocks instead of their own weights; None
+        for the weights. Layer and weight decay, penalties and averages are then the adapters'.
       train_batch_norm: Whether BatchNormalization in unfrozen blocks trains too. By default it
         stays in inference mode: small batches of a new domain would wreck its statistics.
       layer_decay: Factor on the learning rate per block, going down from the head (Clark et al.
@@ -71,6 +74,7 @@ class Stage:
     optimizer: str = "adam"
     optimizer_arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     unfreeze: int | Literal["all"] = 0
+    adapter: LoRA | None = None
     train_batch_norm: bool = False
     layer_decay: float = 1.0
     clip_norm: float | None = None
@@ -112,7 +116,25 @@ class Stage:
         if self.unfreeze != "all":
             whole = isinstance(self.unfreeze, int) and self.unfreeze >= 0
             checks.require("unfreeze", whole, "a number of blocks, 0 or more, or 'all'")
-        return [*checks.found, *self._optimizer_faults()]
+        return [*checks.found, *self._adapter_faults(), *self._optimizer_faults()]
+
+    def _adapter_faults(self) -> list[str]:
+        if self.adapter is None:
+            return []
+        path = f"stages.{self.name}"
+        inner = f"{path}.adapter"
+        faults = type_faults(inner, self.adapter) or self.adapter.faults(inner)
+        if self.unfreeze == 0:
+            faults.append(
+                f"`{inner}` is for unfrozen blocks, and there are none. Received: unfreeze=0. "
+                f"Set `{path}.unfreeze`, or leave the adapter out."
+            )
+        if self.train_batch_norm:
+            faults.append(
+                f"`{path}.train_batch_norm` must be false where adapters train in place of the "
+                "blocks' own weights. Received: True."
+            )
+        return faults
 
     def _optimizer_faults(self) -> list[str]:
         checks = Checks(f"stages.{self.name}", self)

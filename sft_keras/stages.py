@@ -14,6 +14,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from sft_keras.adapters import layers_to_adapt
 from sft_keras.callbacks import BestWeights, Progress, StopOnBadLoss
 from sft_keras.errors import LossError
 from sft_keras.freezing import Audit, audit_stage, fingerprints, may_move, set_trainable
@@ -50,7 +51,11 @@ def stage_length(stage: Stage, examples: int, batch_size: int) -> Length:
 
 @dataclasses.dataclass(frozen=True)
 class StageResult:
-    """What a stage did; see the fields' names. `history` has a value an epoch for each figure."""
+    """What a stage did; see the fields' names.
+
+    `history` has a value an epoch for each figure. `adapter` says of which rank the adapters were
+    that trained in place of the blocks' own weights, in how many layers; None without.
+    """
 
     name: str
     unfreeze: int | Literal["all"]
@@ -64,6 +69,7 @@ class StageResult:
     total_parameters: int
     history: dict[str, list[float]]
     audit: Audit
+    adapter: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Returns the result as plain values."""
@@ -181,6 +187,12 @@ def run_stage(
         total_parameters=count_parameters(staged.model.weights),
         history={name: [float(v) for v in values] for name, values in history.history.items()},
         audit=audit,
+        adapter=None
+        if stage.adapter is None
+        else {
+            "rank": stage.adapter.rank,
+            "layers": len(layers_to_adapt(staged.backbone, stage)),
+        },
     )
 
 

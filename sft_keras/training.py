@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.adapters import adapted
 from sft_keras.backbones import BuiltBackbone
 from sft_keras.cache.disk import CUT_OFF
 from sft_keras.cache.memory import MemoryStore
@@ -24,7 +26,7 @@ from sft_keras.run_folder import RunFolder
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import StageResult, run_stage, stage_length
 
-_HEAD = 1  # tells the head's seed from that of the backbone
+_HEAD, _ADAPTERS = 1, 2  # tell seeds from that of the backbone
 
 
 def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -34,6 +36,15 @@ def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> Sta
     (seed,) = np.random.SeedSequence([recipe.seed, _HEAD]).generate_state(1)
     keras.utils.set_random_seed(int(seed))
     return recipe.task.build_model(backbone, info)
+
+
+def stage_adapters(
+    staged: StagedModel, recipe: Recipe, stage: Stage
+) -> contextlib.AbstractContextManager[None]:
+    """Returns the block in which a stage's adapters are in the model; see `adapted`."""
+    index = [each.name for each in recipe.stages].index(stage.name)
+    seed = np.random.SeedSequence([recipe.seed, _ADAPTERS, index]).generate_state(1)
+    return adapted(staged.backbone, stage, int(seed[0]))
 
 
 def train_stages(
@@ -102,19 +113,20 @@ def _trained(
         examples = len(source.prepared["train"].examples)
         length = stage_length(stage, examples, recipe.data.batch_size)
         try:
-            result = run_stage(
-                staged,
-                stage,
-                length=length,
-                loss=task.loss(stage),
-                metrics=task.metrics(),
-                training=task.training_batches(source.prepared["train"], recipe, stage, info),
-                validation=validation,
-                say=run.say,
-                tick=run.tick,
-                has_start=index > 0,
-                from_boundary=source.from_boundary,
-            )
+            with stage_adapters(staged, recipe, stage):
+                result = run_stage(
+                    staged,
+                    stage,
+                    length=length,
+                    loss=task.loss(stage),
+                    metrics=task.metrics(),
+                    training=task.training_batches(source.prepared["train"], recipe, stage, info),
+                    validation=validation,
+                    say=run.say,
+                    tick=run.tick,
+                    has_start=index > 0,
+                    from_boundary=source.from_boundary,
+                )
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
             raise LossError(
@@ -142,14 +154,15 @@ def _with_rate(
     """Returns the stage with a learning rate, and the range test where that was needed."""
     if stage.learning_rate != "auto":
         return stage, None
-    test = range_test(
-        staged,
-        stage,
-        loss=recipe.task.loss(stage),
-        training=recipe.task.training_batches(source.prepared["train"], recipe, stage, info),
-        from_boundary=source.from_boundary,
-        tick=run.tick,
-    )
+    with stage_adapters(staged, recipe, stage):
+        test = range_test(
+            staged,
+            stage,
+            loss=recipe.task.loss(stage),
+            training=recipe.task.training_batches(source.prepared["train"], recipe, stage, info),
+            from_boundary=source.from_boundary,
+            tick=run.tick,
+        )
     run.say(f"{stage.name}  learning rate {test.chosen:.2g}, by a range test: {test.rule}")
     return dataclasses.replace(stage, learning_rate=test.chosen), test.as_json()
 
@@ -172,6 +185,11 @@ def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
     best = f"best epoch {result.best_epoch}"
     if result.best_epoch == 0:
         best = "no epoch was better than its start, whose weights were kept"
+    if result.adapter is not None:
+        best += (
+            f"; adapters of rank {result.adapter['rank']} in {result.adapter['layers']} layers, "
+            "added to their kernels"
+        )
     run.say(
         f"{result.name}  {result.stopped}; {best}; "
         f"{result.trainable_parameters:,} parameters trained, "

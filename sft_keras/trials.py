@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from sft_keras.adapters import layers_to_adapt
 from sft_keras.data.examples import DataInfo
 from sft_keras.environment import environment, keras_for
 from sft_keras.errors import RecipeError, SFTError
@@ -159,6 +160,7 @@ def _run_one(
             backbone = bench.backbone(recipe)
             for stage in recipe.stages:
                 backbone.cut(stage.unfreeze)
+                layers_to_adapt(backbone, stage)
             staged = build_staged(recipe, backbone, info)
             stages = train_stages(
                 staged,

@@ -62,6 +62,11 @@ class BuiltBackbone:
     blocks: tuple[Block, ...]
     preprocess: tuple[keras.Layer, ...]
 
+    def top(self, unfreeze: int | Literal["all"]) -> tuple[Block, ...]:
+        """Returns the top `unfreeze` blocks, from input to output."""
+        count = len(self.blocks)
+        return self.blocks if unfreeze == "all" else self.blocks[count - unfreeze :]
+
     def cut(self, unfreeze: int | Literal["all"]) -> tuple[keras.Model | None, keras.Model | None]:
         """Cuts `model` below its top `unfreeze` blocks; both parts share its layers.
 

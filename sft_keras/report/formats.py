@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -82,13 +83,15 @@ def moment(text: str) -> str:
     return f"{when.day} {when:%B %Y, %H:%M %Z}".strip()
 
 
-def unfrozen(blocks: int | str) -> str:
-    """Returns in words what a stage trains, from its `unfreeze`."""
+def unfrozen(blocks: int | str, adapter: Mapping[str, Any] | None = None) -> str:
+    """Returns in words what a stage trains, from its `unfreeze` and its adapters' `rank`."""
     if blocks == 0:
         return "head alone"
+    within = f"adapters of rank {adapter['rank']} in " if adapter else ""
     if blocks == "all":
-        return "head and whole backbone"
-    return f"head and top {'block' if blocks == 1 else f'{blocks} blocks'}"
+        return f"head and {within}{'the ' if within else ''}whole backbone"
+    top = f"top {'block' if blocks == 1 else f'{blocks} blocks'}"
+    return f"head and {within}{'the ' if within else ''}{top}"
 
 
 FILTERS = {
