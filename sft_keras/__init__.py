@@ -21,6 +21,7 @@ _HOMES = {
     "Backbone": "sft_keras.recipe",
     "Data": "sft_keras.recipe",
     "LoRA": "sft_keras.recipe",
+    "Questions": "sft_keras.data.question_lists",
     "Recipe": "sft_keras.recipe",
     "Stage": "sft_keras.recipe",
     "Store": "sft_keras.recipe",
@@ -37,6 +38,7 @@ __all__ = [
     "Backbone",
     "Data",
     "LoRA",
+    "Questions",
     "Recipe",
     "Result",
     "Stage",
@@ -50,6 +52,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from sft_keras.data.arrays import Arrays
+    from sft_keras.data.question_lists import Questions
     from sft_keras.data.text_lists import Texts
     from sft_keras.data.word_lists import TaggedWords
     from sft_keras.finetuning import Result, finetune

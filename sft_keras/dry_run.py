@@ -99,6 +99,7 @@ def _first(splits: Splits, count: int) -> Splits:
             labels=examples.labels[:count],
             stream=lambda seed: stream(None).take(count),
             occurrences=None if examples.occurrences is None else examples.occurrences[:count],
+            groups=None if examples.groups is None else examples.groups[:count],
         )
 
     return dataclasses.replace(

@@ -24,7 +24,7 @@ def field_types(cls: type) -> dict[str, Any]:
 
     Names that only type checkers import (they would pull in heavy modules) count as `object`.
     """
-    names = dict.fromkeys(("Arrays", "TaggedWords", "Task", "Texts"), object)
+    names = dict.fromkeys(("Arrays", "Questions", "TaggedWords", "Task", "Texts"), object)
     hints = typing.get_type_hints(cls, localns=names)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 

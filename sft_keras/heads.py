@@ -36,12 +36,15 @@ def classification_head(
 
 
 def token_head(
-    features_shape: tuple[int | None, ...], *, num_classes: int, dropout: float
+    features_shape: tuple[int | None, ...], *, outputs: int, dropout: float
 ) -> keras.Model:
-    """Returns a model from features [tokens, hidden] to logits [tokens, num_classes], float32."""
+    """Returns a model from features of tokens [tokens, hidden] to logits [tokens, outputs].
+
+    They are float32 under every dtype policy.
+    """
     features = keras.Input(features_shape, name="features")
     x = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
-    logits = keras.layers.Dense(num_classes, dtype="float32", name=LOGITS)(x)
+    logits = keras.layers.Dense(outputs, dtype="float32", name=LOGITS)(x)
     return keras.Model(features, logits, name="head")
 
 

@@ -2,12 +2,13 @@
 
     python -m sft_keras.predict --run=runs/quickstart photo.jpg folder_of_photos
     python -m sft_keras.predict --run=runs/bert_sentiment "A film to remember." "Dull."
+    python -m sft_keras.predict --run=runs/bert_squad "QUESTION<TAB>PASSAGE"
 
-Prints a line for each: the class and its probability, the labels that apply with theirs, or the
-number; of a text in which entities were found a line for each of them; or a JSON object a line with
---json. Texts may also come from standard input, a line each, with `-`; of a pair, a tab stands
-between the two. A file that cannot be read is reported and the others are answered all the same;
-the exit status is then 1.
+Prints a line for each: the class and its probability, the labels that apply with theirs, the number
+or the answer; of a text in which entities were found a line for each of them; or a JSON object a line
+with --json. Texts may also come from standard input, a line each, with `-`; of a pair, or of a
+question and its passage, a tab stands between the two. A file that cannot be read is reported and the
+others are answered all the same; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line, with all probabilities.")
 
 _BATCH_SIZE = 32
-_ARGUMENTS = ("image_bytes", "texts", "text_pairs")
+_ARGUMENTS = ("image_bytes", "texts", "text_pairs", "questions", "contexts")
 
 
 def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
@@ -53,7 +54,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Predictio
     model = tf.saved_model.load(str(folder))
     answer = model.signatures["serving_default"]
     arguments = [name for name in _ARGUMENTS if name in answer.structured_input_signature[1]]
-    read = _as_texts if "texts" in arguments else _read_files
+    read = _read_files if "image_bytes" in arguments else _as_texts
     for chunk in _chunks(read(inputs, arguments)):
         good = [given for given in chunk if not isinstance(given, Prediction)]
         answered = iter(_answered(answer, good) if good else ())

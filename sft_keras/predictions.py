@@ -73,6 +73,25 @@ class Prediction:
         return {name: each for name, each in plain.items() if name not in some or each is not None}
 
 
+@dataclasses.dataclass(frozen=True)
+class AnswerPrediction(Prediction):
+    """The model's answer to a question on a passage.
+
+    Attributes:
+      label: The answer; "" where the passage does not say.
+      probabilities: {the answer: its probability}.
+      start, end: Where in the passage it is, in characters; -1 for nowhere.
+    """
+
+    start: int = -1
+    end: int = -1
+
+    def lines(self) -> list[str]:
+        """See `Prediction.lines`; of the input the question is shown."""
+        question, answer = self.input.partition("\t")[0], self.label or "(no answer)"
+        return [f"{self.probabilities[self.label]:6.1%}  {answer:<24}  {question}"]
+
+
 def predictions(names: Sequence[str], answers: _Answers) -> list[Prediction]:
     """Returns the prediction for each input.
 
@@ -113,6 +132,14 @@ def _of_entities(names: Sequence[str], answers: _Answers) -> list[Prediction]:
     return [Prediction(name, entities=tuple(each)) for name, each in zip(names, found)]
 
 
+def _of_questions(names: Sequence[str], answers: _Answers) -> list[Prediction]:
+    columns = (answers[each].tolist() for each in ("answer", "probability", "start", "end"))
+    return [
+        AnswerPrediction(name, text.decode(), {text.decode(): probability}, start=start, end=end)
+        for name, text, probability, start, end in zip(names, *columns)
+    ]
+
+
 def _probabilities(answers: _Answers) -> list[dict[str, float]]:
     return [
         {name.decode(): float(each) for name, each in zip(own, row)}
@@ -122,6 +149,7 @@ def _probabilities(answers: _Answers) -> list[dict[str, float]]:
 
 # By an output that only this kind of answer has.
 _KINDS = {
+    "answer": _of_questions,
     "text_index": _of_entities,
     "label": _of_one_class,
     "chosen": _of_any_classes,

@@ -13,6 +13,7 @@ from sft_keras.recipe_checks import Checks, did_you_mean, section
 
 if TYPE_CHECKING:
     from sft_keras.data.arrays import Arrays
+    from sft_keras.data.question_lists import Questions
     from sft_keras.data.text_lists import Texts
     from sft_keras.data.word_lists import TaggedWords
 
@@ -32,20 +33,21 @@ class Data:
         "tsv:PATH", "jsonl:PATH" or "parquet:PATH" (a file, or a folder with train, val and test
         files; columns text, label and, if wanted, text_pair and split) or a `Texts`. Of tagged
         words: "conll:PATH" (a file, or a folder with one for each split; the word first and the tag
-        last in each line) or a `TaggedWords`. Of all: "synthetic:NUM_CLASSES" (noise, for trying a
-        recipe).
+        last in each line) or a `TaggedWords`. Of questions on passages: "squad:PATH" (a file in the
+        JSON of SQuAD, or a folder with train*.json and dev*.json) or a `Questions`. Of all:
+        "synthetic:NUMBER" (noise, for trying a recipe; of classes, types or passages).
       columns: Which column of a table of texts holds what, where it is called otherwise, e.g.
         {"text": "review", "label": "stars"}.
       batch_size: Examples a step.
       validation: Share of the training examples held out for validation, where the source has no
-        such split. Stratified by class and seeded.
+        such split. Stratified by class, of questions by whole articles or passages, and seeded.
       test: The same for the test split.
       data_dir: Where tensorflow-datasets keeps its data; None for its own default.
       memory_share: Share of the free memory that decoded examples may take, and again what the
         frozen blocks give for them. Beyond it they are decoded, or computed, in every epoch.
     """
 
-    source: str | Arrays | TaggedWords | Texts
+    source: str | Arrays | Questions | TaggedWords | Texts
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     batch_size: int = 32
     validation: float = 0.1
@@ -67,7 +69,7 @@ class Data:
             )
         if isinstance(self.source, str):
             kind = self.source.split(":", 1)[0]
-            known = ("tfds", "folder", *_TABLES, "conll", "digits", "synthetic")
+            known = ("tfds", "folder", *_TABLES, "conll", "squad", "digits", "synthetic")
             if kind not in known:
                 checks.found.append(
                     f"`data.source` must start with one of {', '.join(known)}. "
@@ -92,7 +94,7 @@ class Data:
             return
         kind, _, name = self.source.partition(":")
         thing = "folder" if kind == "folder" else "file"
-        if kind in ("folder", *_TABLES, "conll") and not Path(name).expanduser().exists():
+        if kind in ("folder", *_TABLES, "conll", "squad") and not Path(name).expanduser().exists():
             raise DataError(
                 f"`data.source` must name a {thing} that exists. Received: {self.source!r}, "
                 f"which is {Path(name).expanduser().absolute()}. "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import keras
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from sft_keras.backbones import BuiltBackbone
 from sft_keras.cache.memory import MemoryStore
@@ -85,8 +85,9 @@ class Workbench:
         Args:
           recipe: What is read, and how.
           split_seed: Of the splits, where the source has none, and of the folds.
-          folds: Divides training and validation examples anew, stratified by class, so that each
-            is validated once; the test split stays what it is. None for the splits as they are.
+          folds: Divides training and validation examples anew, stratified by class and by whole
+            groups, so that each is validated once; the test split stays what it is. None for the
+            splits as they are.
 
         Raises:
           DataError: If the data cannot be read, or a class has fewer examples than there are folds.
@@ -108,11 +109,13 @@ class Workbench:
         if folds is None:
             yield TrialData(prepared, splits.info)
             return
-        labels = splits.train.labels
-        made = StratifiedKFold(folds, shuffle=True, random_state=split_seed)
-        for number, (rest, held) in enumerate(made.split(labels, labels), 1):
+        labels, groups = splits.train.labels, splits.train.groups
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        made = kind(folds, shuffle=True, random_state=split_seed)
+        whole = prepared["train"]
+        for number, (rest, held) in enumerate(made.split(labels, labels, groups), 1):
             parts = {"train": rest, "validation": held}
-            chosen = {name: prepared["train"].subset(each) for name, each in parts.items()}
+            chosen = {name: whole.subset(whole.rows_of(each)) for name, each in parts.items()}
             yield TrialData(
                 {**chosen, "test": prepared["test"]}, _info_of_fold(splits, parts, number, folds)
             )
@@ -171,6 +174,13 @@ def _require_enough(splits: Splits, folds: int) -> None:
             f"Each class needs at least {folds} training and validation examples for {folds} "
             f"folds. Too small: {', '.join(small)}. Use fewer folds, or add examples."
         )
+    groups = splits.train.groups
+    if groups is not None and len(set(groups)) < folds:
+        raise DataError(
+            f"There must be at least {folds} groups of training and validation examples for "
+            f"{folds} folds, none of which is in two of them. Received: {len(set(groups))}. "
+            "Use fewer folds, or add examples."
+        )
 
 
 def _info_of_fold(
@@ -180,7 +190,9 @@ def _info_of_fold(
     counts = {
         name: splits.train.class_counts(info.num_classes, each) for name, each in parts.items()
     }
-    how = "stratified by class" if splits.train.occurrences is None else "stratified"
+    how = "stratified" + (" by class" if splits.train.occurrences is None else "")
+    if splits.train.groups is not None:
+        how = "in whole groups"
     origin = f"made here: fold {number} of {folds}, {how}"
     return dataclasses.replace(
         info,

@@ -29,9 +29,12 @@ class Examples:
         process. Elements are {"index": int64 scalar, the position in `ids`} with "image": the
         encoded file, a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255; or with
         "texts": string [1], or [2] for pairs; or with "words": string [words], and "tags": int32
-        [words].
+        [words]; or with "question" and "context": string scalars, "answers": string [any number],
+        and "starts": int32 [as many].
       occurrences: int [n, num_classes], how often each class is there in each example; None where
         each example is of one class, its label.
+      groups: object [n], the name of the group of each example; those of a group, such as questions
+        on one article, are all in one split. None where each is by itself.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Examples:
     labels: np.ndarray
     stream: Callable[[tf.Tensor | None], tf.data.Dataset] = dataclasses.field(repr=False)
     occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,6 +75,7 @@ class Examples:
             labels=self.labels[positions],
             stream=stream,
             occurrences=None if self.occurrences is None else self.occurrences[positions],
+            groups=None if self.groups is None else self.groups[positions],
         )
 
 
@@ -97,6 +102,7 @@ def joined(first: Examples, second: Examples) -> Examples:
             if first.occurrences is None
             else np.concatenate([first.occurrences, second.occurrences])
         ),
+        groups=None if first.groups is None else np.concatenate([first.groups, second.groups]),
     )
 
 
@@ -112,8 +118,9 @@ class DataInfo:
         number of them.
       origin: Per split "from the source", or how it was made here.
       facts: What else a source says of itself, as plain values; of texts "texts": 1, or 2 for
-        pairs, and "dropped": {why: how many examples were left out}; where labels are numbers
-        "numbers": {"mean", "deviation", "lowest", "highest"} of the training split's.
+        pairs, and "dropped": {why: how many examples were left out}; of questions "mended" too: {what
+        was done: how often}; where labels are numbers "numbers": {"mean", "deviation", "lowest",
+        "highest"} of the training split's.
     """
 
     source: str

@@ -27,6 +27,8 @@ class Part:
       ids: See `Examples.ids`.
       labels: int64 [n]; not checked yet.
       occurrences: See `Examples.occurrences`.
+      groups: See `Examples.groups`.
+      groups_are: What the groups are, in words: "articles".
       stream: (positions int64 [m] among the n, seed or None) -> see `Examples.stream`, with
         "index" counting within `positions`.
     """
@@ -37,6 +39,8 @@ class Part:
         repr=False
     )
     occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    groups_are: str = "groups"
 
 
 @dataclasses.dataclass(frozen=True)

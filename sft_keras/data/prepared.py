@@ -30,6 +30,8 @@ class Prepared:
       targets: The y of each example; None where that is its label alone. Targets with a place for
         each token are cut as the inputs are.
       details: What else the task keeps of each example, for `evaluate` and the like.
+      parts_of: Where what the model reads are parts of examples, int64 [n]: the position in the
+        split of the one that each is a part of. `examples` are the parts then.
       facts: What the report says of the split beside what `DataInfo` knows; plain values.
       has_targets: Whether rows are {"input": what the model reads, "target": its y}, as those of
         views are, whose labels may be mixed.
@@ -44,7 +46,14 @@ class Prepared:
     has_targets: bool = False
     targets: Features | None = dataclasses.field(default=None, repr=False)
     details: Sequence[Any] | None = dataclasses.field(default=None, repr=False)
+    parts_of: np.ndarray | None = dataclasses.field(default=None, repr=False)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        """Returns where the examples at `positions` of the split are, or all parts of them."""
+        if self.parts_of is None:
+            return positions
+        return np.flatnonzero(np.isin(self.parts_of, positions))
 
     def subset(self, positions: np.ndarray) -> Prepared:
         """Returns the examples at `positions`, int64 [m] in ascending order; views are dropped."""
@@ -56,4 +65,5 @@ class Prepared:
             lengths=None if self.lengths is None else self.lengths[positions],
             targets=None if self.targets is None else self.targets.subset(positions),
             details=None if self.details is None else [self.details[each] for each in positions],
+            parts_of=None if self.parts_of is None else self.parts_of[positions],
         )

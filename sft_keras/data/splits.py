@@ -1,4 +1,4 @@
-"""Splits off what a source lacks, stratified by class and seeded."""
+"""Splits off what a source lacks, stratified by class or by whole groups, and seeded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
 from sft_keras.data.listing import Listing, Part, shown
@@ -22,13 +22,22 @@ def lacking_splits(listing: Listing) -> tuple[str, ...]:
 
 
 def split_faults(listing: Listing) -> list[str]:
-    """Returns which classes are too small for the splits that have to be made."""
+    """Returns which classes are too small, or groups too few, for the splits that must be made."""
     made = lacking_splits(listing)
     if not made or "train" not in listing.parts:
         return []
-    labels, counts = np.unique(listing.parts["train"].labels, return_counts=True)
+    train = listing.parts["train"]
+    labels, counts = np.unique(train.labels, return_counts=True)
     needed = len(made) + 1
     splits = " and ".join(made)
+    if train.groups is not None:
+        found = len(set(train.groups))
+        if found >= needed:
+            return []
+        return [
+            f"There must be at least {needed} {train.groups_are} to train on, because the source "
+            f"has no split for {splits}, which gets whole ones. Received: {found}."
+        ]
     if any(part.occurrences is not None for part in listing.parts.values()):
         # The labels are groups that the source made, small only where there are few examples.
         if counts.min() >= needed:
@@ -70,10 +79,15 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
     origin = dict.fromkeys(SPLITS, "from the source")
     for name in lacking_splits(listing):
         share = shares[name]
-        rest, held = hold_out(rest, train.labels[rest], round(share * total), seed, name)
+        how = "of train, stratified" + (" by class" if train.occurrences is None else "")
+        if train.groups is None:
+            rest, held = hold_out(rest, train.labels[rest], round(share * total), seed, name)
+        else:
+            size = round(share * len(set(train.groups)))
+            rest, held = hold_out_groups(rest, train.groups[rest], size, seed, name)
+            how = f"of the {train.groups_are} of train, none of which is in two splits"
         splits[name] = _examples(name, train, held)
-        how = "stratified by class" if train.occurrences is None else "stratified"
-        origin[name] = f"made here: {share:.4g} of train, {how}, seed {seed}"
+        origin[name] = f"made here: {share:.4g} {how}, seed {seed}"
     if "test" in splits or "validation" in splits:
         origin["train"] = f"made here: what was not split off, {len(rest)} of {total}"
     splits["train"] = _examples("train", train, rest)
@@ -120,6 +134,33 @@ def hold_out(
     return np.sort(left), np.sort(held)
 
 
+def hold_out_groups(
+    positions: np.ndarray, groups: np.ndarray, size: int, seed: int, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Splits positions in two, no group in both.
+
+    Args:
+      positions: int64 [n].
+      groups: object [n], the names of their groups.
+      size: How many groups to hold out; at least one is.
+      seed: The same seed holds out the same ones.
+      name: What the held-out split is called, for the message.
+
+    Returns:
+      (what is left, what is held out), both int64 in ascending order.
+    """
+    made = GroupShuffleSplit(1, test_size=max(1, size), random_state=seed)
+    try:
+        ((left, held),) = made.split(positions, groups=groups)
+    except ValueError as error:
+        raise DataError(
+            f"The {name!r} split cannot be split off: of {len(set(groups))} groups {size} were to "
+            f"be held out ({error}) Use smaller shares for `data.test` and `data.validation`, or "
+            "add examples."
+        ) from error
+    return positions[np.sort(left)], positions[np.sort(held)]
+
+
 def _examples(name: str, part: Part, positions: Sequence[int] | np.ndarray) -> Examples:
     return Examples(
         name=name,
@@ -127,4 +168,5 @@ def _examples(name: str, part: Part, positions: Sequence[int] | np.ndarray) -> E
         labels=part.labels[positions].astype(np.int32),
         stream=functools.partial(part.stream, positions),
         occurrences=None if part.occurrences is None else part.occurrences[positions],
+        groups=None if part.groups is None else part.groups[positions],
     )

@@ -16,7 +16,7 @@ def length_plot(inputs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
 
     Args:
       inputs: By split, what preparing found; of texts `lengths`, {"width": of a bin in tokens,
-        "counts": of each}, and `sequence_length`.
+        "counts": of each}, and `sequence_length`; `windows`, where they are not cut off there.
 
     Returns:
       The plot; None where inputs are no texts.
@@ -36,7 +36,7 @@ def length_plot(inputs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
         if limit <= edges[-1] + width:
             axes.axvline(limit, color=VALIDATION, linewidth=1.8)
             axes.annotate(
-                "cut off here",
+                "several windows" if "windows" in facts else "cut off here",
                 (limit, 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(4, -10),

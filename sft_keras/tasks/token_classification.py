@@ -84,9 +84,7 @@ class TokenClassification(TextTask):
         from sft_keras.staged_model import StagedModel
 
         head = token_head(
-            backbone.model.output_shape[1:],
-            num_classes=len(_tags(info)),
-            dropout=self.dropout,
+            backbone.model.output_shape[1:], outputs=len(_tags(info)), dropout=self.dropout
         )
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 

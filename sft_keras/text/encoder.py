@@ -49,6 +49,7 @@ class TextEncoder(tf.Module):
     """Splits texts into tokens, cuts them off and puts special tokens around them.
 
     Attributes:
+      pieces: Splits texts into pieces.
       special: The ids of special tokens.
       sequence_length: The most tokens of a text or pair, special ones included.
       needs: A module to be imported where a SavedModel with this encoder is loaded; "" for none.
@@ -65,18 +66,24 @@ class TextEncoder(tf.Module):
         needs: str = "",
     ) -> None:
         super().__init__(name="text_encoder")
-        self._pieces, self.special, self.needs = pieces, special, needs
+        self.pieces, self.special, self.needs = pieces, special, needs
         self.sequence_length, self._has_segments = sequence_length, has_segments
         self._between = (special.end,) * (2 if ends_twice else 1)
+
+    @property
+    def has_places(self) -> bool:
+        """Whether `pieces` says where in a text each piece stands."""
+        return isinstance(self.pieces, WordPiece)
 
     def tokens(self, *texts: tf.Tensor) -> Tokens:
         """Returns the tokens of texts, or of pairs of them: string [n] each; works in a graph.
 
         Where there are too many, what is cut off is the end of the longer text.
         """
-        return self._joined([self.pieces(each) for each in texts])
+        return self.surrounded(*(self.pieces(each).ids for each in texts))
 
-    def _joined(self, parts: Sequence[tf.RaggedTensor]) -> Tokens:
+    def surrounded(self, *parts: tf.RaggedTensor) -> Tokens:
+        """Returns the tokens of texts, or of pairs of them, given as pieces: int32 [n, (pieces)]."""
         around = 2 if len(parts) == 1 else 2 + len(self._between)
         room = self.sequence_length - around
         sizes = [tf.cast(part.row_lengths(), tf.int32) for part in parts]
@@ -85,24 +92,21 @@ class TextEncoder(tf.Module):
         if len(parts) == 2:
             kept = [tf.minimum(sizes[0], tf.maximum(room - sizes[1], room - room // 2))]
             kept.append(tf.minimum(sizes[1], room - kept[0]))
+        ids, seconds = self.joined(*map(first_pieces, parts, kept))
+        return Tokens(ids, seconds, lengths)
+
+    def joined(self, *parts: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Returns (ids, seconds) of `Tokens` for the pieces of one text or two, none cut off."""
         count = tf.cast(parts[0].nrows(), tf.int32)
-        rows = [_all_rows(count, [self.special.start]), _first(parts[0], kept[0])]
+        rows = [_all_rows(count, [self.special.start]), parts[0]]
         if len(parts) == 2:
-            rows += [_all_rows(count, self._between), _first(parts[1], kept[1])]
+            rows += [_all_rows(count, self._between), parts[1]]
         rows.append(_all_rows(count, [self.special.end]))
         ids = tf.concat(rows, axis=1)
         seconds = tf.cast(ids.row_lengths(), tf.int32)
         if len(parts) == 2:
-            seconds = 1 + kept[0] + len(self._between)
-        return Tokens(ids, seconds, lengths)
-
-    def pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Returns the tokens of texts, string [n], none cut off or added: int32 [n, (pieces)]."""
-        return self._pieces(texts).ids
-
-    def surrounded(self, pieces: tf.RaggedTensor) -> Tokens:
-        """Returns texts given as pieces, int32 [n, (pieces)], cut off and with special tokens."""
-        return self._joined([pieces])
+            seconds = 1 + tf.cast(parts[0].row_lengths(), tf.int32) + len(self._between)
+        return ids, seconds
 
     def padded(
         self, ids: tf.RaggedTensor, seconds: tf.Tensor, length: tf.Tensor | int
@@ -128,7 +132,7 @@ def _all_rows(count: tf.Tensor, ids: Sequence[int]) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_tensor(tf.tile(row, [count, 1]))
 
 
-def _first(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
+def first_pieces(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
     """Returns the first `kept` of each row, int32 [n]."""
     place = tf.ragged.range(part.row_lengths()).flat_values
     is_kept = tf.cast(place, tf.int32) < tf.gather(kept, part.value_rowids())

@@ -98,11 +98,11 @@ def length_facts(lengths: np.ndarray, kept: np.ndarray, sequence_length: int) ->
         "sequence_length": sequence_length,
         "longest": int(lengths.max()),
         "median": int(np.median(lengths)),
-        "lengths": _histogram(lengths),
+        "lengths": histogram(lengths),
     }
 
 
-def _histogram(lengths: np.ndarray) -> dict[str, Any]:
+def histogram(lengths: np.ndarray) -> dict[str, Any]:
     """Returns {"width": of a bin, "counts": texts of 0 to width - 1 tokens, and so on}."""
     width = 2 ** max(0, int(np.ceil(np.log2((lengths.max() + 1) / _MOST_BINS))))
     return {"width": width, "counts": np.bincount(lengths // width).tolist()}

@@ -30,7 +30,7 @@ def word_tokens(encoder: TextEncoder, words: tf.RaggedTensor) -> WordTokens:
     Every word is split by itself, with a blank before it, as in running text. Of a text with too
     many tokens the end is cut off.
     """
-    pieces = encoder.pieces(tf.strings.join([" ", words.flat_values]))
+    pieces = encoder.pieces(tf.strings.join([" ", words.flat_values])).ids
     sizes = words.with_values(tf.cast(pieces.row_lengths(), tf.int32))
     by_text = words.with_values(pieces).merge_dims(1, 2)
     found = encoder.surrounded(by_text)

@@ -1,0 +1,268 @@
+"""Answers to questions, out of a passage. Importing this does not import TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sft_keras.errors import BackboneError, RecipeError, numbered
+from sft_keras.recipe_checks import Checks, section
+from sft_keras.tasks.base import Progress
+from sft_keras.tasks.text_task import TextTask
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from sft_keras.backbones import BuiltBackbone
+    from sft_keras.data.examples import DataInfo, Splits
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.endpoints import Endpoints
+    from sft_keras.recipe import Recipe, Stage
+    from sft_keras.staged_model import StagedModel
+    from sft_keras.text.encoder import TextEncoder
+    from sft_keras.text.windows import Windows
+
+_AROUND = 3  # special tokens: [CLS] question [SEP] passage [SEP]
+_SMOKE_QUESTION, _SMOKE_STRIDE = 16, 24  # tokens
+
+
+@section
+class QuestionAnswering(TextTask):
+    """The part of a passage that answers a question, or that the passage does not say.
+
+    A question is read with its passage; of a long one in several windows, which overlap, and of
+    whose answers the best is given.
+
+    Source: Devlin et al. 2019, arXiv:1810.04805, sections 4.2 and 4.3.
+
+    Attributes:
+      sequence_length: The most tokens of a window: the question, a stretch of the passage, and
+        three special ones.
+      doc_stride: How many tokens of the passage after one window the next begins.
+      max_question_length: The most tokens of a question; the end of a longer one is cut off.
+      max_answer_length: The most tokens of an answer.
+      dropout: Share of the features of a token dropped while training.
+      no_answer_threshold: Where some questions have no answer: by how much the score of there being
+        none must be above that of the best answer for none to be given. For the figures and the
+        exported model alike. The figures of validation say which would be best, as
+        `best_threshold`; a run has none but this, so that the test split has no part in it.
+    """
+
+    sources: ClassVar = ("squad", "synthetic", "Questions")
+    asked_about: ClassVar = '"QUESTION<TAB>PASSAGE"'
+    smoke_source: ClassVar = "synthetic:30"
+
+    sequence_length: int = 384
+    doc_stride: int = 128
+    max_question_length: int = 64
+    max_answer_length: int = 30
+    dropout: float = 0.1
+    no_answer_threshold: float = 0.0
+
+    def faults(self) -> list[str]:
+        """See `Task.faults`."""
+        checks = Checks("task", self)
+        for name in ("doc_stride", "max_question_length", "max_answer_length"):
+            checks.at_least(name, 1)
+        room = self.sequence_length - self.max_question_length - _AROUND
+        checks.require(
+            "sequence_length",
+            room >= 1,
+            f"above `task.max_question_length` + {_AROUND} ({self.max_question_length + _AROUND}), "
+            "or there is no room for the passage",
+        )
+        checks.require(
+            "doc_stride",
+            room < 1 or self.doc_stride <= room,
+            f"at most `task.sequence_length` - `task.max_question_length` - {_AROUND} ({room}), or "
+            "parts of a passage are in no window",
+        )
+        checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
+        return checks.found
+
+    def for_smoke(self, recipe: Recipe) -> Recipe:
+        """See `Task.for_smoke`."""
+        smoke = super().for_smoke(recipe)
+        task = dataclasses.replace(
+            smoke.task, max_question_length=_SMOKE_QUESTION, doc_stride=_SMOKE_STRIDE
+        )
+        return dataclasses.replace(smoke, task=task)
+
+    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
+        """See `Task.require_fit`."""
+        faults = [
+            f"`stages.{stage.name}.{name}` is for classes, and an answer is none. "
+            f"Received: {getattr(stage, name)!r}. Leave it out."
+            for stage in recipe.stages
+            for name, unused in (("class_weights", None), ("label_smoothing", 0.0))
+            if getattr(stage, name) != unused
+        ]
+        if faults:
+            raise RecipeError(numbered("The recipe does not fit the task.", faults))
+
+    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+        """See `Task.open_data`."""
+        from sft_keras.data.opening import splits_of
+        from sft_keras.data.question_source import list_questions
+
+        return splits_of(list_questions(recipe.data, seed), recipe.data, seed)
+
+    def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
+        """See `Task.build_backbone`.
+
+        Raises:
+          BackboneError: As there, or if its tokenizer does not say where in a text its pieces are.
+        """
+        if not self.encoder(recipe).has_places:
+            raise BackboneError(
+                "`backbone.preset` must have a WordPiece tokenizer for QuestionAnswering, because "
+                "of no other is it known where in a passage its tokens stand. Received: "
+                f"{recipe.backbone.preset!r}. Take a BERT, DistilBERT or ELECTRA: hub:bert_..., "
+                "hub:distil_bert_..., hub:electra_..., or hf: and a folder of such a model."
+            )
+        return super().build_backbone(recipe)
+
+    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.prepare`."""
+        from sft_keras.text.question_preparing import prepare_questions
+
+        encoder = self.encoder(recipe)
+        return prepare_questions(
+            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            encoder=encoder,
+            encode=self._encode(encoder),
+            progress=progress,
+        )
+
+    def reads(self, recipe: Recipe) -> str:
+        """See `Task.reads`."""
+        lengths = f"{self.sequence_length} {self.doc_stride} {self.max_question_length}"
+        return f"{recipe.backbone.preset} {lengths}"
+
+    def input_in_words(self, recipe: Recipe) -> str:
+        """See `Task.input_in_words`."""
+        return f"questions with passages, in windows of up to {self.sequence_length} tokens"
+
+    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
+        """See `Task.build_model`."""
+        from sft_keras.heads import token_head
+        from sft_keras.staged_model import StagedModel
+
+        head = token_head(backbone.model.output_shape[1:], outputs=2, dropout=self.dropout)
+        return StagedModel(backbone=backbone, head=head, activation="linear")
+
+    def training_batches(
+        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+    ) -> tf.data.Dataset:
+        """See `Task.training_batches`."""
+        from sft_keras.data.target_batches import target_training_batches
+
+        return target_training_batches(prepared, recipe, stage)
+
+    def evaluation_batches(
+        self, prepared: Prepared, recipe: Recipe, info: DataInfo
+    ) -> tf.data.Dataset:
+        """See `Task.evaluation_batches`."""
+        from sft_keras.data.target_batches import target_batches
+
+        return target_batches(prepared, recipe)
+
+    def loss(self, stage: Stage) -> keras.losses.Loss:
+        """See `Task.loss`."""
+        from sft_keras.text.span_targets import SpanCrossentropy
+
+        return SpanCrossentropy()
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.metrics`; "accuracy" is the share of windows with both ends right."""
+        import keras
+
+        from sft_keras.text.span_targets import span_accuracy
+
+        return [keras.metrics.MeanMetricWrapper(span_accuracy, name="accuracy")]
+
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
+    ) -> dict[str, Any]:
+        """See `Task.evaluate` and `question_figures`; `outputs` are logits, [windows, places, 2].
+
+        "loss" is the mean over the windows; of the test split there is no "best_threshold".
+        """
+        from sft_keras.text.question_answers import question_answers
+        from sft_keras.text.question_figures import question_figures
+        from sft_keras.text.span_targets import mean_span_loss
+
+        answers = question_answers(outputs, prepared.details, self.max_answer_length)
+        figures = question_figures(answers, self._threshold(info), seed)
+        if prepared.examples.name == "test":
+            figures.pop("best_threshold", None)
+        return {**figures, "loss": mean_span_loss(outputs, prepared.targets)}
+
+    def summary(self, figures: dict[str, Any]) -> str:
+        """See `Task.summary`."""
+        f1, exact = figures["f1"], figures["exact_match"]
+        line = (
+            f"F1 {f1['value']:.4f} (95 % interval {f1['low']:.4f} to {f1['high']:.4f}), "
+            f"exact match {exact['value']:.4f}, {figures['examples']} questions"
+        )
+        best = figures.get("best_threshold")
+        if best is not None:
+            line += f"; task.no_answer_threshold={best['threshold']:.2f} gives F1 {best['f1']:.4f}"
+        return line
+
+    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+        """See `Task.score`."""
+        return "f1", figures["f1"]["value"]
+
+    def worst_mistakes(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
+    ) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """See `Task.worst_mistakes`; there are no pictures."""
+        from sft_keras.text.question_answers import question_answers
+        from sft_keras.text.question_figures import wrong_answers
+
+        answers = question_answers(outputs, prepared.details, self.max_answer_length)
+        return wrong_answers(answers, self._threshold(info)), []
+
+    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
+        """See `Task.endpoints`."""
+        from sft_keras.text.question_serving import question_endpoints
+
+        encoder = self.encoder(recipe)
+        return question_endpoints(
+            model,
+            encoder,
+            self._encode(encoder),
+            max_answer_length=self.max_answer_length,
+            no_answer_threshold=self._threshold(info),
+        )
+
+    def serving_samples(
+        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
+        """See `Task.serving_samples`."""
+        from sft_keras.text.question_serving import question_samples
+
+        return question_samples(outputs, prepared.details, limit, self.max_answer_length)
+
+    def _encode(self, encoder: TextEncoder) -> Callable[[tf.Tensor, tf.Tensor], Windows]:
+        """Returns the function from questions and contexts to windows."""
+        from sft_keras.text.windows import windows
+
+        def encode(questions: tf.Tensor, contexts: tf.Tensor) -> Windows:
+            return windows(
+                encoder,
+                questions,
+                contexts,
+                doc_stride=self.doc_stride,
+                max_question_length=self.max_question_length,
+            )
+
+        return encode
+
+    def _threshold(self, info: DataInfo) -> float | None:
+        """Returns the margin above which no answer is given; None where each question has one."""
+        return self.no_answer_threshold if info.class_names else None

@@ -1,0 +1,140 @@
+"""Figures of answers to questions, and the most confident wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sft_keras.data.questions import Question
+from sft_keras.text.squad_metrics import exact_match, f1
+
+if TYPE_CHECKING:
+    from sft_keras.text.question_answers import QuestionAnswers
+
+_RESAMPLES = 1000
+_CONFIDENCE = 0.95
+_SHOWN = 24
+_AROUND = 200  # characters of a passage
+NO_ANSWER = "(no answer)"
+
+
+def question_figures(
+    answers: QuestionAnswers, no_answer_threshold: float | None, seed: int
+) -> dict[str, Any]:
+    """Returns the figures of a split as plain values.
+
+    Args:
+      answers: To its questions.
+      no_answer_threshold: The largest margin with which an answer is given and not none; None
+        where each question has one.
+      seed: Of the bootstrap.
+
+    Returns:
+      "examples": how many questions; "exact_match" and "f1" as {"value", "low", "high"} with 95 %
+      percentile bootstrap intervals over the questions (Efron & Tibshirani 1993, chapter 13); with
+      a threshold also "answerable_f1" and "unanswerable_f1", the same over the questions of either
+      kind (None where there are none), and "best_threshold": the threshold that would give the
+      best F1 over all, as {"threshold", "f1"}.
+    """
+    texts = answers.texts(no_answer_threshold)
+    right = [_right(question) for question in answers.questions]
+    exact = np.array([exact_match(*each) for each in zip(texts, right)])
+    overlap = np.array([f1(*each) for each in zip(texts, right)])
+    figures = {
+        "examples": len(texts),
+        "exact_match": _estimate(exact, seed),
+        "f1": _estimate(overlap, seed),
+    }
+    if no_answer_threshold is None:
+        return figures
+    is_answerable = np.array([bool(question.answers) for question in answers.questions])
+    figures["answerable_f1"] = _estimate(overlap[is_answerable], seed)
+    figures["unanswerable_f1"] = _estimate(overlap[~is_answerable], seed)
+    figures["best_threshold"] = best_threshold(
+        answers.spans.margins,
+        np.array([f1(*each) for each in zip(answers.texts(float("inf")), right)]),
+        np.array([f1("", each) for each in right]),
+    )
+    return figures
+
+
+def best_threshold(
+    margins: np.ndarray, answered: np.ndarray, unanswered: np.ndarray
+) -> dict[str, float]:
+    """Returns the threshold that gives the best mean, and that mean.
+
+    As `evaluate-v2.0.py` finds it, but halfway to the next margin, and not at it. Of equals the
+    one that answers least.
+
+    Args:
+      margins: float [n], an answer is given where the margin is at most the threshold; infinite
+        where there can be none.
+      answered: float [n], the figure of each question if an answer is given.
+      unanswered: float [n], the figure if none is.
+    """
+    order = np.argsort(margins, kind="stable")
+    finite = margins[order][np.isfinite(margins[order])].astype(np.float64)
+    gains = (answered - unanswered)[order][: len(finite)]
+    means = (unanswered.sum() + np.cumsum([0.0, *gains])) / len(margins)
+    if not len(finite):
+        return {"threshold": 0.0, "f1": float(means[0])}
+    edges = np.concatenate([finite[:1] - 1.0, (finite[1:] + finite[:-1]) / 2, finite[-1:] + 1.0])
+    # Equal margins cannot be told apart.
+    can_be = np.concatenate([[True], finite[1:] > finite[:-1], [True]])
+    best = int(np.argmax(np.where(can_be, means, -1.0)))
+    return {"threshold": float(edges[best]), "f1": float(means[best])}
+
+
+def wrong_answers(
+    answers: QuestionAnswers, no_answer_threshold: float | None
+) -> list[dict[str, Any]]:
+    """Returns the answers that are none of the right ones, the most probable first."""
+    texts = answers.texts(no_answer_threshold)
+    probabilities = answers.probabilities(no_answer_threshold)
+    wrong = [
+        index
+        for index, question in enumerate(answers.questions)
+        if not exact_match(texts[index], _right(question))
+    ]
+    found = []
+    for index in sorted(wrong, key=lambda index: -probabilities[index])[:_SHOWN]:
+        question, text = answers.questions[index], texts[index]
+        place = int(answers.spans.starts[index]) if text else 0
+        if not text and question.answers:
+            place = question.answers[0].start
+        found.append(
+            {
+                "id": question.name,
+                "text": f"{question.question}\n{_around(question.context, place)}",
+                "true": " | ".join(dict.fromkeys(_right(question))) or NO_ANSWER,
+                "predicted": text or NO_ANSWER,
+                "probability": float(probabilities[index]),
+            }
+        )
+    return found
+
+
+def _right(question: Question) -> list[str]:
+    return [answer.text for answer in question.answers]
+
+
+def _around(context: str, place: int) -> str:
+    """Returns the passage around a character, with an ellipsis where something is left out."""
+    first = max(0, min(place - _AROUND // 2, len(context) - _AROUND))
+    last = first + _AROUND
+    before, after = "… " if first else "", " …" if last < len(context) else ""
+    return f"{before}{context[first:last].strip()}{after}"
+
+
+def _estimate(values: Sequence[float] | np.ndarray, seed: int) -> dict[str, float | None]:
+    """Returns the mean with its interval; None each where there are no values."""
+    if not len(values):
+        return dict.fromkeys(("value", "low", "high"))
+    draw = np.random.default_rng(seed)
+    size = len(values)
+    means = [values[draw.integers(0, size, size)].mean() for _ in range(_RESAMPLES)]
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return {"value": float(np.mean(values)), "low": float(low), "high": float(high)}
