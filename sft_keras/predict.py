@@ -5,10 +5,10 @@
     python -m sft_keras.predict --run=runs/bert_squad "QUESTION<TAB>PASSAGE"
 
 Prints a line for each: the class and its probability, the labels that apply with theirs, the number
-or the answer; of a text in which entities were found a line for each of them; or a JSON object a line
-with --json. Texts may also come from standard input, a line each, with `-`; of a pair, or of a
-question and its passage, a tab stands between the two. A file that cannot be read is reported and the
-others are answered all the same; the exit status is then 1.
+or the answer; of a text in which entities were found a line for each of them; or a JSON object a
+line with --json. Texts may also come from standard input, a line each, with `-`; of a pair, or of a
+question and its passage, a tab stands between the two. A file that cannot be read is reported and
+the others are answered all the same; the exit status is then 1.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def test_a_recipe_on_arrays_is_printed_without_their_values(tiny_recipe):
 def test_all_recipes_that_come_along_are_valid_and_described():
     recipes = list_recipes()
     expected = {"quickstart", "vgg_flowers", "resnet50_flowers", "resnet50_cats_dogs"}
-    assert expected | {"mobilenet_flowers", "my_images"} <= recipes.keys()
+    assert expected | {"mobilenet_flowers", "my_images", "bert_squad"} <= recipes.keys()
     for name, description in recipes.items():
         assert load_recipe(name).description == description
         assert len(description) > 20

@@ -118,9 +118,9 @@ class DataInfo:
         number of them.
       origin: Per split "from the source", or how it was made here.
       facts: What else a source says of itself, as plain values; of texts "texts": 1, or 2 for
-        pairs, and "dropped": {why: how many examples were left out}; of questions "mended" too: {what
-        was done: how often}; where labels are numbers "numbers": {"mean", "deviation", "lowest",
-        "highest"} of the training split's.
+        pairs, and "dropped": {why: how many examples were left out}; of questions also "mended":
+        {what was done: how often}; where labels are numbers "numbers": {"mean", "deviation",
+        "lowest", "highest"} of the training split's.
     """
 
     source: str

@@ -87,7 +87,9 @@ class QuestionAnswering(TextTask):
         """See `Task.for_smoke`."""
         smoke = super().for_smoke(recipe)
         task = dataclasses.replace(
-            smoke.task, max_question_length=_SMOKE_QUESTION, doc_stride=_SMOKE_STRIDE
+            smoke.task,
+            max_question_length=min(self.max_question_length, _SMOKE_QUESTION),
+            doc_stride=min(self.doc_stride, _SMOKE_STRIDE),
         )
         return dataclasses.replace(smoke, task=task)
 

@@ -83,7 +83,7 @@ class TextEncoder(tf.Module):
         return self.surrounded(*(self.pieces(each).ids for each in texts))
 
     def surrounded(self, *parts: tf.RaggedTensor) -> Tokens:
-        """Returns the tokens of texts, or of pairs of them, given as pieces: int32 [n, (pieces)]."""
+        """Returns the tokens of texts or of pairs, given as pieces: int32 [n, (pieces)] each."""
         around = 2 if len(parts) == 1 else 2 + len(self._between)
         room = self.sequence_length - around
         sizes = [tf.cast(part.row_lengths(), tf.int32) for part in parts]

@@ -47,6 +47,7 @@ def best_spans(logits: tf.Tensor, windows: Windows, max_answer_length: int) -> S
     flat = tf.reshape(scores, [count, places * max_answer_length])
     own_best, own_place = tf.reduce_max(flat, axis=1), tf.argmax(flat, axis=1, output_type=tf.int32)
     best = tf.math.unsorted_segment_max(own_best, owners, questions)
+    best = tf.where(best > tf.float32.min, best, _NEVER)  # the maximum of nothing is that number
     # Of equal ones the first.
     is_best = own_best == tf.gather(best, owners)
     numbers = tf.where(is_best, tf.range(count), count - 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = frozenset(string.punctuation)
@@ -28,31 +28,6 @@ def exact_match(answer: str, right: Sequence[str]) -> float:
 def f1(answer: str, right: Sequence[str]) -> float:
     """Returns the overlap in words with that of the right answers which it is nearest to."""
     return max(_overlap(answer, each) for each in _counted(right))
-
-
-def squad_metrics(
-    answers: Mapping[str, str], right: Mapping[str, Sequence[str]]
-) -> dict[str, float | int]:
-    """Returns exact match and F1, in 0..1, over all questions and over those of either kind.
-
-    Args:
-      answers: By the questions' names; "" for "the passage does not say".
-      right: By the same names; no answers for the same.
-    """
-    with_answer = [name for name in right if _counted(right[name]) != [""]]
-    groups = {
-        "": list(right),
-        "answerable_": with_answer,
-        "unanswerable_": [name for name in right if name not in set(with_answer)],
-    }
-    found: dict[str, float | int] = {"questions": len(right)}
-    for prefix, names in groups.items():
-        if names:
-            exact = [exact_match(answers[name], right[name]) for name in names]
-            overlap = [f1(answers[name], right[name]) for name in names]
-            found[f"{prefix}exact_match"] = sum(exact) / len(names)
-            found[f"{prefix}f1"] = sum(overlap) / len(names)
-    return found
 
 
 def _counted(right: Sequence[str]) -> list[str]:
