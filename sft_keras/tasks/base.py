@@ -7,6 +7,7 @@ nothing looks a task up by name. A method that needs TensorFlow imports it when 
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,12 +35,14 @@ class Task(abc.ABC):
       presets: The kinds of `backbone.preset` it can use, e.g. "hub".
       asked_about: What `sft_keras.predict` takes, e.g. "FILE".
       watched: What `Stage.monitor` may be.
+      unused: Fields of `Stage` that the task has no use for, which must be as they are by default.
     """
 
     sources: ClassVar[tuple[str, ...]]
     presets: ClassVar[tuple[str, ...]]
     asked_about: ClassVar[str]
     watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
+    unused: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def faults(self) -> list[str]:
@@ -47,24 +50,31 @@ class Task(abc.ABC):
 
     def stage_faults(self, stage: Stage) -> list[str]:
         """Returns what a stage asks for that the task does not have, one sentence each."""
-        if stage.monitor in self.watched:
-            return []
-        return [
-            f"`stages.{stage.name}.monitor` for {type(self).__name__} must be one of "
-            f"{', '.join(self.watched)}. Received: {stage.monitor!r}."
+        task, faults = type(self).__name__, []
+        if stage.monitor not in self.watched:
+            faults.append(
+                f"`stages.{stage.name}.monitor` for {task} must be one of "
+                f"{', '.join(self.watched)}. Received: {stage.monitor!r}."
+            )
+        usual = {field.name: field.default for field in dataclasses.fields(stage)}
+        return faults + [
+            f"`stages.{stage.name}.{name}` is of no use to {task}. "
+            f"Received: {getattr(stage, name)!r}. Leave it out."
+            for name in self.unused
+            if getattr(stage, name) != usual[name]
         ]
 
     @abc.abstractmethod
     def for_smoke(self, recipe: Recipe) -> Recipe:
         """Returns the recipe on synthetic data and random weights, made to end within seconds."""
 
-    @abc.abstractmethod
     def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
         """Checks the recipe against the data, before the long work.
 
         Raises:
           RecipeError: If it names classes that the data does not have, or the like.
         """
+        return
 
     @abc.abstractmethod
     def open_data(self, recipe: Recipe, seed: int) -> Splits:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sft_keras.errors import BackboneError, RecipeError, numbered
+from sft_keras.errors import BackboneError
 from sft_keras.recipe_checks import Checks, section
 from sft_keras.tasks.base import Progress
 from sft_keras.tasks.text_task import TextTask
@@ -54,6 +54,7 @@ class QuestionAnswering(TextTask):
     sources: ClassVar = ("squad", "synthetic", "Questions")
     asked_about: ClassVar = '"QUESTION<TAB>PASSAGE"'
     smoke_source: ClassVar = "synthetic:30"
+    unused: ClassVar = ("class_weights", "label_smoothing")
 
     sequence_length: int = 384
     doc_stride: int = 128
@@ -92,18 +93,6 @@ class QuestionAnswering(TextTask):
             doc_stride=min(self.doc_stride, _SMOKE_STRIDE),
         )
         return dataclasses.replace(smoke, task=task)
-
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`."""
-        faults = [
-            f"`stages.{stage.name}.{name}` is for classes, and an answer is none. "
-            f"Received: {getattr(stage, name)!r}. Leave it out."
-            for stage in recipe.stages
-            for name, unused in (("class_weights", None), ("label_smoothing", 0.0))
-            if getattr(stage, name) != unused
-        ]
-        if faults:
-            raise RecipeError(numbered("The recipe does not fit the task.", faults))
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""

@@ -42,28 +42,13 @@ class TextRegression(LabelledTexts):
 
     activation: ClassVar = "linear"
     watched: ClassVar = ("val_loss",)
+    unused: ClassVar = ("class_weights", "label_smoothing")
 
     def label_kind(self) -> LabelKind:
         """See `LabelledTexts.label_kind`."""
         from sft_keras.data.text_labels import Number
 
         return Number()
-
-    def stage_faults(self, stage: Stage) -> list[str]:
-        """See `Task.stage_faults`."""
-        unused = {"label_smoothing": 0.0, "class_weights": None}
-        return [
-            *super().stage_faults(stage),
-            *(
-                f"`stages.{stage.name}.{name}` is for classes, and {type(self).__name__} has none. "
-                f"Received: {getattr(stage, name)!r}. Leave it out."
-                for name, usual in unused.items()
-                if getattr(stage, name) != usual
-            ),
-        ]
-
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`; there is nothing to check that the labels' kind has not."""
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`; the facts hold "numbers", of the training labels."""

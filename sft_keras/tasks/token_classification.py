@@ -36,6 +36,7 @@ class TokenClassification(TextTask):
 
     sources: ClassVar = ("conll", "synthetic", "TaggedWords")
     smoke_source: ClassVar = "synthetic:2"
+    unused: ClassVar = ("class_weights",)
 
     sequence_length: int = 128
     dropout: float = 0.1
@@ -46,19 +47,6 @@ class TokenClassification(TextTask):
         checks.at_least("sequence_length", 4)
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
         return checks.found
-
-    def stage_faults(self, stage: Stage) -> list[str]:
-        """See `Task.stage_faults`."""
-        faults = super().stage_faults(stage)
-        if stage.class_weights is not None:
-            faults.append(
-                f"`stages.{stage.name}.class_weights` is for tasks with a class an example, and "
-                f"here words have tags. Received: {stage.class_weights!r}. Leave it out."
-            )
-        return faults
-
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`; there is nothing to require."""
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
