@@ -12,7 +12,7 @@ from sft_keras.data.digests import DIGEST_SIZE, digest
 from sft_keras.data.examples import Examples
 from sft_keras.data.lengths import padded_length
 from sft_keras.data.prepared import Prepared
-from sft_keras.text.encoder import TextEncoder
+from sft_keras.text.encoder import TextEncoder, Tokens
 from sft_keras.text.token_features import TokenFeatures
 
 _BATCH = 512
@@ -34,9 +34,10 @@ def prepare_texts(
       progress: Called with (done, total) examples over all splits.
     """
     total = sum(len(examples) for examples in examples_by_split.values())
+    tokenize = _tokenizer(encoder, next(iter(examples_by_split.values())))
     found, done = {}, 0
     for name, examples in examples_by_split.items():
-        found[name] = _tokens(examples, encoder)
+        found[name] = _tokens(examples, tokenize)
         done += len(examples)
         progress(done, total)
     longest = max(int(ids.bounding_shape(1)) for ids, *_ in found.values())
@@ -47,13 +48,20 @@ def prepare_texts(
     }
 
 
+def _tokenizer(encoder: TextEncoder, examples: Examples) -> Callable[[tf.Tensor], Tokens]:
+    """Returns one function for all splits, which is traced once for batches of any size."""
+    (texts,) = examples.stream(None).element_spec["texts"].shape
+    return tf.function(
+        lambda batch: encoder.tokens(*tf.unstack(batch, axis=1)),
+        input_signature=[tf.TensorSpec([None, texts], tf.string)],
+        autograph=False,
+    )
+
+
 def _tokens(
-    examples: Examples, encoder: TextEncoder
+    examples: Examples, tokenize: Callable[[tf.Tensor], Tokens]
 ) -> tuple[tf.RaggedTensor, tf.Tensor, np.ndarray]:
     """Returns (ids, seconds, lengths) of a split, see `Tokens`."""
-    tokenize = tf.function(
-        lambda texts: encoder.tokens(*tf.unstack(texts, axis=1)), autograph=False
-    )
     parts = [tokenize(batch["texts"]) for batch in examples.stream(None).batch(_BATCH)]
     ids, seconds, lengths = zip(*parts)
     return tf.concat(ids, axis=0), tf.concat(seconds, axis=0), np.concatenate(lengths)

@@ -50,9 +50,10 @@ def prepare_words(
       progress: Called with (done, total) examples over all splits.
     """
     total = sum(len(examples) for examples in examples_by_split.values())
+    tokenize = _tokenizer(encoder)  # one for all splits, so that it is traced once
     found, done = {}, 0
     for name, examples in examples_by_split.items():
-        found[name] = _read(examples, encoder)
+        found[name] = _read(examples, tokenize)
         done += len(examples)
         progress(done, total)
     longest = max(int(ids.bounding_shape(1)) for (ids, *_), *_ in found.values())
@@ -63,11 +64,11 @@ def prepare_words(
     }
 
 
-def _read(
-    examples: Examples, encoder: TextEncoder
-) -> tuple[Tokens, tf.RaggedTensor, list[TaggedText]]:
-    """Returns tokens, targets and details of a split."""
+_Tokenize = Callable[[tf.RaggedTensor, tf.RaggedTensor], tuple[WordTokens, tf.RaggedTensor]]
+"""From words and their tags to tokens and targets."""
 
+
+def _tokenizer(encoder: TextEncoder) -> _Tokenize:
     @tf.function(
         input_signature=[
             tf.RaggedTensorSpec([None, None], tf.string),
@@ -81,6 +82,13 @@ def _read(
         found = word_tokens(encoder, words)
         return found, word_targets(found, tags, IGNORED)
 
+    return tokenize
+
+
+def _read(
+    examples: Examples, tokenize: _Tokenize
+) -> tuple[Tokens, tf.RaggedTensor, list[TaggedText]]:
+    """Returns tokens, targets and details of a split."""
     tokens, targets, details = [], [], []
     for batch in examples.stream(None).ragged_batch(_BATCH):
         found, own = tokenize(batch["words"], batch["tags"])
