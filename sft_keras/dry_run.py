@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sft_keras.data.examples import DataInfo, Examples, Splits
@@ -47,30 +47,38 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
             staged.model.output_shape
         )
         inputs = FrozenPrefixStore(staged, recipe, prepared, info, say=_quiet, tick=_quiet)
+        # Of some tasks the model reads an example in several parts.
+        parts = len(prepared["train"].examples) / len(few.train)
+        sizes = {name: round(size * parts) for name, size in info.sizes.items()}
         seconds = reading
         for stage in recipe.stages:
             began = time.perf_counter()
             source = inputs.input_of(stage)
-            scale = (info.sizes["train"] + info.sizes["validation"]) / sum(
+            scale = (sizes["train"] + sizes["validation"]) / sum(
                 len(source.prepared[name].examples) for name in ("train", "validation")
             )
             computing = (time.perf_counter() - began) * scale
             with stage_adapters(staged, recipe, stage):
-                line, expected = _tried(staged, recipe, stage, source, info)
+                line, expected = _tried(staged, recipe, stage, source, info, sizes)
             seconds += computing + expected
             yield f"{line}; frozen blocks {'once' if source.from_boundary else 'in every epoch'}"
         yield f"whole run  about {seconds / 60:.1f} minutes, without evaluation and export"
-        yield f"memory  {_memory(recipe, info.sizes, total)}"
+        yield f"memory  {_memory(recipe, sizes, total)}"
 
 
 def _tried(
-    staged: StagedModel, recipe: Recipe, stage: Stage, source: StageInput, info: DataInfo
+    staged: StagedModel,
+    recipe: Recipe,
+    stage: Stage,
+    source: StageInput,
+    info: DataInfo,
+    sizes: Mapping[str, int],
 ) -> tuple[str, float]:
     """Runs a few batches of a stage; returns what to say of it and its expected seconds."""
     task, batch_size = recipe.task, recipe.data.batch_size
     if stage.learning_rate == "auto":  # any rate takes as long
         stage = dataclasses.replace(stage, learning_rate=1e-3)
-    length = stage_length(stage, info.sizes["train"], batch_size)
+    length = stage_length(stage, sizes["train"], batch_size)
     model = prepare_stage(
         staged, stage, length.steps, task.loss(stage), task.metrics(), source.from_boundary
     )
@@ -78,7 +86,7 @@ def _tried(
     validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
     step = min(_seconds(model.train_on_batch, *batch) for batch in training.take(_BATCHES))
     check = min(_seconds(model.test_on_batch, *batch) for batch in validation.take(_BATCHES))
-    rounds = math.ceil(info.sizes["validation"] / batch_size)
+    rounds = math.ceil(sizes["validation"] / batch_size)
     expected = length.steps * step + length.epochs * rounds * check
     trainable = count_parameters(model.trainable_variables)
     line = (

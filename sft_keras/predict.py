@@ -41,7 +41,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Predictio
     Args:
       run: The run folder.
       inputs: Paths of images, of which a folder stands for the files in and below it; or, where the
-        model was trained on them, texts.
+        model was trained on them, texts, or questions with a tab and their passage behind.
 
     Raises:
       RunFolderError: If `run` holds no exported model.

@@ -34,7 +34,8 @@ class QuestionAnswering(TextTask):
     """The part of a passage that answers a question, or that the passage does not say.
 
     A question is read with its passage; of a long one in several windows, which overlap, and of
-    whose answers the best is given.
+    whose answers the best is given. A batch is one of windows. Where several answers count as
+    right, the first is learnt.
 
     Source: Devlin et al. 2019, arXiv:1810.04805, sections 4.2 and 4.3.
 

@@ -1,6 +1,8 @@
 """Question answering from lists to a served model: what is trained, reported and answered."""
 
 import dataclasses
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -142,6 +144,21 @@ def test_it_answers_alike_in_a_process_that_knows_tensorflow_alone(run):
     assert export["signatures"] == {
         "serving_default": "questions: string (None,), contexts: string (None,)"
     }
+
+
+@pytest.mark.slow
+def test_questions_are_asked_on_the_command_line(run):
+    ran = subprocess.run(
+        [sys.executable, "-m", "sft_keras.predict", f"--run={run.run_dir}", "-"],
+        input="q?\tabc q12 def\nz?\t\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second = ran.stdout.splitlines()
+    assert first.endswith("  q?") and "%" in first
+    assert "(no answer)" in second and second.endswith("  z?")
+    assert "\t" not in ran.stdout
 
 
 def test_empty_and_odd_passages_are_answered(run):

@@ -169,6 +169,11 @@ def test_lists_that_are_no_questions_are_refused():
 def test_too_few_passages_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"at least 3 passages .*Received: 2"):
         splits_of(Questions([("q", f"{n % 2} w", ["w"]) for n in range(8)]))
+    few = Questions([("q", f"{n % 4} w", ["w"]) for n in range(8)])
+    recipe = recipe_of(few)
+    data = dataclasses.replace(recipe.data, test=0.5, validation=0.49)
+    with pytest.raises(DataError, match=r"'validation' split cannot be split off: of 2 groups 2 "):
+        recipe.task.open_data(dataclasses.replace(recipe, data=data), seed=0)
     with pytest.raises(DataError, match=r"'synthetic:PASSAGES' with a number from 6"):
         splits_of("synthetic:3")
 
