@@ -1,6 +1,7 @@
 """Shared by all tests.
 
-pytest                          the fast ones, about three minutes on two cores
+pytest                          the fast ones, as many files at a time as there are cores
+pytest -n 0 -x --pdb            one after the other
 pytest -m slow                  the rest
 pytest -m shared                those on real weights and data, see CONTRIBUTING.md
 pytest tests/test_stages.py     one file

@@ -81,6 +81,7 @@ def test_the_proxy_of_the_environment_is_asked(monkeypatch):
     server = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(network, "_ADDRESS", "http://nowhere.invalid/")
+    monkeypatch.setattr(network, "_PATIENCE", 60.0)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
     assert network.is_online()
