@@ -159,17 +159,25 @@ def test_a_correlation_with_what_does_not_vary_is_not_made_up():
     assert np.isnan(regression_metrics(np.arange(5.0), np.ones(5), 2.0, seed=0)["r2"]["value"])
 
 
-def test_training_is_the_same_in_any_unit_and_answers_are_in_the_labels(recipe):
-    (plain, outputs), (scaled, in_unit) = (
-        losses_and_answers(
-            dataclasses.replace(recipe, data=Data(source=source, batch_size=8)), "off"
-        )
-        for source in (made_texts(120), made_texts(120, scale=25.0, offset=1000.0))
-    )
-    assert len(set(plain)) == len(plain)
-    np.testing.assert_allclose(scaled, plain, rtol=1e-3)
-    np.testing.assert_allclose(in_unit, 1000 + 25 * outputs, atol=0.05)
-    assert np.ptp(in_unit) > 5
+@pytest.fixture(scope="module")
+def computed_anew(recipe):
+    """Losses and answers where the frozen blocks are computed in every step."""
+    return losses_and_answers(recipe, "off")
+
+
+def test_stored_frozen_blocks_train_alike_step_by_step(recipe, computed_anew):
+    losses, outputs = losses_and_answers(recipe, "memory")
+    assert len(set(losses)) == len(losses)
+    np.testing.assert_allclose(losses, computed_anew[0], rtol=1e-5)
+    np.testing.assert_allclose(outputs, computed_anew[1], rtol=1e-5)
+
+
+def test_training_is_the_same_in_any_unit_and_answers_are_in_the_labels(recipe, computed_anew):
+    plain = dataclasses.replace(recipe, data=Data(source=made_texts(120), batch_size=8))
+    losses, outputs = losses_and_answers(plain, "memory")
+    np.testing.assert_allclose(losses, computed_anew[0], rtol=1e-3)
+    np.testing.assert_allclose(1000 + 25 * outputs, computed_anew[1], atol=0.05)
+    assert np.ptp(computed_anew[1]) > 5
 
 
 def test_the_loss_is_one_for_answering_the_mean(recipe):
@@ -189,13 +197,7 @@ def test_the_loss_is_one_for_answering_the_mean(recipe):
         assert np.average(losses, weights=sizes) == pytest.approx(1.0, rel=1e-4)
 
 
-def test_stored_frozen_blocks_train_alike_step_by_step(recipe):
-    losses, outputs = losses_and_answers(recipe, "off")
-    stored_losses, stored_outputs = losses_and_answers(recipe, "memory")
-    np.testing.assert_allclose(stored_losses, losses, rtol=1e-5)
-    np.testing.assert_allclose(stored_outputs, outputs, rtol=1e-5)
-
-
+@pytest.mark.slow
 def test_stored_views_have_the_numbers_of_their_texts(recipe, tmp_path):
     task = dataclasses.replace(recipe.task, augment=TextAugment(mask=0.2))
     plain, stored, _ = stored_views(dataclasses.replace(recipe, task=task), tmp_path)
@@ -204,13 +206,10 @@ def test_stored_views_have_the_numbers_of_their_texts(recipe, tmp_path):
 
 def test_folds_keep_each_text_and_its_number_together(recipe):
     bench = Workbench(lambda done, total: None)
-    whole = Opened(recipe).prepared
+    splits = recipe.task.open_data(recipe, seed=0)
     expected = {}
-    for name in ("train", "validation"):
-        rows = tf.range(len(whole[name].examples))
-        expected |= dict(
-            zip(whole[name].examples.ids, whole[name].targets.take(rows).numpy()[:, 0])
-        )
+    for examples in (splits.train, splits.validation):
+        expected |= dict(zip(examples.ids, numbers_of(examples)))
     validated = []
     for fold in bench.data(recipe, 0, folds=3):
         for name in ("train", "validation"):

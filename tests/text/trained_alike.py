@@ -1,6 +1,7 @@
 """Trains a recipe step by step on raw texts or on what its frozen blocks gave."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -18,15 +19,20 @@ def quiet(line):
 
 
 class Opened:
-    """The data of a recipe, prepared, and a new model on it."""
+    """The data of a recipe, prepared, and a new model on it, made when it is asked for."""
 
     def __init__(self, recipe):
-        keras.utils.set_random_seed(0)
         self.recipe = recipe
         splits = recipe.task.open_data(recipe, seed=0)
         self.info = splits.info
         self.prepared = recipe.task.prepare(splits, recipe, lambda done, total: None)
-        self.staged = build_staged(recipe, recipe.task.build_backbone(recipe), splits.info)
+
+    @functools.cached_property
+    def staged(self):
+        """The model."""
+        keras.utils.set_random_seed(0)
+        backbone = self.recipe.task.build_backbone(self.recipe)
+        return build_staged(self.recipe, backbone, self.info)
 
     def store(self):
         """Returns what provides stages with stored rows."""
@@ -35,7 +41,7 @@ class Opened:
         )
 
 
-def losses_and_answers(recipe, cache, steps=4):
+def losses_and_answers(recipe, cache, steps=3):
     """Returns the loss of each step of the last stage, and the answers to the test split."""
     opened = Opened(dataclasses.replace(recipe, cache=cache))
     stage, task = recipe.stages[-1], recipe.task
