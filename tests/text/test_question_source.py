@@ -70,7 +70,7 @@ def read(examples):
         ([("or", 6)], [6], 0, 0),
         ([("or", 5)], [6], 1, 0),  # stands once, elsewhere
         ([("or", 400)], [6], 1, 0),
-        ([("or", -13)], [6], 1, 0),  # not counted from the end
+        ([("To", -19)], [0], 1, 0),  # not counted from the end
         ([("be", 4), ("or", 6)], [6], 0, 1),  # stands at two other places
         ([("been", 3), ("or", 6)], [6], 0, 1),  # stands nowhere
         ([("", 3), ("  ", 2), ("or", 6)], [6], 0, 2),  # no answers
