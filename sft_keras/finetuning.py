@@ -16,7 +16,6 @@ from sft_keras.data.examples import DataInfo, Splits
 from sft_keras.data.prepared import Prepared
 from sft_keras.environment import keras_for
 from sft_keras.errors import BackboneError, DataError, SFTError, numbered
-from sft_keras.evaluate import answers
 from sft_keras.export import check_saved_model, export_saved_model
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
@@ -93,9 +92,11 @@ def finetune(
         with clock("stages"):
             stages = train_stages(staged, plan, prepared, splits.info, run)
         staged.model.save(run.file("model.keras"))
+        notes = plan.task.write_more(staged, plan, run.path)
         with clock("evaluation"):
             test = prepared["test"]
-            outputs = answers(staged.model, plan.task.evaluation_batches(test, plan, splits.info))
+            batches = plan.task.evaluation_batches(test, plan, splits.info)
+            outputs = plan.task.answers(staged.model, batches)
             metrics = plan.task.evaluate(outputs, test, splits.info, plan.seed)
             mistakes, pictures = plan.task.worst_mistakes(outputs, test, splits.info)
         with clock("export"):
@@ -109,8 +110,11 @@ def finetune(
         "test": metrics,
         "mistakes": mistakes,
         "export": exported,
+        "notes": notes,
     }
     write_report(report, {"mistakes": pictures} if pictures else {}, run.path)
+    for note in notes:
+        run.say(f"note  {note}")
     _say_how_it_went(run, plan.task, metrics)
     return Result(
         metrics=metrics,

@@ -27,12 +27,13 @@ def set_trainable(staged: StagedModel, stage: Stage) -> None:
     Compile anew afterwards, with a new optimizer: Keras ignores changed flags until then.
     """
     free = {id(block) for block in unfrozen_blocks(staged, stage)}
+    # The head first: a layer of it passes its flag on to one of the backbone that it is tied to.
+    for layer in staged.head_layers:
+        layer.trainable = True
     for block in staged.backbone.blocks:
         for layer in _with_inner_layers(block.layers):
             frozen_norm = _is_batch_norm(layer) and not stage.train_batch_norm
             layer.trainable = id(block) in free and not frozen_norm
-    for layer in _with_inner_layers(staged.head.layers):
-        layer.trainable = True
     if stage.adapter is not None:
         # After the layers' flags, each of which sets those of its variables.
         own = _unfrozen_layers(staged, stage)
@@ -57,12 +58,13 @@ def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
     was set wrongly shows.
     """
     unfrozen = _unfrozen_layers(staged, stage)
+    free = set(map(id, staged.head_variables))
     if stage.adapter is not None:
-        free = set(map(id, adapter_variables(unfrozen))) | _variable_ids(staged.head.layers)
+        free |= set(map(id, adapter_variables(unfrozen)))
     else:
-        parts = _with_inner_layers([*staged.head.layers, *unfrozen])
+        parts = _with_inner_layers([*staged.head_layers, *unfrozen])
         held = [part for part in parts if _is_batch_norm(part) and not stage.train_batch_norm]
-        free = _variable_ids(parts) - _variable_ids(held)
+        free = (free | _variable_ids(unfrozen)) - _variable_ids(held)
     return {name: v for name, v in named_variables(staged).items() if id(v) in free}
 
 

@@ -154,6 +154,8 @@ class FrozenPrefixStore:
             raise _NotStoredError("the recipe says cache='off'")
         if self._below(stage) == 0:
             raise _NotStoredError("nothing is frozen")
+        if not recipe.task.takes_views:
+            raise _NotStoredError("what is read is drawn anew each time")
         if recipe.task.drawn_at_random() and recipe.store.views is None:
             raise _NotStoredError(
                 "augmentation changes the images each time (`store.views` would store some)"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PRETRAINED = ("pretrained", "imagenet")
 _TABLES = ("csv", "tsv", "jsonl", "parquet")
+_TEXT_FILES = ("texts", "conll", "squad")
 _COLUMNS = ("text", "text_pair", "label", "split")
 
 
@@ -31,11 +32,13 @@ class Data:
         train/val/test folders of class folders), "csv:PATH" (columns path, label and, if wanted,
         split), "digits" (scikit-learn's handwritten digits) or an `Arrays`. Of texts: "csv:PATH",
         "tsv:PATH", "jsonl:PATH" or "parquet:PATH" (a file, or a folder with train, val and test
-        files; columns text, label and, if wanted, text_pair and split) or a `Texts`. Of tagged
-        words: "conll:PATH" (a file, or a folder with one for each split; the word first and the tag
-        last in each line) or a `TaggedWords`. Of questions on passages: "squad:PATH" (a file in the
-        JSON of SQuAD, or a folder with train*.json and dev*.json) or a `Questions`. Of all:
-        "synthetic:NUMBER" (noise, for trying a recipe; of classes, types or passages).
+        files; columns text, label and, if wanted, text_pair and split) or a `Texts`. Of texts that
+        are only read: these, without a need of labels, or "texts:PATH" (a file with a text a line,
+        or a folder of such .txt files). Of tagged words: "conll:PATH" (a file, or a folder with one
+        for each split; the word first and the tag last in each line) or a `TaggedWords`. Of
+        questions on passages: "squad:PATH" (a file in the JSON of SQuAD, or a folder with
+        train*.json and dev*.json) or a `Questions`. Of all: "synthetic:NUMBER" (noise, for trying a
+        recipe; of classes, types or passages).
       columns: Which column of a table of texts holds what, where it is called otherwise, e.g.
         {"text": "review", "label": "stars"}.
       batch_size: Examples a step.
@@ -69,7 +72,7 @@ class Data:
             )
         if isinstance(self.source, str):
             kind = self.source.split(":", 1)[0]
-            known = ("tfds", "folder", *_TABLES, "conll", "squad", "digits", "synthetic")
+            known = ("tfds", "folder", *_TABLES, *_TEXT_FILES, "digits", "synthetic")
             if kind not in known:
                 checks.found.append(
                     f"`data.source` must start with one of {', '.join(known)}. "
@@ -94,7 +97,7 @@ class Data:
             return
         kind, _, name = self.source.partition(":")
         thing = "folder" if kind == "folder" else "file"
-        if kind in ("folder", *_TABLES, "conll", "squad") and not Path(name).expanduser().exists():
+        if kind in ("folder", *_TABLES, *_TEXT_FILES) and not Path(name).expanduser().exists():
             raise DataError(
                 f"`data.source` must name a {thing} that exists. Received: {self.source!r}, "
                 f"which is {Path(name).expanduser().absolute()}. "

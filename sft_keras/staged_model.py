@@ -50,8 +50,27 @@ class StagedModel:
     activation: str
 
     @functools.cached_property
+    def head_layers(self) -> tuple[keras.Layer, ...]:
+        """The layers of the head, with those inside them, that are not the backbone's too.
+
+        A head may use a layer of the backbone, as one does that is tied to its embeddings: that
+        layer is trained or frozen as its block is.
+        """
+        shared = {id(part) for layer in self.backbone.model.layers for part in _with_inner(layer)}
+        own = {id(part): part for layer in self.head.layers for part in _with_inner(layer)}
+        return tuple(part for number, part in own.items() if number not in shared)
+
+    @functools.cached_property
+    def head_variables(self) -> tuple[keras.Variable, ...]:
+        """The variables of the head that are not the backbone's too."""
+        shared = {id(variable) for variable in self.backbone.model.variables}
+        return tuple(each for each in self.head.variables if id(each) not in shared)
+
+    @functools.cached_property
     def model(self) -> keras.Model:
         """The whole model: raw features (0..255) to answers. This is what is saved and served."""
+        if len(self.head_variables) < len(self.head.variables):
+            return self._in_one_graph()
         inputs, x = self._scaled_inputs()
         logits = self.head(self.backbone.model(x))
         return keras.Model(inputs, self._answers(logits), name="model")
@@ -89,6 +108,17 @@ class StagedModel:
         graph = keras.Model(self.backbone.model.input, outputs)
         return keras.Model(inputs, graph(x), name="prefix_with_outputs")
 
+    def _in_one_graph(self) -> keras.Model:
+        """Returns the whole model with the layers of both parts side by side, the head's in a row.
+
+        A layer that is in two models inside of a third would be saved, and loaded, as two.
+        """
+        x = self.backbone.model.output
+        for layer in self.head.layers:
+            if not isinstance(layer, keras.layers.InputLayer):
+                x = layer(x)
+        return keras.Model(self.backbone.model.input, self._answers(x), name="model")
+
     def _answers(self, logits: keras.KerasTensor) -> keras.KerasTensor:
         return keras.layers.Activation(self.activation, dtype="float32", name="answers")(logits)
 
@@ -108,6 +138,10 @@ class StagedModel:
         for layer in self.backbone.preprocess:
             x = layer(x)
         return inputs, x
+
+
+def _with_inner(layer: keras.Layer) -> list[keras.Layer]:
+    return list(layer._flatten_layers())
 
 
 def _input(name: str, like: keras.KerasTensor) -> keras.KerasTensor:

@@ -54,7 +54,8 @@ class StageResult:
     """What a stage did; see the fields' names.
 
     `history` has a value an epoch for each figure. `adapter` says of which rank the adapters were
-    that trained in place of the blocks' own weights, in how many layers; None without.
+    that trained in place of the blocks' own weights, in how many layers; None without. `start` has
+    the validation figures of before the stage; None where they were not asked for.
     """
 
     name: str
@@ -70,6 +71,7 @@ class StageResult:
     history: dict[str, list[float]]
     audit: Audit
     adapter: dict[str, Any] | None = None
+    start: dict[str, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Returns the result as plain values."""
@@ -129,7 +131,8 @@ def run_stage(
       say: Takes a line to show and log.
       tick: Takes a line to show for a moment, on a terminal.
       has_start: Whether the weights at the start are worth keeping, as they are after an earlier
-        stage: then they are validated too, as epoch 0, and stay if no epoch is better.
+        stage or pretraining: then they are validated too, as epoch 0, and stay if no epoch is
+        better.
       from_boundary: Whether the batches' x is what the frozen blocks give, and not raw features.
 
     Raises:
@@ -149,9 +152,11 @@ def run_stage(
         callbacks.append(keras.callbacks.SwapEMAWeights())
     before = fingerprints(staged)
     began = time.perf_counter()
+    start = None
     if has_start:
         best.set_model(model)
-        best.on_test_end(model.evaluate(validation, verbose=0, return_dict=True))
+        start = model.evaluate(validation, verbose=0, return_dict=True)
+        best.on_test_end(start)
     try:
         history = model.fit(
             training,
@@ -193,6 +198,7 @@ def run_stage(
             "rank": stage.adapter.rank,
             "layers": len(layers_to_adapt(staged.backbone, stage)),
         },
+        start=None if start is None else {name: float(value) for name, value in start.items()},
     )
 
 

@@ -18,7 +18,6 @@ from sft_keras.cache.memory import MemoryStore
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.errors import DataError, LossError
-from sft_keras.evaluate import answers
 from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.rate_finder import range_test
 from sft_keras.recipe import Recipe, Stage
@@ -124,7 +123,7 @@ def _trained(
                     validation=validation,
                     say=run.say,
                     tick=run.tick,
-                    has_start=index > 0,
+                    has_start=index > 0 or task.scored_at_start,
                     from_boundary=source.from_boundary,
                 )
         except LossError as error:
@@ -177,7 +176,7 @@ def _figures(
 ) -> dict[str, Any]:
     prepared = source.prepared[split]
     model = staged.answering(stage.unfreeze, source.from_boundary)
-    outputs = answers(model, recipe.task.evaluation_batches(prepared, recipe, info))
+    outputs = recipe.task.answers(model, recipe.task.evaluation_batches(prepared, recipe, info))
     return recipe.task.evaluate(outputs, prepared, info, recipe.seed)
 
 
@@ -190,6 +189,8 @@ def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
             f"; adapters of rank {result.adapter['rank']} in {result.adapter['layers']} layers, "
             "added to their kernels"
         )
+    if result.start is not None:
+        best += f"; validation loss before {result.start['loss']:.4f}"
     run.say(
         f"{result.name}  {result.stopped}; {best}; "
         f"{result.trainable_parameters:,} parameters trained, "

@@ -56,11 +56,13 @@ class BuiltBackbone:
         one of them.
       preprocess: Layers to apply in turn to RGB images, 0 to 255, float [batch, height, width,
         3]; they give what `model` was trained on. Empty where the model scales by itself.
+      origin: The network of KerasHub whose layers `model` is made of, where that is kept.
     """
 
     model: keras.Model
     blocks: tuple[Block, ...]
     preprocess: tuple[keras.Layer, ...]
+    origin: keras.Model | None = None
 
     def top(self, unfreeze: int | Literal["all"]) -> tuple[Block, ...]:
         """Returns the top `unfreeze` blocks, from input to output."""

@@ -19,9 +19,10 @@ from sft_keras.recipe import Backbone
 from sft_keras.recipe_checks import did_you_mean
 
 EMBEDDINGS = "embeddings"
-Output = Literal["mean", "first", "pooled", "tokens"]
+Output = Literal["mean", "first", "pooled", "tokens", "masked"]
 """What a backbone gives for a text: the mean over its tokens, what stands at the first of them,
-that after the layer which was trained along with it, or what stands at each."""
+that after the layer which was trained along with it, what stands at each, or at some of them."""
+MASK_POSITIONS = "mask_positions"
 
 _LAYERS = r"(transformer_layer_\d+)$"
 # Class in keras_hub.models -> names of the layers of a block; None where layers share weights, or
@@ -59,8 +60,9 @@ def build_text_backbone(backbone: Backbone, output: Output, sequence_length: int
 
     Returns:
       The backbone: from {"token_ids", "padding_mask" and, for some, "segment_ids"}, int32
-      [batch, tokens], to float [batch, hidden], or [batch, tokens, hidden] for "tokens". Blocks are
-      the embeddings and each transformer layer.
+      [batch, tokens], to float [batch, hidden], or [batch, tokens, hidden] for "tokens". For
+      "masked" it takes "mask_positions" too, int32 [batch, places], and gives float [batch, places,
+      hidden]. Blocks are the embeddings and each transformer layer.
 
     Raises:
       BackboneError: If the preset is unknown, is not there and cannot be downloaded, is none of a
@@ -138,22 +140,29 @@ def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackb
             f"Expected one of: {', '.join(TEXT_FAMILIES)}."
         )
     # A plain Functional model of the same graph, as of images.
-    graph = keras.Model(model.input, _output_of(model, output, backbone), name=model.name)
+    inputs = dict(model.input)
+    if output == "masked":
+        inputs[MASK_POSITIONS] = keras.Input((None,), dtype="int32", name=MASK_POSITIONS)
+    graph = keras.Model(inputs, _output_of(model, inputs, output, backbone), name=model.name)
     pattern = TEXT_FAMILIES[family]
     if pattern is None:
         layers = [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]
         blocks = (Block("encoder", tuple(layers), graph.output),)
     else:
         blocks = find_blocks(graph, re.compile(pattern), stem=EMBEDDINGS)
-    return BuiltBackbone(graph, blocks, ())
+    return BuiltBackbone(graph, blocks, (), origin=model)
 
 
-def _output_of(model: keras.Model, output: Output, backbone: Backbone) -> keras.KerasTensor:
+def _output_of(
+    model: keras.Model, inputs: Mapping[str, Any], output: Output, backbone: Backbone
+) -> keras.KerasTensor:
     given: Any = model.output
     by_name: Mapping[str, Any] = given if isinstance(given, dict) else {"sequence_output": given}
     tokens = by_name["sequence_output"]
     if output == "tokens":
         return tokens
+    if output == "masked":
+        return AtPlaces(name="at_places")(tokens, inputs[MASK_POSITIONS])
     if output == "first":
         return tokens[:, 0, :]
     if output == "pooled":
@@ -179,6 +188,19 @@ class MeanOverTokens(keras.layers.Layer):
         mask = keras.ops.cast(padding_mask, sequence.dtype)[:, :, None]
         count = keras.ops.maximum(keras.ops.sum(mask, axis=1), 1)
         return keras.ops.sum(sequence * mask, axis=1) / count
+
+
+@keras.saving.register_keras_serializable("sft_keras")
+class AtPlaces(keras.layers.Layer):
+    """What stands at some places of a sequence.
+
+    Call arguments: float [batch, tokens, hidden] and int [batch, places]. Returns float [batch,
+    places, hidden].
+    """
+
+    def call(self, sequence: Any, places: Any) -> Any:
+        """Returns what stands there."""
+        return keras.ops.take_along_axis(sequence, places[:, :, None], axis=1)
 
 
 def _say_what_is_left_out(folder: Path, backbone: Backbone) -> None:

@@ -37,19 +37,7 @@ def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
     Raises:
       DataError: If the source is not there or does not hold labelled texts.
     """
-    faults: list[str] = []
-    place, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
-    if isinstance(data.source, Texts):
-        rows = _listed(data.source)
-    elif place in TABLES:
-        tables = read_tables(place, name)
-        rows = {split: _text_rows(split, table, data) for split, table in tables.items()}
-        if len(rows) == 1:
-            rows, faults = _by_split(tables["train"], rows["train"], data)
-    elif place == "tfds":
-        rows = tfds_rows(name, data)
-    else:
-        rows = synthetic_rows(name, kind, seed)
+    rows, faults = read_rows(data, kind, seed)
     read, label_faults = _with_labels(rows, kind)
     kept, dropped = clean_rows(read, clean)
     labels = {split: [row.label for row in each] for split, each in kept.items()}
@@ -58,6 +46,30 @@ def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
     sizes = {len(row.texts) for each in kept.values() for row in each}
     facts = {"texts": max(sizes, default=1), "dropped": dropped}
     return Listing(class_names, parts, (*faults, *label_faults), facts)
+
+
+def read_rows(
+    data: Data, kind: LabelKind, seed: int, labelled: bool = True
+) -> tuple[dict[str, list[TextRow]], list[str]]:
+    """Returns the texts of a source by split, as they are, and what is wrong with it.
+
+    Args:
+      data: The recipe's section.
+      kind: What the labels of synthetic texts are.
+      seed: Of synthetic texts.
+      labelled: Whether a table must have a column of labels.
+
+    Raises:
+      DataError: If the source is not there or holds no texts.
+    """
+    place, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
+    if isinstance(data.source, Texts):
+        return _listed(data.source), []
+    if place in TABLES:
+        tables = read_tables(place, name)
+        rows = {split: _text_rows(split, table, data, labelled) for split, table in tables.items()}
+        return (rows, []) if len(rows) > 1 else _by_split(tables["train"], rows["train"], data)
+    return (tfds_rows(name, data) if place == "tfds" else synthetic_rows(name, kind, seed)), []
 
 
 def _with_labels(
@@ -100,15 +112,16 @@ def text_part(rows: Sequence[TextRow], labels: CodedLabels) -> Part:
     return Part(tuple(row.name for row in rows), labels.groups, stream, labels.occurrences)
 
 
-def _text_rows(split: str, table: Sequence[Row], data: Data) -> list[TextRow]:
+def _text_rows(split: str, table: Sequence[Row], data: Data, labelled: bool) -> list[TextRow]:
     columns = {name: data.columns.get(name, name) for name in COLUMNS}
     there = list(dict.fromkeys(key for row in table[:100] for key in row))
-    needed = ["text", "label", *(name for name in data.columns if name != "split")]
+    always = ["text", "label"] if labelled else ["text"]
+    needed = [*always, *(name for name in data.columns if name != "split")]
     missing = [columns[name] for name in dict.fromkeys(needed) if columns[name] not in there]
     if missing:
         hints = "".join(did_you_mean(name, there) for name in missing)
         raise DataError(
-            f"The table of {data.source!r} must have the columns text and label, or "
+            f"The table of {data.source!r} must have the columns {' and '.join(always)}, or "
             "`data.columns` must say which they are, as "
             '--set=data.columns=\'{"text": "review", "label": "stars"}\'. '
             f"Missing: {', '.join(missing)}. There are: {', '.join(there) or 'none'}.{hints}"

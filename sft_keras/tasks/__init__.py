@@ -3,6 +3,7 @@
 from sft_keras.tasks.augment import Augment
 from sft_keras.tasks.clean import Clean
 from sft_keras.tasks.image_classification import ImageClassification
+from sft_keras.tasks.masked_lm import MaskedLM
 from sft_keras.tasks.question_answering import QuestionAnswering
 from sft_keras.tasks.text_augment import TextAugment
 from sft_keras.tasks.text_classification import TextClassification
@@ -14,6 +15,7 @@ __all__ = [
     "Augment",
     "Clean",
     "ImageClassification",
+    "MaskedLM",
     "QuestionAnswering",
     "TextAugment",
     "TextClassification",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Task(abc.ABC):
       asked_about: What `sft_keras.predict` takes, e.g. "FILE".
       watched: What `Stage.monitor` may be.
       unused: Fields of `Stage` that the task has no use for, which must be as they are by default.
+      scored_at_start: Whether the model is validated before it trains at all, as one that can do
+        something already; if no epoch of the first stage is better, that is kept.
+      takes_views: Whether inputs changed at random may be stored, see `Store.views`.
     """
 
     sources: ClassVar[tuple[str, ...]]
@@ -43,6 +47,8 @@ class Task(abc.ABC):
     asked_about: ClassVar[str]
     watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
     unused: ClassVar[tuple[str, ...]] = ()
+    scored_at_start: ClassVar[bool] = False
+    takes_views: ClassVar[bool] = True
 
     @abc.abstractmethod
     def faults(self) -> list[str]:
@@ -154,11 +160,17 @@ class Task(abc.ABC):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Returns new metrics to watch while training."""
 
+    def answers(self, model: keras.Model, batches: tf.data.Dataset) -> Any:
+        """Returns what `evaluate` is to know of the model's answers to the batches of a split."""
+        from sft_keras.evaluate import answers
+
+        return answers(model, batches)
+
     @abc.abstractmethod
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """Returns the figures of one split from the whole model's outputs, JSON-able.
+        """Returns the figures of one split from what `answers` gave, JSON-able.
 
         Those with an interval are {"value", "low", "high"}; the report shows them all.
         """
@@ -176,6 +188,10 @@ class Task(abc.ABC):
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Returns the most confident mistakes, worst first, and a picture (PNG) of each."""
+
+    def write_more(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
+        """Writes files of its own into the run folder; returns a sentence on each."""
+        return []
 
     @abc.abstractmethod
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:

@@ -53,6 +53,7 @@ class TextEncoder(tf.Module):
       special: The ids of special tokens.
       sequence_length: The most tokens of a text or pair, special ones included.
       needs: A module to be imported where a SavedModel with this encoder is loaded; "" for none.
+      separators: How many special tokens stand between the texts of a pair.
     """
 
     def __init__(
@@ -64,11 +65,18 @@ class TextEncoder(tf.Module):
         has_segments: bool,
         ends_twice: bool = False,
         needs: str = "",
+        vocabulary: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         super().__init__(name="text_encoder")
         self.pieces, self.special, self.needs = pieces, special, needs
         self.sequence_length, self._has_segments = sequence_length, has_segments
         self._between = (special.end,) * (2 if ends_twice else 1)
+        self.separators = len(self._between)
+        self._vocabulary = vocabulary
+
+    def vocabulary(self) -> Sequence[str]:
+        """Returns the pieces, by id."""
+        return self._vocabulary()
 
     @property
     def has_places(self) -> bool:
@@ -140,7 +148,8 @@ def first_pieces(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
 
 
 @functools.lru_cache(maxsize=4)
-def _hub_tokenizer(preset: str) -> Any:
+def hub_tokenizer(preset: str) -> Any:
+    """Returns the tokenizer of a preset of KerasHub's, or of a folder."""
     import keras_hub
 
     return from_hub(keras_hub.tokenizers.Tokenizer, preset, Backbone(preset=f"hub:{preset}"))
@@ -172,7 +181,7 @@ def build_encoder(backbone: Backbone, sequence_length: int) -> TextEncoder:
     """
     if backbone.preset.startswith("tiny:"):
         return _wordpiece_encoder(tiny_vocabulary(), True, sequence_length, has_segments=True)
-    tokenizer = _hub_tokenizer(text_preset(backbone))
+    tokenizer = hub_tokenizer(text_preset(backbone))
     kind = type(tokenizer).__name__
     has_segments = kind in _WITH_SEGMENTS
     if hasattr(tokenizer, "lowercase") and isinstance(tokenizer.vocabulary, list):
@@ -191,6 +200,9 @@ def build_encoder(backbone: Backbone, sequence_length: int) -> TextEncoder:
         has_segments=has_segments,
         ends_twice=kind in _END_TWICE,
         needs="tensorflow_text",
+        vocabulary=functools.cache(
+            lambda: tuple(map(tokenizer.id_to_token, range(tokenizer.vocabulary_size())))
+        ),
     )
 
 
@@ -203,4 +215,5 @@ def _wordpiece_encoder(
         Special(pad=place["[PAD]"], start=place["[CLS]"], end=place["[SEP]"], mask=place["[MASK]"]),
         sequence_length=sequence_length,
         has_segments=has_segments,
+        vocabulary=lambda: vocabulary,
     )
