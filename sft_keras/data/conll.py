@@ -65,6 +65,10 @@ def read_conll(path: str) -> tuple[dict[str, list[Sentence]], str]:
     wanted = "a file for training, whose name or folder says train"
     files = split_files(f"conll:{path}", _files, wanted)
     raw = {split: list(_sentences(file)) for split, file in files.items()}
+    if not raw["train"]:
+        raise DataError(
+            f"{files['train']} must hold sentences, a word and its tag a line. It has none."
+        )
     scheme = scheme_of(each.tags for sentences in raw.values() for each in sentences)
     faults = [
         f"{files[split]}: {fault}"

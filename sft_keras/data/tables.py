@@ -55,6 +55,8 @@ def _rows(kind: str, file: Path) -> list[Row]:
 
 
 def _delimited(file: Path, delimiter: str) -> list[Row]:
+    # The whole file may be one text, and by itself the reader refuses one of 128 kB.
+    csv.field_size_limit(max(csv.field_size_limit(), file.stat().st_size))
     # "utf-8-sig", because spreadsheets put a byte order mark before the first column's name.
     with file.open(encoding="utf-8-sig", newline="") as opened:
         # Tabs stand between values and never in them: a quote there is only a quote.

@@ -183,7 +183,8 @@ def _name(value: Any) -> str:
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # as tables have whole numbers beside missing ones
-    return str(value).strip()
+    name = str(value).strip()
+    return "" if name.lower() == "nan" else name  # what many programs write for a missing value
 
 
 def _sorted_names(names: Iterable[str]) -> _Names:

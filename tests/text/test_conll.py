@@ -105,3 +105,9 @@ def test_tags_that_cannot_follow_each_other_are_named_by_their_line(tmp_path, ta
     (tmp_path / "a.conll").write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
         read_conll(str(tmp_path / "a.conll"))
+
+
+def test_a_file_without_a_sentence_is_refused(tmp_path):
+    (tmp_path / "a.conll").write_text("\n# nothing\n")
+    with pytest.raises(DataError, match=r"a\.conll must hold sentences.*It has none"):
+        read_conll(str(tmp_path / "a.conll"))

@@ -157,6 +157,7 @@ def test_random_order_depends_on_the_seed_alone():
         ("a.parquet", b"PAR0", r"must be a Parquet file"),
         ("a.csv", "text,label\n", r"There are: none"),
         ("a.csv", "text,label\n" + "x1,a\nx2,\n" * 3, r"have no label: train\[1\]"),
+        ("a.csv", "text,label\n" + "x1,a\nx2,NaN\n" * 3, r"have no label: train\[1\] \('NaN'\)"),
         ("a.csv", "text,label,split\nx,a,training\ny,b,bogus\n", r"must hold one of .*'bogus'"),
     ],
 )
@@ -165,6 +166,15 @@ def test_a_table_that_will_not_do_is_refused_with_the_place(tmp_path, name, cont
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=said):
         splits_of(f"{file.suffix[1:]}:{file}")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_a_text_may_be_a_megabyte_long_and_hold_a_nul(tmp_path, kind):
+    texts = [f"a\0{number}" for number in range(19)] + ["word " * 200_000]
+    source = write(tmp_path / f"a.{kind}", [(text, "xy"[len(text) % 2]) for text in texts])
+    splits = splits_of(source)
+    found = [*texts_of(splits.train), *texts_of(splits.validation), *texts_of(splits.test)]
+    assert sorted(found) == sorted((text.strip(),) for text in texts)
 
 
 def test_a_folder_without_a_training_table_says_what_it_holds(tmp_path):
