@@ -82,6 +82,8 @@ def test_the_proxy_of_the_environment_is_asked(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(network, "_ADDRESS", "http://nowhere.invalid/")
     monkeypatch.setattr(network, "_PATIENCE", 60.0)
+    # It holds the proxies of whenever something was first opened.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
     assert network.is_online()

@@ -355,7 +355,7 @@ def test_a_gap_is_where_the_text_says_or_at_its_end(encoder):
 def test_long_texts_keep_their_gap_whatever_stands_between_pairs(encoder, ends_twice):
     special = Special(pad=0, start=2, end=3, mask=4)
     own = TextEncoder(
-        encoder._pieces, special, sequence_length=12, has_segments=False, ends_twice=ends_twice
+        encoder.pieces, special, sequence_length=12, has_segments=False, ends_twice=ends_twice
     )
     inputs = gap_inputs(own, tf.constant(["a" * 30 + "[MASK]" + "b" * 30, "ab [MASK] c"]))
     kept = 12 - 3 - ends_twice
