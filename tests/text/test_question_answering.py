@@ -271,9 +271,10 @@ def test_recipes_that_cannot_work_are_refused(recipe, monkeypatch):
 
 
 def test_the_smoke_run_needs_neither_questions_nor_weights(recipe):
-    smoke = recipe.task.for_smoke(sft_keras.load_recipe("bert_squad").recipe)
-    smoke.validate()
-    assert (smoke.data.source, smoke.backbone.preset) == ("synthetic:30", "tiny:bert")
+    for plan in (sft_keras.load_recipe("bert_squad").recipe, recipe):
+        smoke = plan.task.for_smoke(plan)
+        smoke.validate()
+        assert (smoke.data.source, smoke.backbone.preset) == ("synthetic:30", "tiny:bert")
 
 
 def test_where_each_question_has_an_answer_one_is_always_given(recipe, opened):
