@@ -246,6 +246,10 @@ class Recipe:
         if faults:
             raise RecipeError(numbered("The recipe cannot run.", faults))
 
+    def number_of(self, stage: Stage) -> int:
+        """Returns which stage it is, from 0; by its name, since a range test changes its rate."""
+        return [each.name for each in self.stages].index(stage.name)
+
     def _task_faults(self) -> list[str]:
         """Returns which of its inputs the task has no use for."""
         task, faults = type(self.task).__name__, []

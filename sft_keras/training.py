@@ -41,7 +41,7 @@ def stage_adapters(
     staged: StagedModel, recipe: Recipe, stage: Stage
 ) -> contextlib.AbstractContextManager[None]:
     """Returns the block in which a stage's adapters are in the model; see `adapted`."""
-    index = [each.name for each in recipe.stages].index(stage.name)
+    index = recipe.number_of(stage)
     seed = np.random.SeedSequence([recipe.seed, _ADAPTERS, index]).generate_state(1)
     return adapted(staged.backbone, stage, int(seed[0]))
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from sft_keras.data.batches import ordered_batches, training_batches, with_options
+from sft_keras.data.batches import training_batches, with_options
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
+from sft_keras.data.finished_batches import finished_batches, finished_training_batches
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import in_graph
 from sft_keras.recipe import Recipe, Stage
@@ -39,21 +40,15 @@ def labelled_training_batches(
     float32 in 0..255. How it is changed depends on the recipe's seed, the stage, the epoch and the
     step alone; stored views were changed before.
     """
-    stage_index = [each.name for each in recipe.stages].index(stage.name)
     if prepared.has_targets:
         augmented = None
-    finish = _finishing(augmented, recipe.seed, stage_index, info.num_classes)
+    finish = _finishing(augmented, recipe.seed, recipe.number_of(stage), info.num_classes)
 
-    @in_graph
     def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
         inputs, labels = finish(batch)
         return inputs, labels, weigh(labels)
 
-    batches = training_batches(
-        prepared, batch_size=recipe.data.batch_size, seed=recipe.seed, stage_index=stage_index
-    )
-    # One batch at a time: what Keras' layers draw must not depend on which thread is faster.
-    return with_options(batches.map(weighted), deterministic=recipe.deterministic)
+    return finished_training_batches(prepared, recipe, stage, weighted)
 
 
 def augmented_views(
@@ -88,13 +83,11 @@ def labelled_batches(
     """Returns (x, y) batches in stored order, or (x, y, sample weights), as for training."""
     unchanged = _finishing(None, recipe.seed, _VIEWS, num_classes)
 
-    @in_graph
     def finish(batch: Mapping[str, Any]) -> tuple[Structure | tf.Tensor, ...]:
         inputs, labels = unchanged(batch)
         return (inputs, labels) if weigh is None else (inputs, labels, weigh(labels))
 
-    batches = ordered_batches(prepared, recipe.data.batch_size)
-    return with_options(batches.map(finish), deterministic=recipe.deterministic)
+    return finished_batches(prepared, recipe, finish)
 
 
 def _finishing(

@@ -150,17 +150,17 @@ class QuestionAnswering(TextTask):
         self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
-        from sft_keras.data.target_batches import target_training_batches
+        from sft_keras.data.finished_batches import finished_training_batches, with_targets
 
-        return target_training_batches(prepared, recipe, stage)
+        return finished_training_batches(prepared, recipe, stage, with_targets)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
     ) -> tf.data.Dataset:
         """See `Task.evaluation_batches`."""
-        from sft_keras.data.target_batches import target_batches
+        from sft_keras.data.finished_batches import finished_batches, with_targets
 
-        return target_batches(prepared, recipe)
+        return finished_batches(prepared, recipe, with_targets)
 
     def loss(self, stage: Stage) -> keras.losses.Loss:
         """See `Task.loss`."""

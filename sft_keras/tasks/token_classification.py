@@ -80,19 +80,20 @@ class TokenClassification(TextTask):
         self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
-        from sft_keras.data.token_batches import token_training_batches
+        from sft_keras.data.finished_batches import finished_training_batches
+        from sft_keras.data.token_batches import with_token_classes
 
-        return token_training_batches(
-            prepared, recipe=recipe, stage=stage, num_classes=len(_tags(info))
-        )
+        finish = with_token_classes(len(_tags(info)))
+        return finished_training_batches(prepared, recipe, stage, finish)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
     ) -> tf.data.Dataset:
         """See `Task.evaluation_batches`."""
-        from sft_keras.data.token_batches import token_batches
+        from sft_keras.data.finished_batches import finished_batches
+        from sft_keras.data.token_batches import with_token_classes
 
-        return token_batches(prepared, recipe=recipe, num_classes=len(_tags(info)))
+        return finished_batches(prepared, recipe, with_token_classes(len(_tags(info))))
 
     def loss(self, stage: Stage) -> keras.losses.Loss:
         """See `Task.loss`; the mean over the tokens of a batch that have a tag."""
