@@ -144,6 +144,11 @@ def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackb
     if output == "masked":
         inputs[MASK_POSITIONS] = keras.Input((None,), dtype="int32", name=MASK_POSITIONS)
     graph = keras.Model(inputs, _output_of(model, inputs, output, backbone), name=model.name)
+    for layer in graph.layers:
+        if type(layer).build is keras.layers.Layer.build:
+            # As DeBERTa's relative embedding: with a shape to build from, a saved one would be
+            # loaded as built without building the layer inside it, and fail.
+            layer._build_shapes_dict = None
     pattern = TEXT_FAMILIES[family]
     if pattern is None:
         layers = [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]

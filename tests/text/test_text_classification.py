@@ -266,6 +266,16 @@ def test_families_whose_layers_share_weights_are_one_block(family, monkeypatch):
     assert covered == {id(w) for w in built.model.weights}
 
 
+@pytest.mark.parametrize("family", ["AlbertBackbone", "DebertaV3Backbone", "BertBackbone"])
+def test_a_saved_network_answers_as_before(family, monkeypatch, tmp_path):
+    model = build_tiny(family, monkeypatch).model
+    inputs = {name: np.ones((2, 5), np.int32) for name in model.input}
+    inputs["token_ids"] = np.arange(10, dtype=np.int32).reshape(2, 5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
 def build_tiny(family, monkeypatch):
     """Builds a random network of a family as if it had been loaded from a preset."""
     import keras_hub
