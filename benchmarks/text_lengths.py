@@ -78,7 +78,7 @@ def epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
     for _ in range(1 + REPEATS):
         for side, own in zip(sides, seconds):
             began = time.perf_counter()
-            model.fit(side, epochs=1, steps_per_epoch=steps, verbose=0)
+            model.fit(side, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
             own.append(time.perf_counter() - began)
     return seconds[0][1:], seconds[1][1:], float(prepared.lengths.mean())
 
