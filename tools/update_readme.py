@@ -79,6 +79,21 @@ def disk_memory(results: dict[str, Any]) -> str:
     )
 
 
+def text_lengths(results: dict[str, Any]) -> str:
+    """Returns the sentence of `benchmarks/text_lengths.py`."""
+    found = " and ".join(
+        f"{each['ratio_median']:.1f} at {each['sequence_length']} tokens "
+        f"({each['ratio_range'][0]:.1f} to {each['ratio_range'][1]:.1f})"
+        for each in results["lengths"]
+    )
+    tokens = results["lengths"][-1]["mean_tokens"]
+    return (
+        f"Of {results['texts']} film reviews of {tokens:.0f} tokens on average, an epoch of MiniLM "
+        "(6 layers, all trained) on batches padded to `sequence_length` takes so many times as "
+        f"long as on batches of like length: {found}. {_made(results)}"
+    )
+
+
 def views(results: dict[str, Any]) -> str:
     """Returns the table of `benchmarks/views.py`."""
     rows = [
@@ -119,7 +134,7 @@ def main() -> None:
     only_check = parser.parse_args().check
     readme = ROOT / "README.md"
     before = after = readme.read_text(encoding="utf-8")
-    for make in (mobilenet_flowers, quickstart, staged, disk_memory, views):
+    for make in (mobilenet_flowers, quickstart, staged, disk_memory, text_lengths, views):
         name = make.__name__
         file = ROOT / "results" / f"{name}.json"
         if not file.exists():
