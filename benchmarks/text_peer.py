@@ -123,7 +123,7 @@ def main(splits_file, settings):
                 learning_rate=given["learning_rate"],
                 per_device_train_batch_size=given["batch_size"],
                 per_device_eval_batch_size=given["batch_size"],
-                warmup_ratio=0.1,
+                warmup_steps=0.1,  # below 1: a share of all
                 weight_decay=0.01,
                 eval_strategy="epoch",
                 save_strategy="epoch",
