@@ -103,7 +103,7 @@ def main(splits_file, settings):
     given = json.loads(settings)
     splits = json.loads(Path(splits_file).read_text(encoding="utf-8"))
     read, model_class, collator, figure = KINDS[given["case"]]
-    flat = splits["train"][1]
+    flat = [label for _, labels in splits.values() for label in labels]
     if given["case"] == "entities":
         flat = [tag for own in flat for tag in own]
     names = sorted(set(flat))
