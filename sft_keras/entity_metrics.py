@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from seqeval.metrics import sequence_labeling
 
-_RESAMPLES = 1000
-_CONFIDENCE = 0.95
+from sft_keras.bootstrap import bootstrap_intervals
+
 Tags = Sequence[Sequence[str]]
 """The tags of the words of some sentences, in IOB2."""
 
@@ -36,16 +36,17 @@ def entity_metrics(true: Tags, predicted: Tags, types: Sequence[str], seed: int)
     counts = np.array([_counts(*pair) for pair in zip(true, predicted)], np.int64).reshape(-1, 3)
     per_type = _report(true, predicted)
     none = {"precision": 0.0, "recall": 0.0, "f1-score": 0.0, "support": 0}
-    names = ("precision", "recall", "f1")
-    drawn = _bootstrap(counts, seed)
+
+    def ratios(positions: np.ndarray) -> dict[str, float]:
+        return dict(zip(("precision", "recall", "f1"), _ratios(counts[positions].sum(axis=0))))
+
+    whole = ratios(np.arange(len(counts)))
+    intervals = bootstrap_intervals(ratios, len(counts), seed)
     return {
         "examples": len(true),
         "entities": int(counts[:, 1].sum()),
         "counted": "entities",
-        **{
-            name: {"value": float(value), "low": float(low), "high": float(high)}
-            for name, value, (low, high) in zip(names, _ratios(counts.sum(axis=0)), drawn)
-        },
+        **{name: {"value": float(value), **intervals[name]} for name, value in whole.items()},
         "macro": _row(per_type.get("macro avg", none)),
         "weighted": _row(per_type.get("weighted avg", none)),
         "per_class": [
@@ -74,20 +75,10 @@ def _counts(true: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, in
 
 
 def _ratios(counts: np.ndarray) -> np.ndarray:
-    """Returns precision, recall and F1, [..., 3], of counts [..., 3] as `_counts` gives them."""
-    right, there, guessed = np.moveaxis(counts.astype(np.float64), -1, 0)
+    """Returns precision, recall and F1, [3], of counts [3] as `_counts` gives them."""
+    right, there, guessed = counts.astype(np.float64)
     pairs = ((right, guessed), (right, there), (2 * right, there + guessed))
-    return np.stack([part / np.maximum(whole, 1) for part, whole in pairs], axis=-1)
-
-
-def _bootstrap(counts: np.ndarray, seed: int) -> list[tuple[float, float]]:
-    draw = np.random.default_rng(seed)
-    rows = [
-        counts[draw.integers(0, len(counts), len(counts))].sum(axis=0) for _ in range(_RESAMPLES)
-    ]
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(_ratios(np.array(rows)), (tail, 1 - tail), axis=0)
-    return list(zip(low, high))
+    return np.array([part / max(whole, 1.0) for part, whole in pairs])
 
 
 def _report(true: Tags, predicted: Tags) -> dict[str, Any]:

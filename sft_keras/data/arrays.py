@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sft_keras.data.listed_splits import ListedSplits
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Arrays:
+class Arrays(ListedSplits):
     """A data source made of arrays.
 
     Each split is (images, labels): images uint8 or float in 0..255, [n, height, width],
@@ -32,11 +34,6 @@ class Arrays:
         if self.class_names is not None:
             parts.append(f"class_names={len(self.class_names)}")
         return f"Arrays({', '.join(parts)})"
-
-    def given(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Returns the splits that are there, by name, "train" first."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: pair for name, pair in splits.items() if pair is not None}
 
     def faults(self) -> list[str]:
         """Returns what is wrong with the arrays, one sentence each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from sft_keras.data.listed_splits import ListedSplits
 from sft_keras.data.questions import Answer, Question, only_place
 
 Asked = tuple[str, str, Sequence[str | tuple[str, int]]]
@@ -12,7 +13,7 @@ Asked = tuple[str, str, Sequence[str | tuple[str, int]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Questions:
+class Questions(ListedSplits):
     """A data source made of lists.
 
     Each split is a list of (question, passage, answers). An answer is a text that stands once in
@@ -32,11 +33,6 @@ class Questions:
     def __repr__(self) -> str:
         sizes = (f"{name}={len(asked)}" for name, asked in self.given().items())
         return f"Questions({', '.join(sizes)})"
-
-    def given(self) -> dict[str, Sequence[Asked]]:
-        """Returns the splits that are there, by name, "train" first."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: asked for name, asked in splits.items() if asked is not None}
 
     def faults(self) -> list[str]:
         """Returns what is wrong with the lists, one sentence each."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from sft_keras.data.listed_splits import ListedSplits
+
 _Given = tuple[Sequence[str | tuple[str, str]], Sequence[str | float | Sequence[str | int]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Texts:
+class Texts(ListedSplits):
     """A data source made of lists.
 
     Each split is (texts, labels): texts strings, or pairs of strings; labels, as many, strings or
@@ -29,11 +31,6 @@ class Texts:
     def __repr__(self) -> str:
         sizes = (f"{name}={len(labels)}" for name, (_, labels) in self.given().items())
         return f"Texts({', '.join(sizes)})"
-
-    def given(self) -> dict[str, _Given]:
-        """Returns the splits that are there, by name, "train" first."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: pair for name, pair in splits.items() if pair is not None}
 
     def faults(self) -> list[str]:
         """Returns what is wrong with the lists, one sentence each."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from sft_keras.data.listed_splits import ListedSplits
+
 _Split = tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class TaggedWords:
+class TaggedWords(ListedSplits):
     """A data source made of lists.
 
     Each split is (sentences, tags): a list of words for each sentence, and as many tags, "O" or
@@ -28,11 +30,6 @@ class TaggedWords:
     def __repr__(self) -> str:
         sizes = (f"{name}={len(words)}" for name, (words, _) in self.given().items())
         return f"TaggedWords({', '.join(sizes)})"
-
-    def given(self) -> dict[str, _Split]:
-        """Returns the splits that are there, by name, "train" first."""
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: pair for name, pair in splits.items() if pair is not None}
 
     def faults(self) -> list[str]:
         """Returns what is wrong with the lists, one sentence each."""

@@ -11,11 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.bootstrap import bootstrap_intervals
 from sft_keras.data.prepared import Prepared
 from sft_keras.text.masking import UNUSED
 
-_RESAMPLES = 1000
-_CONFIDENCE = 0.95
 _SHOWN = 24
 
 
@@ -88,20 +87,18 @@ def masked_lm_figures(given: MaskedAnswers, texts: int, seed: int) -> dict[str, 
     loss = -float(given.log_likelihoods.astype(np.float64).mean())
     hits = np.bincount(given.rows, right, minlength=texts)
     totals = np.bincount(given.rows, minlength=texts)
-    draw = np.random.default_rng(seed)
-    shares = []
-    for _ in range(_RESAMPLES):
-        chosen = draw.integers(0, texts, texts)
-        shares.append(hits[chosen].sum() / max(1, totals[chosen].sum()))
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = map(float, np.quantile(shares, (tail, 1 - tail)))
+
+    def share(chosen: np.ndarray) -> dict[str, float]:
+        return {"accuracy": hits[chosen].sum() / max(1, totals[chosen].sum())}
+
+    interval = bootstrap_intervals(share, texts, seed)["accuracy"]
     return {
         "examples": texts,
         "tokens": len(right),
         "loss": loss,
         # What is past all bounds is written as such, and not an error.
         "perplexity": math.exp(min(loss, 700.0)),
-        "accuracy": {"value": float(right.mean()), "low": low, "high": high},
+        "accuracy": {"value": float(right.mean()), **interval},
     }
 
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sft_keras.bootstrap import bootstrap_intervals
 from sft_keras.data.questions import Question
 from sft_keras.text.squad_metrics import exact_match, f1
 
 if TYPE_CHECKING:
     from sft_keras.text.question_answers import QuestionAnswers
 
-_RESAMPLES = 1000
-_CONFIDENCE = 0.95
 _SHOWN = 24
 _AROUND = 200  # characters of a passage
 NO_ANSWER = "(no answer)"
@@ -132,9 +131,5 @@ def _estimate(values: Sequence[float] | np.ndarray, seed: int) -> dict[str, floa
     """Returns the mean with its interval; None each where there are no values."""
     if not len(values):
         return dict.fromkeys(("value", "low", "high"))
-    draw = np.random.default_rng(seed)
-    size = len(values)
-    means = [values[draw.integers(0, size, size)].mean() for _ in range(_RESAMPLES)]
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return {"value": float(np.mean(values)), "low": float(low), "high": float(high)}
+    found = bootstrap_intervals(lambda rows: {"mean": values[rows].mean()}, len(values), seed)
+    return {"value": float(np.mean(values)), **found["mean"]}
