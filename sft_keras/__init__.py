@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Arrays": "sft_keras.data.arrays",
     "Backbone": "sft_keras.recipe",
+    "Checkpointing": "sft_keras.recipe",
     "Data": "sft_keras.recipe",
     "LoRA": "sft_keras.recipe",
     "Questions": "sft_keras.data.question_lists",
@@ -36,6 +37,7 @@ _HOMES = {
 __all__ = [
     "Arrays",
     "Backbone",
+    "Checkpointing",
     "Data",
     "LoRA",
     "Questions",
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from sft_keras.data.text_lists import Texts
     from sft_keras.data.word_lists import TaggedWords
     from sft_keras.finetuning import Result, finetune
-    from sft_keras.recipe import Backbone, Data, LoRA, Recipe, Stage, Store
+    from sft_keras.recipe import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store
     from sft_keras.recipe_loader import list_recipes, load_recipe
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from sft_keras.data.examples import DataInfo, Examples, Splits
 from sft_keras.environment import keras_for
-from sft_keras.finetuning import open_backbone_and_data
 from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
+from sft_keras.opening import open_backbone_and_data
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters, prepare_stage, stage_length

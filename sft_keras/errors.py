@@ -6,7 +6,7 @@ do next), so the command line prints it without a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class SFTError(Exception):
@@ -25,6 +25,18 @@ class DataError(SFTError, ValueError):
     """The data is missing, unreadable or does not fit the recipe."""
 
     exit_status = 2
+
+
+class UnreadableError(DataError):
+    """Examples cannot be read.
+
+    Attributes:
+      reasons: {split: {id of an example: why}}, of all of them.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, Mapping[str, str]]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 class BackboneError(SFTError, ValueError):
@@ -49,6 +61,14 @@ class AuditError(SFTError, RuntimeError):
 
 class ExportError(SFTError, RuntimeError):
     """The exported model does not answer as the trained one does."""
+
+
+class StoppedError(SFTError, RuntimeError):
+    """Somebody has stopped the run; its message says how to go on."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 def numbered(headline: str, faults: Sequence[str]) -> str:

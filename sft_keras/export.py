@@ -40,7 +40,7 @@ def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -
 
 def check_saved_model(
     folder: Path,
-    samples: Mapping[str, Mapping[str, np.ndarray]],
+    samples: Mapping[str, np.ndarray],
     expected: np.ndarray,
     needs: Sequence[str] = (),
     compared: str = "probabilities",
@@ -50,7 +50,7 @@ def check_saved_model(
 
     Args:
       folder: The SavedModel.
-      samples: Raw inputs for each signature by argument, the same examples for each.
+      samples: Raw inputs for each signature by argument, the same examples for each, as `packed`.
       expected: What the trained model answers for them, [n, ...].
       needs: Modules to import there beside TensorFlow.
       compared: The output that it is compared with.
@@ -64,7 +64,7 @@ def check_saved_model(
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
-        np.savez(inputs, **serving_check.packed(samples))
+        np.savez(inputs, **samples)
         paths = map(str, (folder, inputs, outputs))
         ran = subprocess.run(
             # -I: nothing of this environment but its site-packages, so no checkout on the path.
@@ -80,7 +80,7 @@ def check_saved_model(
                 f"with TensorFlow alone. What it said last:\n{ran.stderr[-2000:]}"
             )
         with np.load(outputs) as answers:
-            differences = {name: float(np.abs(answers[name] - expected).max()) for name in samples}
+            differences = {name: float(np.abs(answers[name] - expected).max()) for name in answers}
     worst = max(differences.values())
     if not worst <= LARGEST_DIFFERENCE * unit:
         raise ExportError(

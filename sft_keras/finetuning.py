@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from sft_keras.adapters import layers_to_adapt
-from sft_keras.backbones import BuiltBackbone
-from sft_keras.data.examples import DataInfo, Splits
-from sft_keras.data.prepared import Prepared
+from sft_keras import run_parts
+from sft_keras.clock import Clock
+from sft_keras.data.examples import DataInfo
 from sft_keras.environment import keras_for
-from sft_keras.errors import BackboneError, DataError, SFTError, numbered
-from sft_keras.export import check_saved_model, export_saved_model
+from sft_keras.keeper import Keeper
+from sft_keras.opening import digest_of_splits, open_backbone_and_data
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
-from sft_keras.run_facts import Clock, about_run
-from sft_keras.run_folder import RunFolder
+from sft_keras.resuming import require_same_data, require_same_recipe
+from sft_keras.run_facts import about_run, about_start
+from sft_keras.run_folder import RECIPE, RunFolder
+from sft_keras.run_lock import held
+from sft_keras.snapshot import Snapshot
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters
-from sft_keras.tasks.base import Task
+from sft_keras.stop import Stop, listening
 from sft_keras.training import build_staged, train_stages
-
-_CHECKED_EXAMPLES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,64 +59,111 @@ def finetune(
     overrides: Sequence[str] = (),
     run_dir: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    allow_changed: Sequence[str] = (),
     smoke: bool = False,
     command: str = "sft_keras.finetune(...)",
 ) -> Result:
     """Runs a recipe from the data to the checked SavedModel.
+
+    A run that was stopped, or whose process died, is gone on with by `resume`: from its latest
+    checkpoint, to the same weights bit for bit where `Recipe.deterministic` is on.
 
     Args:
       recipe: The name of a recipe that comes along, a recipe file's path, or a Recipe.
       overrides: "PATH=VALUE" each, as `--set` takes them.
       run_dir: Where to write; None for a new folder under runs/.
       overwrite: Whether an earlier run in `run_dir` may be deleted.
+      resume: Whether to go on with the run in `run_dir`, which must have been begun.
+      allow_changed: Paths of fields in which the recipe may differ from the one that a resumed run
+        began with; "data" for other examples.
       smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
       command: What to repeat the run with, for the report.
 
     Raises:
-      SFTError: One of `sft_keras.errors`, with the whole story in its message.
+      SFTError: One of `sft_keras.errors`, with the whole story in its message; a `StoppedError`
+        after Ctrl-C or SIGTERM.
     """
     loaded = load_recipe(recipe, overrides)
     if smoke:
         loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
-    plan = loaded.recipe
-    plan.data.require_path()
-    run = RunFolder.create(loaded.name, run_dir, overwrite)
-    run.write_json("recipe.json", as_plain(plan))
-    clock = Clock()
-    with keras_for(plan):
-        with run.discarded_on_error(), clock("data"):
-            backbone, splits = open_backbone_and_data(plan)
-            run.write_json("splits.json", splits.as_json())
-            prepared = plan.task.prepare(splits, plan, _progress(run, "reading"))
-            staged = build_staged(plan, backbone, splits.info)
-            _say_what_is_trained(run, plan, staged, splits.info)
-        with clock("stages"):
-            stages = train_stages(staged, plan, prepared, splits.info, run)
-        staged.model.save(run.file("model.keras"))
-        notes = plan.task.write_more(staged, plan, run.path)
-        with clock("evaluation"):
-            test = prepared["test"]
-            batches = plan.task.evaluation_batches(test, plan, splits.info)
-            outputs = plan.task.answers(staged.model, batches)
-            metrics = plan.task.evaluate(outputs, test, splits.info, plan.seed)
-            mistakes, pictures = plan.task.worst_mistakes(outputs, test, splits.info)
-        with clock("export"):
-            run.say("export  writing the SavedModel and asking it in a fresh process")
-            exported = export_and_check(staged, plan, test, outputs, splits.info, run)
+    loaded.recipe.data.require_path()
+    reopened = RunFolder.reopen(run_dir) if resume else None
+    run = reopened or RunFolder.create(loaded.name, run_dir, overwrite)
+    with listening() as stop, held(run.path), run.explaining_errors(stop):
+        progress = run.checkpoints
+        progress.sweep()
+        if resume:
+            if require_same_recipe(run.path, loaded.recipe, allow_changed):
+                progress.forget(*run_parts.PARTS)
+            run.say(f"resume  going on with {run.path}")
+        run.write_json(RECIPE, as_plain(loaded.recipe))
+        began = progress.done("begun", lambda: Snapshot(about_start(loaded, smoke, command)))
+        with keras_for(loaded.recipe):
+            return _run(loaded.recipe, run, stop, began.facts, resume, allow_changed)
+
+
+def _run(
+    recipe: Recipe,
+    run: RunFolder,
+    stop: Stop,
+    began: Mapping[str, Any],
+    resume: bool,
+    allow_changed: Sequence[str],
+) -> Result:
+    """Does what is left of a run."""
+    task, progress, clock = recipe.task, run.checkpoints, Clock()
+    resumed = progress.newest()
+    if resumed is not None:
+        clock.go_on(resumed.facts["seconds"])
+    with contextlib.nullcontext() if resume else run.discarded_on_error(), clock("data"):
+        backbone, splits = open_backbone_and_data(recipe)
+        info = splits.info
+        prepared = task.prepare(splits, recipe, _progress(run, "reading"))
+        digest = digest_of_splits(prepared)
+        if resumed is not None:
+            require_same_data(run.path, resumed.facts["data"], digest, allow_changed)
+        run.write_json("splits.json", splits.as_json())
+        staged = build_staged(recipe, backbone, info)
+        _say_what_is_trained(run, recipe, staged, info)
+    keeper = Keeper(
+        staged,
+        progress,
+        recipe.checkpoints,
+        about={"data": digest},
+        stop=stop,
+        clock=clock,
+        say=run.say,
+        resumed=resumed,
+    )
+    with clock("stages"):
+        stages = train_stages(staged, recipe, prepared, info, run, keeper=keeper)
+    parts = run_parts.RunParts(staged, recipe, prepared["test"], info, run)
+    saved = progress.done("saved", parts.save)
+    with clock("evaluation"):
+        evaluated = progress.done("evaluated", parts.evaluate)
+    with clock("export"):
+        exported = progress.done("exported", lambda: parts.export(evaluated))
+    metrics = evaluated.facts["metrics"]
+    notes = [*saved.facts["notes"], *(each for stage in stages for each in stage["warnings"])]
     report = {
-        **about_run(loaded, smoke, command, clock, splits.info, staged),
+        **about_run(recipe, began, clock, info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
         "stages": stages,
-        "score": plan.task.score(metrics)[0],
+        "score": task.score(metrics)[0],
         "test": metrics,
-        "mistakes": mistakes,
-        "export": exported,
+        "mistakes": evaluated.facts["mistakes"],
+        "export": exported.facts,
         "notes": notes,
     }
+    pictures = run_parts.pictures_of(evaluated)
     write_report(report, {"mistakes": pictures} if pictures else {}, run.path)
+    progress.clear()
     for note in notes:
         run.say(f"note  {note}")
-    _say_how_it_went(run, plan.task, metrics)
+    run.say(f"test  {task.summary(metrics)}")
+    run.say(f"report  {run.file('report.html')}")
+    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")
     return Result(
         metrics=metrics,
         history={stage["name"]: stage["history"] for stage in stages},
@@ -124,54 +172,6 @@ def finetune(
         run_dir=run.path,
         export_dir=run.file("export"),
     )
-
-
-def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
-    """Builds the backbone and lists the data; what either lacks is said in one error."""
-    found: list[Any] = []
-    missing: list[SFTError] = []
-    for opening in (
-        lambda: recipe.task.build_backbone(recipe),
-        lambda: recipe.task.open_data(recipe, recipe.seed),
-    ):
-        try:
-            found.append(opening())
-        except (BackboneError, DataError) as error:
-            missing.append(error)
-    if len(missing) == 1:
-        raise missing[0]
-    if missing:
-        raise DataError(numbered("The run cannot start.", [str(error) for error in missing]))
-    backbone, splits = found
-    recipe.task.require_fit(recipe, splits.info)
-    for stage in recipe.stages:
-        # These refuse what the backbone cannot do, before the long work.
-        backbone.cut(stage.unfreeze)
-        layers_to_adapt(backbone, stage)
-    return backbone, splits
-
-
-def export_and_check(
-    staged: StagedModel,
-    recipe: Recipe,
-    test: Prepared,
-    outputs: Any,
-    info: DataInfo,
-    run: RunFolder,
-) -> dict[str, Any]:
-    """Writes the SavedModel, asks it in a fresh process, and returns what the report says of it."""
-    endpoints = recipe.task.endpoints(staged.model, recipe, info)
-    export_saved_model(endpoints, staged.model, run.file("export"))
-    samples, expected = recipe.task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
-    checked = check_saved_model(
-        run.file("export"),
-        samples,
-        expected,
-        endpoints.needs,
-        endpoints.compared,
-        endpoints.unit,
-    )
-    return {"path": "export", **endpoints.as_json(), **checked}
 
 
 def _progress(run: RunFolder, what: str) -> Any:
@@ -187,9 +187,3 @@ def _say_what_is_trained(
         f"{count_parameters(staged.model.weights):,} parameters, "
         f"{len(staged.backbone.blocks)} blocks"
     )
-
-
-def _say_how_it_went(run: RunFolder, task: Task, metrics: dict[str, Any]) -> None:
-    run.say(f"test  {task.summary(metrics)}")
-    run.say(f"report  {run.file('report.html')}")
-    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")

@@ -74,16 +74,16 @@ def named_variables(staged: StagedModel) -> dict[str, keras.Variable]:
     Where variables have the same path, as of a layer in the head and one in the backbone, the
     second is called "PATH#2" and so on: none may hide behind another.
     """
-    found: dict[str, keras.Variable] = {}
-    for variable in staged.model.variables:
-        if variable.path.endswith("seed_generator_state"):
-            continue
-        name, number = variable.path, 1
-        while name in found:
-            number += 1
-            name = f"{variable.path}#{number}"
-        found[name] = variable
-    return found
+    return _by_path(each for each in staged.model.variables if not _is_random_state(each))
+
+
+def random_states(staged: StagedModel) -> dict[str, keras.Variable]:
+    """Returns {number: variable} of the states of random seeds, in the model's order.
+
+    Their paths say nothing: Keras numbers them through all models of a process.
+    """
+    found = [each for each in staged.model.variables if _is_random_state(each)]
+    return {f"{number:05d}": variable for number, variable in enumerate(found)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +163,21 @@ def _with_inner_layers(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
     for layer in layers:
         found.update((id(part), part) for part in layer._flatten_layers())
     return list(found.values())
+
+
+def _by_path(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
+    found: dict[str, keras.Variable] = {}
+    for variable in variables:
+        name, number = variable.path, 1
+        while name in found:
+            number += 1
+            name = f"{variable.path}#{number}"
+        found[name] = variable
+    return found
+
+
+def _is_random_state(variable: keras.Variable) -> bool:
+    return variable.path.endswith("seed_generator_state")
 
 
 def _is_batch_norm(layer: keras.Layer) -> bool:

@@ -46,7 +46,7 @@ class _Fault(Exception):
 def _replaced(holder: Any, path: Sequence[str], text: str, walked: tuple[str, ...]) -> Any:
     """Returns a copy of `holder` in which the field at `path` is parsed from `text`."""
     name, rest = path[0], path[1:]
-    if isinstance(holder, tuple):
+    if _holds_sections(holder):
         return _replaced_stage(holder, name, rest, text, walked)
     if isinstance(holder, Mapping):
         if rest:

@@ -31,6 +31,7 @@ from sft_keras.predictions import Prediction, predictions
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line, with all probabilities.")
 
+_TEXT_OPERATIONS = "tensorflow_text"
 _BATCH_SIZE = 32
 _ARGUMENTS = ("image_bytes", "texts", "text_pairs", "questions", "contexts")
 
@@ -98,7 +99,14 @@ def _needs(run: Path) -> list[str]:
     report = run.expanduser() / "report.json"
     if not report.is_file():
         return []
-    return json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", [])
+    needs = json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", [])
+    unknown = sorted(set(needs) - {_TEXT_OPERATIONS})
+    if unknown:
+        raise RunFolderError(
+            f"A run's export may need {_TEXT_OPERATIONS} and nothing else. Received: {unknown} in "
+            f"{report}, which somebody has changed."
+        )
+    return needs
 
 
 @dataclasses.dataclass(frozen=True)

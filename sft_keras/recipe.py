@@ -15,11 +15,12 @@ from sft_keras.optimizer_table import OPTIMIZERS
 from sft_keras.recipe_adapters import LoRA
 from sft_keras.recipe_checks import Checks, did_you_mean, section, section_faults, type_faults
 from sft_keras.recipe_inputs import Backbone, Data
+from sft_keras.recipe_storage import Checkpointing, Store
 
 if TYPE_CHECKING:
     from sft_keras.tasks.base import Task
 
-__all__ = ["Backbone", "Data", "LoRA", "Recipe", "Stage", "Store"]
+__all__ = ["Backbone", "Checkpointing", "Data", "LoRA", "Recipe", "Stage", "Store"]
 
 Schedule = Literal["constant", "linear", "cosine", "one_cycle"]
 
@@ -155,38 +156,6 @@ class Stage:
 
 
 @section
-class Store:
-    """How what the frozen blocks give is computed and stored; `Recipe.cache` says where.
-
-    Attributes:
-      views: With augmentation, how many augmented views of each training example are computed and
-        stored; every epoch shows one of them, in seeded order. None: augmentation draws anew in
-        every epoch, and the frozen blocks are computed in every epoch.
-      dtype: "float32" loses nothing (what was computed in half precision is kept as it is);
-        "float16" and "bfloat16" take half the room and round.
-      precision: What the frozen blocks compute in: "exact" is as in training, "bfloat16" is
-        faster on processors that have it, and moves the losses by some 1e-4.
-      batch_size: Examples the frozen blocks are given at a time.
-      folder: Where `cache="disk"` keeps it between runs; None for $SFT_KERAS_CACHE, or else
-        ~/.cache/sft_keras. See `python -m sft_keras.cache`.
-    """
-
-    views: int | None = None
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    precision: Literal["exact", "bfloat16"] = "exact"
-    batch_size: int = 32
-    folder: str | None = None
-
-    def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
-        checks = Checks("store", self)
-        if self.views is not None:
-            checks.at_least("views", 1)
-        checks.at_least("batch_size", 1)
-        return checks.found
-
-
-@section
 class Recipe:
     """Everything about one run.
 
@@ -200,6 +169,7 @@ class Recipe:
         anew. "auto" takes what is on disk already, then memory where it fits `data.memory_share`
         of what is free, then at most half of the free disk, if that is faster than computing.
       store: How it is stored, and how many augmented views of it.
+      checkpoints: When what a stopped run goes on from is written.
       seed: Of splits, initial weights, order of examples, augmentation and dropout.
       precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
       deterministic: Whether two runs with one seed give bit-identical weights, at some cost in
@@ -212,6 +182,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
     store: Store = dataclasses.field(default_factory=Store)
+    checkpoints: Checkpointing = dataclasses.field(default_factory=Checkpointing)
     seed: int = 0
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = True
@@ -219,7 +190,9 @@ class Recipe:
     def validate(self) -> None:
         """Raises a `RecipeError` that lists every fault of the recipe."""
         faults = [*section_faults("data", self.data), *section_faults("backbone", self.backbone)]
-        faults += [*section_faults("store", self.store), *type_faults("", self)]
+        for name in ("store", "checkpoints"):
+            faults += section_faults(name, getattr(self, name))
+        faults += type_faults("", self)
         if isinstance(self.seed, int) and self.seed < 0:
             faults.append(f"`seed` must be 0 or more. Received: {self.seed}.")
         if not self.stages:

@@ -41,10 +41,15 @@ class Data:
         recipe; of classes, types or passages).
       columns: Which column of a table of texts holds what, where it is called otherwise, e.g.
         {"text": "review", "label": "stars"}.
+      outside: Whether images may lie outside of the folder or the table's folder: by absolute paths
+        or `..` in a table, or by symbolic links.
       batch_size: Examples a step.
       validation: Share of the training examples held out for validation, where the source has no
         such split. Stratified by class, of questions by whole articles or passages, and seeded.
       test: The same for the test split.
+      exclude: A file with the ids of examples to leave out, one a line, as `python -m
+        sft_keras.check` writes it; lines that begin with # say nothing. Splits that are made here
+        are made before, so that all others stay where they are.
       data_dir: Where tensorflow-datasets keeps its data; None for its own default.
       memory_share: Share of the free memory that decoded examples may take, and again what the
         frozen blocks give for them. Beyond it they are decoded, or computed, in every epoch.
@@ -52,9 +57,11 @@ class Data:
 
     source: str | Arrays | Questions | TaggedWords | Texts
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    outside: bool = False
     batch_size: int = 32
     validation: float = 0.1
     test: float = 0.1
+    exclude: str | None = None
     data_dir: str | None = None
     memory_share: float = 0.25
 
@@ -92,7 +99,11 @@ class Data:
         return checks.found
 
     def require_path(self) -> None:
-        """Raises a `DataError` if the source is a path that is not there."""
+        """Raises a `DataError` if the source or `exclude` is a path that is not there."""
+        if self.exclude is not None and not Path(self.exclude).expanduser().is_file():
+            raise DataError(
+                f"`data.exclude` must name a file that exists. Received: {self.exclude!r}."
+            )
         if not isinstance(self.source, str):
             return
         kind, _, name = self.source.partition(":")

@@ -14,6 +14,8 @@ from sft_keras.errors import RecipeError
 from sft_keras.overrides import apply_overrides
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_checks import did_you_mean
+from sft_keras.recipe_file import read_recipe
+from sft_keras.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,8 @@ def load_recipe(
 ) -> LoadedRecipe:
     """Returns a recipe by the name of one that comes along, by the path of a file, or as it is.
 
-    A recipe file is Python and is run: load only what you would run.
+    A recipe file that ends in .py is Python and is run: load only what you would run. One that ends
+    in .json, such as a run's recipe.json, runs nothing.
 
     Raises:
       RecipeError: If there is none, it cannot be run, an override does not fit, or it has faults;
@@ -96,7 +99,7 @@ def _is_section(value: Any) -> bool:
 
 def _is_chosen(value: Any) -> bool:
     """Whether a section's class is itself a choice, as a task's is, and so has to be said."""
-    return not type(value).__module__.startswith(("sft_keras.recipe", "sft_keras.tasks.augment"))
+    return isinstance(value, Task)
 
 
 def _recipe_files() -> list[Path]:
@@ -109,21 +112,25 @@ def _recipe_files() -> list[Path]:
 
 
 def _find(name: str) -> Path:
-    if name.endswith(".py"):
+    if name.endswith((".py", ".json")):
         path = Path(name).expanduser()
         if not path.is_file():
-            raise RecipeError(f"There is no recipe file {name!r}. Give a path that ends in .py.")
+            raise RecipeError(
+                f"There is no recipe file {name!r}. Give a path that ends in .py or .json."
+            )
         return path
     files = {path.stem: path for path in _recipe_files()}
     if name not in files:
         raise RecipeError(
             f"There is no recipe {name!r}.{did_you_mean(name, files)} "
-            f"There are: {', '.join(files)}. Or give a file: --recipe=PATH.py."
+            f"There are: {', '.join(files)}. Or give a file: --recipe=PATH.py or PATH.json."
         )
     return files[name]
 
 
 def _from_file(path: Path) -> LoadedRecipe:
+    if path.suffix == ".json":
+        return LoadedRecipe(path.stem, f"The recipe in {path.name}.", read_recipe(path))
     spec = importlib.util.spec_from_file_location(f"sft_keras_recipe_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise RecipeError(f"The recipe {path} is not a Python file.")

@@ -11,13 +11,20 @@ import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
 from sft_keras.command import run_command
 from sft_keras.errors import RecipeError
 from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
-from sft_keras.run_folder import require_usable
+from sft_keras.run_folder import (
+    RECIPE,
+    is_finished,
+    require_begun,
+    require_usable,
+    unfinished_run,
+)
 from sft_keras.trial_plan import TrialPlan, plan_trials
 
 _RECIPE = flags.DEFINE_string(
@@ -38,6 +45,11 @@ _RUN_DIR = flags.DEFINE_string("run_dir", None, "Where to write; by default a ne
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where tensorflow-datasets keeps its data; short for --set=data.data_dir=..."
 )
+_EXCLUDE = flags.DEFINE_string(
+    "exclude",
+    None,
+    "A file with the ids of examples to leave out; short for --set=data.exclude=...",
+)
 _SWEEP = flags.DEFINE_multi_string(
     "sweep",
     [],
@@ -54,6 +66,18 @@ _FOLDS = flags.DEFINE_integer(
 _COMPARE_BACKBONES = flags.DEFINE_list(
     "compare_backbones", [], "PRESET,PRESET,...: train the first stage's head on each, frozen."
 )
+_RESUME = flags.DEFINE_string(
+    "resume",
+    None,
+    "Go on with a run that was stopped: its folder, or auto for the one in --run_dir or the latest "
+    "of the recipe in runs/ that is not finished, if there is one.",
+)
+_ALLOW_CHANGED = flags.DEFINE_multi_string(
+    "allow_changed",
+    [],
+    "PATH: a field in which the recipe may differ from what a resumed run began with; data for "
+    "other examples. Repeatable.",
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the earlier run in --run_dir first.")
 
 
@@ -64,12 +88,20 @@ def main(argv: Sequence[str]) -> None:
     if _LIST.value:
         _print_recipes()
         return
-    if _RECIPE.value is None:
+    run_dir = _resumed_folder() if _RESUME.present else None
+    name = _RECIPE.value
+    if name is None and run_dir is not None:
+        name = str(run_dir / RECIPE)
+    if name is None:
         raise RecipeError("Say which recipe: --recipe=NAME, e.g. --recipe=quickstart. See --list.")
     overrides = [*_SET.value]
     if _DATA_DIR.value is not None:
         overrides.append(f"data.data_dir={_DATA_DIR.value}")
+    if _EXCLUDE.value is not None:
+        overrides.append(f"data.exclude={_EXCLUDE.value}")
     varies = any(flag.present for flag in (_SWEEP, _COMPARE_BACKBONES, _SEEDS, _FOLDS))
+    if varies and _RESUME.present:
+        raise RecipeError("--resume goes on with a run of one recipe, and not with many trials.")
     if varies and (_SHOW.value or _DRY_RUN.value):
         raise RecipeError(
             "--show and --dry_run are for one recipe. Leave out --sweep, --seeds, --folds and "
@@ -77,7 +109,7 @@ def main(argv: Sequence[str]) -> None:
         )
     if _COMPARE_BACKBONES.present and not any(_COMPARE_BACKBONES.value):
         raise RecipeError("--compare_backbones must name presets, e.g. keras:mobilenet,keras:vgg16")
-    loaded = load_recipe(_RECIPE.value, overrides)
+    loaded = load_recipe(name, overrides)
     if _SHOW.value:
         print("\n".join(as_lines(loaded.recipe)))
         return
@@ -96,12 +128,31 @@ def main(argv: Sequence[str]) -> None:
             seeds=_SEEDS.value,
             folds=_FOLDS.value,
         )
-    if _RUN_DIR.value is not None:
+    if _RUN_DIR.value is not None and run_dir is None:
         require_usable(_RUN_DIR.value, _OVERWRITE.value)
     if plan is not None:
         _run_trials(loaded, plan)
         return
-    _finetune(overrides)
+    if run_dir is not None and is_finished(run_dir):
+        print(f"The run in {run_dir} is finished. Its report: {run_dir / 'report.html'}")
+        return
+    _finetune(name, overrides, run_dir)
+
+
+def _resumed_folder() -> Path | None:
+    """Returns the folder of the run to go on with; None for a new one, which auto allows."""
+    if _OVERWRITE.value:
+        raise RecipeError("--resume goes on with a run and --overwrite deletes it. Give one.")
+    if _RESUME.value != "auto":
+        if _RUN_DIR.value is not None:
+            raise RecipeError("--resume=FOLDER says where the run is. Leave out --run_dir.")
+        return require_begun(_RESUME.value)
+    if _RECIPE.value is None:
+        raise RecipeError("--resume=auto needs --recipe, as the run was begun with.")
+    if _RUN_DIR.value is None:
+        return unfinished_run(Path(_RECIPE.value).stem)
+    path = Path(_RUN_DIR.value).expanduser()
+    return path if (path / RECIPE).is_file() else None
 
 
 def _print_recipes() -> None:
@@ -135,14 +186,16 @@ def _command() -> str:
     return shlex.join(["python", "-m", "sft_keras.run", *sys.argv[1:]])
 
 
-def _finetune(overrides: Sequence[str]) -> None:
+def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None:
     from sft_keras.finetuning import finetune
 
     finetune(
-        _RECIPE.value,
+        name,
         overrides=overrides,
-        run_dir=_RUN_DIR.value,
+        run_dir=_RUN_DIR.value if resumed is None else resumed,
         overwrite=_OVERWRITE.value,
+        resume=resumed is not None,
+        allow_changed=_ALLOW_CHANGED.value,
         smoke=_SMOKE.value,
         command=_command(),
     )

@@ -1,65 +1,51 @@
-"""Facts about a run beside its results: what ran, on what, and how long each part took."""
+"""Facts about a run beside its results: what ran, and on what."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
+from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
 from sft_keras.environment import environment
+from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import LoadedRecipe, as_plain
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters
 
 
-class Clock:
-    """Adds up the seconds of each part of a run."""
-
-    def __init__(self) -> None:
-        self.started = datetime.datetime.now(datetime.UTC)
-        self.seconds: dict[str, float] = {}
-        self._began = time.perf_counter()
-
-    @contextlib.contextmanager
-    def __call__(self, part: str) -> Iterator[None]:
-        """Times a block as `part`."""
-        began = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - began
-
-    def as_json(self) -> dict[str, float]:
-        """Returns the seconds of each part and in total."""
-        return {**self.seconds, "total": time.perf_counter() - self._began}
+def about_start(loaded: LoadedRecipe, smoke: bool, command: str) -> dict[str, Any]:
+    """Returns how a run was begun, which one that goes on with it could not know."""
+    return {
+        "smoke": smoke,
+        "title": loaded.name,
+        "description": loaded.description,
+        "command": command,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def about_run(
-    loaded: LoadedRecipe,
-    smoke: bool,
-    command: str,
+    recipe: Recipe,
+    began: Mapping[str, Any],
     clock: Clock,
     info: DataInfo,
     staged: StagedModel,
 ) -> dict[str, Any]:
     """Returns what report.json says of a run beside its results, as plain values."""
-    backbone = loaded.recipe.backbone
+    backbone = recipe.backbone
     return {
         "format": 1,
-        "smoke": smoke,
-        "title": loaded.name,
-        "description": loaded.description,
-        "command": command,
-        "recipe": as_plain(loaded.recipe),
+        **began,
+        "recipe": as_plain(recipe),
         "environment": environment(),
-        "started": clock.started.isoformat(timespec="seconds"),
         "seconds": clock.as_json(),
         "data": info.as_json(),
         "model": {
             "preset": backbone.preset,
             "weights": backbone.weights,
-            "reads": loaded.recipe.task.input_in_words(loaded.recipe),
+            "reads": recipe.task.input_in_words(recipe),
             "parameters": count_parameters(staged.model.weights),
             "blocks": [
                 {

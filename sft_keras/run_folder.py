@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
+import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sft_keras.errors import RunFolderError
+from sft_keras.durable_files import write_whole
+from sft_keras.errors import RunFolderError, StoppedError
+from sft_keras.run_lock import CHECKPOINTS, held
+from sft_keras.stop import Stop
+
+if TYPE_CHECKING:
+    from sft_keras.checkpoints import Checkpoints
 
 DEFAULT_PARENT = "runs"
-_MARK = "recipe.json"  # every run writes it first; what has it may be overwritten when asked
+RECIPE = "recipe.json"
+"""Every run writes it first; what has it may be overwritten when asked."""
+REPORT = "report.json"
+TRIALS = "trials.json"
+"""What the trials of a plan leave instead."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,32 +48,62 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, name: str, run_dir: str | os.PathLike[str] | None, overwrite: bool
+        cls,
+        name: str,
+        run_dir: str | os.PathLike[str] | None,
+        overwrite: bool,
+        parent: str = DEFAULT_PARENT,
     ) -> RunFolder:
-        """Makes the folder: `run_dir`, or the first free of runs/NAME, runs/NAME-2, ...
+        """Makes the folder: `run_dir`, or the first free of PARENT/NAME, PARENT/NAME-2, ...
 
         Raises:
           RunFolderError: If it exists and is not to be overwritten, or cannot be written.
         """
         try:
             if run_dir is None:
-                return cls(_first_free(Path(DEFAULT_PARENT), name))
+                return cls(_first_free(Path(parent), name))
             path = Path(run_dir).expanduser()
             replaced = None
             require_usable(path, overwrite)
             if path.exists() and any(path.iterdir()):
+                with held(path):
+                    pass  # else a run that is under way would lose its folder
                 replaced = path.with_name(f".{path.name}.replaced")
                 shutil.rmtree(replaced, ignore_errors=True)
                 path.rename(replaced)
             path.mkdir(parents=True, exist_ok=True)
             _try_writing(path)
         except OSError as error:
-            target = Path(run_dir or DEFAULT_PARENT)
+            target = Path(run_dir or parent)
             raise RunFolderError(
                 f"The run folder must be writable. Received: {str(target)!r}, and the system says: "
                 f"{error.strerror or error}. Choose another with --run_dir=FOLDER."
             ) from error
         return cls(path, replaced)
+
+    @classmethod
+    def reopen(cls, run_dir: str | os.PathLike[str]) -> RunFolder:
+        """Opens the folder of a run that was begun, to go on with it.
+
+        Raises:
+          RunFolderError: If it is none, or nothing may be written there.
+        """
+        path = require_begun(run_dir)
+        try:
+            _try_writing(path)
+        except OSError as error:
+            raise RunFolderError(
+                f"The run folder must be writable. Received: {str(path)!r}, and the system says: "
+                f"{error.strerror or error}."
+            ) from error
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """What a stopped run goes on from."""
+        from sft_keras.checkpoints import Checkpoints  # NumPy; run.py has to be quick
+
+        return Checkpoints(self.path, self.say)
 
     @contextlib.contextmanager
     def discarded_on_error(self) -> Iterator[None]:
@@ -74,6 +118,30 @@ class RunFolder:
         if self.replaced:
             shutil.rmtree(self.replaced)
 
+    @contextlib.contextmanager
+    def explaining_errors(self, stop: Stop) -> Iterator[None]:
+        """Says how to go on with the run, where the block is stopped or the disk fails.
+
+        Raises:
+          StoppedError: If it was stopped.
+          RunFolderError: If a file could not be written.
+        """
+        again = f"python -m sft_keras.run --resume={shlex.quote(str(self.path))}"
+        try:
+            yield
+        except KeyboardInterrupt:
+            status = 128 + (stop.received or signal.SIGINT)
+            if self.path.exists():
+                raise StoppedError(f"Stopped. Go on with: {again}", status) from None
+            raise StoppedError("Stopped before the run began; it left nothing.", status) from None
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise RunFolderError(
+                f"The run could not be written to {str(self.path)!r}: {error.strerror}. "
+                f"Make room there and go on with: {again}"
+            ) from error
+
     def file(self, name: str) -> Path:
         """Returns the path of a file in the folder."""
         return self.path / name
@@ -81,14 +149,18 @@ class RunFolder:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes plain values to a file in the folder."""
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-        self.file(name).write_text(text + "\n", encoding="utf-8")
+        write_whole(self.file(name), text + "\n")
 
     def say(self, line: str) -> None:
         """Prints a line and adds it to log.txt."""
         if not self.is_quiet:
             # A terminal may still show the start of a passing line; wipe it.
             print(f"\r\x1b[K{line}" if sys.stdout.isatty() else line, flush=True)
-        with self.file("log.txt").open("a", encoding="utf-8") as log:
+        # A disk that is full is no reason to stop training.
+        with (
+            contextlib.suppress(OSError),
+            self.file("log.txt").open("a", encoding="utf-8") as log,
+        ):
             log.write(line + "\n")
 
     def tick(self, line: str) -> None:
@@ -111,6 +183,44 @@ def _first_free(parent: Path, name: str) -> Path:
             return path
 
 
+def require_begun(run_dir: str | os.PathLike[str]) -> Path:
+    """Returns the folder of a run that was begun.
+
+    Raises:
+      RunFolderError: If it is none.
+    """
+    path = Path(run_dir).expanduser()
+    if (path / TRIALS).is_file():
+        raise RunFolderError(
+            f"A run of one recipe can go on, and {str(path)!r} compares many trials. Run its "
+            "command again with --overwrite."
+        )
+    if not (path / RECIPE).is_file():
+        raise RunFolderError(
+            f"A run goes on in its own folder. Received: {str(path)!r}, which holds no "
+            f"{RECIPE} and so no run that was begun."
+        )
+    return path
+
+
+def is_finished(run_dir: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a run that has come to its end."""
+    path = Path(run_dir).expanduser()
+    return (path / REPORT).is_file() and not (path / CHECKPOINTS).exists()
+
+
+def unfinished_run(name: str) -> Path | None:
+    """Returns the folder of the latest run of a name under runs/ that is not finished."""
+    found = [
+        path
+        for path in Path(DEFAULT_PARENT).glob(f"{name}*")
+        if (path.name == name or path.name.removeprefix(f"{name}-").isdigit())
+        and (path / RECIPE).is_file()
+        and not is_finished(path)
+    ]
+    return max(found, key=lambda path: (path / RECIPE).stat().st_mtime, default=None)
+
+
 def require_usable(run_dir: str | os.PathLike[str], overwrite: bool) -> None:
     """Checks that a run may write to a folder: a new or empty one, or an earlier run's.
 
@@ -125,11 +235,11 @@ def require_usable(run_dir: str | os.PathLike[str], overwrite: bool) -> None:
             f"The run folder must be new or empty. Received: {str(path)!r}, which holds something. "
             "Choose another with --run_dir=FOLDER, or pass --overwrite to delete what is in it."
         )
-    if not (path / _MARK).is_file():
+    if not (path / RECIPE).is_file():
         raise RunFolderError(
             f"--overwrite deletes earlier runs and nothing else. Received: {str(path)!r}, which "
-            f"holds no {_MARK} and so was not made by a run. Delete it yourself, or choose another "
-            "with --run_dir=FOLDER."
+            f"holds no {RECIPE} and so was not made by a run. Delete it yourself, or choose "
+            "another with --run_dir=FOLDER."
         )
 
 

@@ -1,4 +1,4 @@
-"""Runs one stage: freeze, new optimizer, compile, fit, audit, keep the best.
+"""Runs one stage: freeze, new optimizer, compile, train, audit, keep the best.
 
 Knows no task: it gets a model, what to compile it with, and batches.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -15,25 +14,17 @@ import keras
 import tensorflow as tf
 
 from sft_keras.adapters import layers_to_adapt
-from sft_keras.callbacks import BestWeights, Progress, StopOnBadLoss
+from sft_keras.best_weights import BestWeights
 from sft_keras.errors import LossError
 from sft_keras.freezing import Audit, audit_stage, fingerprints, may_move, set_trainable
+from sft_keras.keeper import Keeper
 from sft_keras.optimizers import build_optimizer, build_schedule
 from sft_keras.recipe import Stage
+from sft_keras.snapshot import Snapshot
+from sft_keras.stage_loop import Length, Position, StageLoop
 from sft_keras.staged_model import StagedModel
-
-
-@dataclasses.dataclass(frozen=True)
-class Length:
-    """How long a stage is: `epochs` rounds of `steps_per_epoch` batches, each then validated."""
-
-    epochs: int
-    steps_per_epoch: int
-
-    @property
-    def steps(self) -> int:
-        """Batches in the whole stage."""
-        return self.epochs * self.steps_per_epoch
+from sft_keras.steps import OutputWatch, Steps
+from sft_keras.watch import Watch
 
 
 def stage_length(stage: Stage, examples: int, batch_size: int) -> Length:
@@ -55,7 +46,8 @@ class StageResult:
 
     `history` has a value an epoch for each figure. `adapter` says of which rank the adapters were
     that trained in place of the blocks' own weights, in how many layers; None without. `start` has
-    the validation figures of before the stage; None where they were not asked for.
+    the validation figures of before the stage; None where they were not asked for. `warnings` say
+    what a person should know of how it went.
     """
 
     name: str
@@ -72,6 +64,7 @@ class StageResult:
     audit: Audit
     adapter: dict[str, Any] | None = None
     start: dict[str, float] | None = None
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Returns the result as plain values."""
@@ -111,12 +104,15 @@ def run_stage(
     length: Length,
     loss: keras.losses.Loss,
     metrics: Sequence[keras.metrics.Metric],
-    training: tf.data.Dataset,
+    training: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
     say: Callable[[str], None],
     tick: Callable[[str], None],
     has_start: bool,
     from_boundary: bool = False,
+    output_watches: Sequence[OutputWatch] = (),
+    keeper: Keeper | None = None,
+    resumed: Snapshot | None = None,
 ) -> StageResult:
     """Trains a stage and leaves the best epoch's weights in the model.
 
@@ -126,7 +122,8 @@ def run_stage(
       length: From `stage_length`.
       loss: Between the batches' y and the logits.
       metrics: Figures to watch.
-      training: (x, y, sample weight) batches, as many as the stage takes or more.
+      training: From a number of batches to the (x, y, sample weight) batches after so many, as many
+        as the stage takes or more.
       validation: (x, y) batches.
       say: Takes a line to show and log.
       tick: Takes a line to show for a moment, on a terminal.
@@ -134,39 +131,54 @@ def run_stage(
         stage or pretraining: then they are validated too, as epoch 0, and stay if no epoch is
         better.
       from_boundary: Whether the batches' x is what the frozen blocks give, and not raw features.
+      output_watches: See what the model says of validation examples.
+      keeper: Takes the checkpoints; None for none.
+      resumed: The checkpoint of `keeper` to go on from, within this stage; None to begin it.
 
     Raises:
-      LossError: If the loss became NaN or infinite; the best weights so far are restored.
+      LossError: If a loss or gradient became NaN or infinite; the best weights so far are restored.
       AuditError: If something moved that was frozen, or nothing moved.
+      KeyboardInterrupt: If the run is to end; a checkpoint is written.
     """
     model = prepare_stage(staged, stage, length.steps, loss, metrics, from_boundary)
     free = may_move(staged, stage)
-    best = BestWeights(stage, free.values())
     rate = build_schedule(stage.learning_rate, stage.schedule, stage.warmup, length.steps)
-    callbacks = [
-        StopOnBadLoss(stage, rate),
-        best,
-        Progress(stage, length.epochs, rate, say, tick),
-    ]
-    if stage.ema is not None:
-        callbacks.append(keras.callbacks.SwapEMAWeights())
-    before = fingerprints(staged)
-    began = time.perf_counter()
-    start = None
-    if has_start:
-        best.set_model(model)
-        start = model.evaluate(validation, verbose=0, return_dict=True)
-        best.on_test_end(start)
+    watch = Watch(stage, rate)
+    if resumed is None:
+        before = fingerprints(staged)
+    else:
+        before = dict(resumed.facts["before"])
+        keeper.restore(resumed)
+    best = BestWeights(stage, free)
+    first = training(0 if resumed is None else resumed.facts["within"]["position"]["step"])
+    steps = Steps(
+        model,
+        loss,
+        metrics,
+        batch=first.element_spec,
+        validation_batch=validation.element_spec,
+        watch=watch,
+        output_watches=output_watches,
+    )
+    loop = StageLoop(
+        stage,
+        length,
+        model,
+        steps=steps,
+        watch=watch,
+        best=best,
+        training=first,
+        validation=validation,
+        rate=rate,
+        say=say,
+        tick=tick,
+    )
+    if resumed is not None:
+        loop.go_on(Snapshot(resumed.facts["within"], resumed.arrays))
+    if keeper is not None:
+        keeper.begin_stage(before, free)
     try:
-        history = model.fit(
-            training,
-            epochs=length.epochs,
-            steps_per_epoch=length.steps_per_epoch,
-            validation_data=validation,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+        loop.run(has_start, keeper)
     except LossError:
         best.restore()
         raise
@@ -174,31 +186,38 @@ def run_stage(
         clear_penalties(staged)
     audit = audit_stage(staged, stage, before)
     best.restore()
-    epochs_run = len(history.epoch)
+    return _result(staged, stage, model, loop.position, best, audit)
+
+
+def _result(
+    staged: StagedModel,
+    stage: Stage,
+    model: keras.Model,
+    position: Position,
+    best: BestWeights,
+    audit: Audit,
+) -> StageResult:
+    patience_out = f"no better {stage.monitor} for {stage.patience} epochs"
+    adapter = None
+    if stage.adapter is not None:
+        layers = layers_to_adapt(staged.backbone, stage)
+        adapter = {"rank": stage.adapter.rank, "layers": len(layers)}
     return StageResult(
         name=stage.name,
         unfreeze=stage.unfreeze,
         learning_rate=stage.learning_rate,
-        epochs_run=epochs_run,
-        steps=epochs_run * length.steps_per_epoch,
-        seconds=time.perf_counter() - began,
-        stopped=(
-            f"no better {stage.monitor} for {stage.patience} epochs"
-            if best.stopped_early
-            else "ran all its epochs"
-        ),
-        best_epoch=best.best_epoch,
+        epochs_run=position.epoch,
+        steps=position.step,
+        seconds=position.seconds,
+        stopped=patience_out if best.is_patience_out else "ran all its epochs",
+        best_epoch=best.epoch,
         trainable_parameters=count_parameters(model.trainable_variables),
         total_parameters=count_parameters(staged.model.weights),
-        history={name: [float(v) for v in values] for name, values in history.history.items()},
+        history=position.history,
         audit=audit,
-        adapter=None
-        if stage.adapter is None
-        else {
-            "rank": stage.adapter.rank,
-            "layers": len(layers_to_adapt(staged.backbone, stage)),
-        },
-        start=None if start is None else {name: float(value) for name, value in start.items()},
+        adapter=adapter,
+        start=position.start,
+        warnings=tuple(position.warnings),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,9 +20,11 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.errors import DataError, LossError
 from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
+from sft_keras.keeper import Keeper
 from sft_keras.rate_finder import range_test
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.run_folder import RunFolder
+from sft_keras.snapshot import Snapshot, plain
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import StageResult, run_stage, stage_length
 
@@ -54,6 +57,7 @@ def train_stages(
     run: RunFolder,
     memory: MemoryStore | None = None,
     scores_test: bool = False,
+    keeper: Keeper | None = None,
 ) -> list[dict[str, Any]]:
     """Runs the stages one after the other; returns each one's result with its validation figures.
 
@@ -65,8 +69,10 @@ def train_stages(
       run: Where to write and say how it goes.
       memory: Where what the frozen blocks give outlives this call, see `FrozenPrefixStore`.
       scores_test: Whether the last stage's result has figures of the test split too.
+      keeper: Takes the checkpoints, and has the one to go on from; None for none.
 
     Raises:
+      KeyboardInterrupt: If the run is to end; the keeper has a checkpoint.
       LossError: If a loss went bad; the best weights so far are in the run folder.
       DataError: If what is stored on disk was damaged while it was read.
     """
@@ -82,7 +88,7 @@ def train_stages(
         memory=memory,
     )
     try:
-        return _trained(staged, recipe, store, info, run, read)
+        return _trained(staged, recipe, store, info, run, read, keeper)
     except tf.errors.UnknownError as error:
         if CUT_OFF not in str(error):
             raise
@@ -101,45 +107,75 @@ def _trained(
     info: DataInfo,
     run: RunFolder,
     read: Sequence[str],
+    keeper: Keeper | None,
 ) -> list[dict[str, Any]]:
-    task = recipe.task
-    results = []
-    for index, planned in enumerate(recipe.stages):
+    resumed = None if keeper is None else keeper.resumed
+    results = [] if resumed is None else list(resumed.facts["results"])
+    if resumed is not None:
+        keeper.restore(resumed)  # what later stages find frozen
+    for planned in recipe.stages[len(results) :]:
         source = store.input_of(planned)
         run.say(f"{planned.name}  frozen blocks: {source.story}")
-        stage, rate_test = _with_rate(staged, recipe, planned, source, info, run)
-        validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
-        examples = len(source.prepared["train"].examples)
-        length = stage_length(stage, examples, recipe.data.batch_size)
+        if resumed is not None and resumed.facts["within"] is None:
+            resumed = None  # it ends where this stage begins
+        rate_test = None if resumed is None else resumed.facts["rate_test"]
+        if rate_test is not None:
+            stage = dataclasses.replace(planned, learning_rate=rate_test["chosen"])
+        else:
+            stage, rate_test = _with_rate(staged, recipe, planned, source, info, run)
+        if keeper is not None:
+            keeper.facts = {"results": results, "rate_test": rate_test}
         try:
-            with stage_adapters(staged, recipe, stage):
-                result = run_stage(
-                    staged,
-                    stage,
-                    length=length,
-                    loss=task.loss(stage),
-                    metrics=task.metrics(),
-                    training=task.training_batches(source.prepared["train"], recipe, stage, info),
-                    validation=validation,
-                    say=run.say,
-                    tick=run.tick,
-                    has_start=index > 0 or task.scored_at_start,
-                    from_boundary=source.from_boundary,
-                )
+            result = _run_stage(staged, recipe, stage, source, info, run, keeper, resumed)
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
             raise LossError(
                 f"{error} The best weights so far are in {run.file('last_good.keras')}."
             ) from error
+        resumed = None
         store.drop_after(planned)
         figures = dict.fromkeys(("validation", "test"))
         for name in read[1:] if planned is recipe.stages[-1] else read[1:2]:
             figures[name] = _figures(staged, recipe, stage, source, info, name)
-        _say_stage(run, result, task.summary(figures["validation"]))
+        _say_stage(run, result, recipe.task.summary(figures["validation"]))
         story = {"rate_test": rate_test, "frozen_blocks": source.story}
-        results.append({**result.as_json(), **figures, **story})
+        results.append(plain({**result.as_json(), **figures, **story}))
         run.write_json("history.json", {each["name"]: each["history"] for each in results})
+        if keeper is not None:
+            keeper.facts = {"results": results, "rate_test": None}
+            keeper.end_stage()
     return results
+
+
+def _run_stage(
+    staged: StagedModel,
+    recipe: Recipe,
+    stage: Stage,
+    source: StageInput,
+    info: DataInfo,
+    run: RunFolder,
+    keeper: Keeper | None,
+    resumed: Snapshot | None,
+) -> StageResult:
+    """Runs a stage from its start, or from a checkpoint within it."""
+    task, train = recipe.task, source.prepared["train"]
+    with stage_adapters(staged, recipe, stage):
+        return run_stage(
+            staged,
+            stage,
+            length=stage_length(stage, len(train.examples), recipe.data.batch_size),
+            loss=task.loss(stage),
+            metrics=task.metrics(),
+            training=functools.partial(task.training_batches, train, recipe, stage, info),
+            validation=task.evaluation_batches(source.prepared["validation"], recipe, info),
+            say=run.say,
+            tick=run.tick,
+            has_start=recipe.number_of(stage) > 0 or task.scored_at_start,
+            from_boundary=source.from_boundary,
+            output_watches=task.output_watches(info),
+            keeper=keeper,
+            resumed=resumed,
+        )
 
 
 def _with_rate(

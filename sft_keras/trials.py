@@ -18,20 +18,18 @@ from typing import Any
 import tensorflow as tf
 
 from sft_keras.adapters import layers_to_adapt
+from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
 from sft_keras.environment import environment, keras_for
 from sft_keras.errors import RecipeError, SFTError
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import LoadedRecipe, as_plain
 from sft_keras.report.trials_page import write_trials_page
-from sft_keras.run_facts import Clock
-from sft_keras.run_folder import RunFolder
+from sft_keras.run_folder import TRIALS, RunFolder
 from sft_keras.stages import count_parameters
 from sft_keras.training import build_staged, train_stages
 from sft_keras.trial_plan import Point, TrialPlan, one_run
 from sft_keras.workbench import TrialData, Workbench
-
-_FILE = "trials.json"
 
 
 def run_trials(
@@ -78,7 +76,7 @@ def run_trials(
         with _no_word_on_retracing():
             for points in _growing(plan, bench, run):
                 report = _report(loaded, plan, points, info, clock, command, smoke)
-                run.write_json(_FILE, report)
+                run.write_json(TRIALS, report)
     finally:
         if report:
             write_trials_page(report, run.path)
@@ -273,7 +271,7 @@ def _say_best(run: RunFolder, plan: TrialPlan, report: dict[str, Any]) -> None:
     best, points = report["best"], report["points"]
     if best is None:
         raise RecipeError(
-            f"No trial came to an end; what stopped each is in {run.file(_FILE)}. The first: "
+            f"No trial came to an end; what stopped each is in {run.file(TRIALS)}. The first: "
             f"{points[0]['failures'][0]}"
         )
     point = points[best]

@@ -463,7 +463,7 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(
     def full_disk(descriptor: int) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("sft_keras.report.writer.os.fsync", full_disk)
+    monkeypatch.setattr("sft_keras.durable_files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_report(report | {"title": "another"}, {}, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

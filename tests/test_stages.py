@@ -11,7 +11,7 @@ import tensorflow as tf
 from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, stages
-from sft_keras.callbacks import BestWeights
+from sft_keras.best_weights import BestWeights
 from sft_keras.data.examples import DataInfo
 from sft_keras.errors import AuditError, LossError
 from sft_keras.optimizers import build_schedule
@@ -59,7 +59,7 @@ def run(staged, plan, colours, batches=None, *, training=None, say=print, has_st
         length=Length(plan.epochs, len(batches) // plan.epochs),
         loss=task.loss(plan),
         metrics=task.metrics(),
-        training=training or dataset(batches),
+        training=(training or dataset(batches)).skip,
         validation=tf.data.Dataset.from_tensor_slices(colours).batch(BATCH),
         say=say,
         tick=lambda line: None,
@@ -93,15 +93,16 @@ class Recorder:
     def __init__(self, monkeypatch, staged):
         self.steps, self.validated = [], []
 
-        class Progress(stages.Progress):
-            def on_train_batch_end(inner, batch, logs=None):
+        class Steps(stages.Steps):
+            def train(inner, batch):
+                super().train(batch)
                 self.steps.append(values(staged))
-                super().on_train_batch_end(batch, logs)
 
-            def on_test_end(inner, logs=None):
+            def validate(inner, *arguments):
                 self.validated.append(values(staged))
+                return super().validate(*arguments)
 
-        monkeypatch.setattr(stages, "Progress", Progress)
+        monkeypatch.setattr(stages, "Steps", Steps)
 
 
 # Stages one after the other
@@ -238,22 +239,20 @@ class Watched:
 
     def __init__(self, **fields):
         self.weight = keras.Variable(0.0)
-        self.best = BestWeights(stage(**fields), [self.weight])
-        self.best.set_model(SimpleNamespace(stop_training=False))
+        self.best = BestWeights(stage(**fields), {"weight": self.weight})
 
     def validate(self, *figures, start=None, metric="loss"):
         if start is not None:
-            self.best.on_test_end({metric: start})
-        for number, figure in enumerate(figures):
-            self.best.on_epoch_begin(number)
-            self.weight.assign(number + 1.0)
-            self.best.on_test_end({metric: figure})
-            if self.best.model.stop_training:
+            self.best.look(0, {metric: start})
+        for number, figure in enumerate(figures, 1):
+            self.weight.assign(number)
+            self.best.look(number, {metric: figure})
+            if self.best.is_patience_out:
                 break
-        stopped_after = number + 1 if self.best.stopped_early else None
+        stopped_after = number if self.best.is_patience_out else None
         self.best.restore()
-        assert float(self.weight) == self.best.best_epoch
-        return self.best.best_epoch, stopped_after
+        assert float(self.weight) == self.best.epoch
+        return self.best.epoch, stopped_after
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.environment import keras_for
 from sft_keras.errors import DataError, RecipeError
 from sft_keras.recipe_loader import load_recipe
+from sft_keras.snapshot import Snapshot
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import build_staged, train_stages
 from sft_keras.trial_plan import plan_trials
@@ -65,7 +66,8 @@ def finetuned(monkeypatch, tmp_path):
     """Runs `finetune`, without the export, which takes long and is not what is compared."""
 
     def run(recipe: Recipe, overrides: tuple[str, ...] = ()):
-        monkeypatch.setattr("sft_keras.finetuning.export_and_check", lambda *args: None)
+        nothing = Snapshot({})
+        monkeypatch.setattr("sft_keras.run_parts.RunParts.export", lambda *args: nothing)
         return sft_keras.finetune(recipe, overrides=overrides, run_dir=tmp_path / "plain")
 
     return run

@@ -24,6 +24,7 @@ import numpy as np
 
 from sft_keras.cache.rows import Field, row_size, to_bytes
 from sft_keras.data.digests import DIGEST_SIZE
+from sft_keras.durable_files import checksum_of, sync_folder
 
 PART = ".part-"
 """How the names of half-written and half-deleted shards begin."""
@@ -100,7 +101,7 @@ class Shard:
         """
         try:
             checksum = text.pop("checksum")
-            if checksum != _checksum_of(text):
+            if checksum != checksum_of(text):
                 raise DamagedShardError(f"{_ABOUT} was changed")
             if text["format"] != _FORMAT:
                 raise DamagedShardError(f"format {text['format']} is not {_FORMAT}")
@@ -209,16 +210,16 @@ class ShardWriter:
             "about": self._about,
             "checksums": checksums,
         }
-        text["checksum"] = _checksum_of(text)
+        text["checksum"] = checksum_of(text)
         for file in self._files.values():
             file.close()
         with (self._path / _ABOUT).open("w", encoding="utf-8") as file:
             file.write(json.dumps(text, indent=2))
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(self._path)
+        sync_folder(self._path)
         self._publish(self._folder / checksums[_NAMES][:32])
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
     def discard(self) -> None:
         """Deletes what was written so far."""
@@ -272,17 +273,3 @@ def _is_whole(path: Path) -> bool:
     except (DamagedShardError, OSError):
         return False
     return True
-
-
-def _checksum_of(text: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where the system can do that."""
-    with contextlib.suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from sft_keras.data.inside import outside_faults
 from sft_keras.data.listing import Listing, shown, split_named, split_words
 from sft_keras.data.streams import file_part
 from sft_keras.errors import DataError
 from sft_keras.recipe_checks import did_you_mean
 
 
-def list_csv(path: str) -> Listing:
+def list_csv(path: str, outside: bool = False) -> Listing:
     """Lists the rows of a CSV file with the columns path, label and, if there, split.
 
     Paths are relative to the CSV file's folder, or absolute. The classes are the different
@@ -22,6 +23,7 @@ def list_csv(path: str) -> Listing:
 
     Args:
       path: The CSV file, UTF-8, with or without a byte order mark.
+      outside: Whether paths may lead out of its folder.
 
     Raises:
       DataError: If the file is not there or is not such a table.
@@ -52,6 +54,7 @@ def list_csv(path: str) -> Listing:
             f"{len(missing)} files are not there: {shown(missing)}. Paths are relative to "
             f"{table.parent.absolute()}."
         )
+    faults += [] if outside else outside_faults(files, table.parent)
     class_names = tuple(sorted({row["label"] for row in rows if row["label"]}))
     label_of = {name: label for label, name in enumerate(class_names)}
     parts = {}

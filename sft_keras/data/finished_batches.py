@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,15 +18,18 @@ Finish = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
 def finished_training_batches(
-    prepared: Prepared, recipe: Recipe, stage: Stage, finish: Finish
+    prepared: Prepared, recipe: Recipe, stage: Stage, finish: Finish, taken: int = 0
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage, epoch after epoch, without end."""
+    """Returns the batches of a stage, epoch after epoch, without end; those after `taken` ones."""
+    in_epoch = math.ceil(len(prepared.examples) / recipe.data.batch_size)
+    epoch, step = divmod(taken, in_epoch)
     batches = training_batches(
         prepared,
         batch_size=recipe.data.batch_size,
         seed=recipe.seed,
         stage_index=recipe.number_of(stage),
-    )
+        first_epoch=epoch,
+    ).skip(step)
     # One batch at a time: what Keras' layers draw must not depend on which thread is faster.
     return with_options(batches.map(in_graph(finish)), deterministic=recipe.deterministic)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from sft_keras.data.inside import outside_faults
 from sft_keras.data.listing import Listing, shown, split_named
 from sft_keras.data.streams import file_part
 from sft_keras.errors import DataError
@@ -17,7 +18,7 @@ from sft_keras.errors import DataError
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
-def list_folder(path: str) -> Listing:
+def list_folder(path: str, outside: bool = False) -> Listing:
     """Lists class folders, or train, validation and test folders of class folders.
 
     The names of the class folders are the classes, sorted; files further down belong to them
@@ -25,6 +26,7 @@ def list_folder(path: str) -> Listing:
 
     Args:
       path: The folder; "~" is the home folder.
+      outside: Whether symbolic links may lead out of it.
 
     Raises:
       DataError: If the folder is not there or holds no class folders.
@@ -50,6 +52,7 @@ def list_folder(path: str) -> Listing:
             f"{images} images and no class folders."
         )
     parts = {}
+    links: list[Path] = []
     for split, folders in class_folders.items():
         files: list[Path] = []
         labels: list[int] = []
@@ -61,9 +64,12 @@ def list_folder(path: str) -> Listing:
                     f"({', '.join(ENDINGS)}). Add some, or remove the folder."
                 )
             files += found
+            links += [each for each in (folder, *found) if each.is_symlink()]
             labels += [class_names.index(folder.name)] * len(found)
         ids = [_id(file, root) for file in files]
         parts[split] = file_part(ids, [str(file) for file in files], np.array(labels, np.int64))
+    links += [folder for folder in split_folders.values() if folder.is_symlink()]
+    faults += [] if outside else outside_faults(links, root)
     if ignored:
         kinds = shown([f"{count} x {ending}" for ending, count in ignored.most_common()])
         logging.warning("Files in %s that are not images by their ending: %s.", root, kinds)

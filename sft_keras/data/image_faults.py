@@ -6,6 +6,7 @@ import re
 
 import tensorflow as tf
 
+from sft_keras.data.image_size import LARGEST_IMAGE
 from sft_keras.data.images import decode_image
 
 _STARTS = {
@@ -31,6 +32,8 @@ def _reason(encoded: bytes, message: str) -> str:
     kind = next((name for start, name in _STARTS.items() if encoded.startswith(start)), None)
     if not encoded:
         return "empty, 0 bytes"
+    if "at most" in message and "are decoded" in message:
+        return f"a {kind} of more than {LARGEST_IMAGE:,} pixels; scale it down"
     if kind is None:
         return "not an image: neither JPEG, PNG, GIF, BMP nor WebP"
     if kind == "WebP" and encoded[12:16] == b"VP8X" and encoded[20] & _WEBP_ANIMATED:

@@ -9,6 +9,8 @@ from typing import Literal
 
 import tensorflow as tf
 
+from sft_keras.data.image_size import require_moderate_size
+
 Fit = Literal["stretch", "crop", "pad"]
 
 _BMP_HEADER = 54  # bytes
@@ -28,14 +30,15 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
       RGB pixels, uint8 [height, width, 3].
 
     Raises:
-      InvalidArgumentError: When run, for what is no such image, is truncated, or is one of the
-        kinds that `undecodable_reason` names.
+      InvalidArgumentError: When run, for what is no such image, is truncated, says that it has more
+        than `LARGEST_IMAGE` pixels, or is one of the kinds that `undecodable_reason` names.
     """
-    image = tf.cond(
-        tf.strings.substr(encoded, 0, 2) == b"BM",
-        lambda: _decode_bmp(encoded),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
+    with tf.control_dependencies([require_moderate_size(encoded)]):
+        image = tf.cond(
+            tf.strings.substr(encoded, 0, 2) == b"BM",
+            lambda: _decode_bmp(encoded),
+            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        )
     return tf.ensure_shape(image, [None, None, 3])
 
 

@@ -32,8 +32,9 @@ def labelled_training_batches(
     recipe: Recipe,
     stage: Stage,
     info: DataInfo,
+    taken: int = 0,
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage, epoch after epoch, without end.
+    """Returns the batches of a stage, epoch after epoch, without end; those after `taken` ones.
 
     Elements are (x, y, sample weights as `weigh` has them). y is the split's targets, or where it
     has none the one-hot label, float32 [batch, num_classes]. x is what `prepared` holds, pixels as
@@ -48,7 +49,7 @@ def labelled_training_batches(
         inputs, labels = finish(batch)
         return inputs, labels, weigh(labels)
 
-    return finished_training_batches(prepared, recipe, stage, weighted)
+    return finished_training_batches(prepared, recipe, stage, weighted, taken)
 
 
 def augmented_views(

@@ -8,6 +8,7 @@ from sft_keras.data.array_source import list_arrays, list_digits, list_synthetic
 from sft_keras.data.arrays import Arrays
 from sft_keras.data.csv_table import list_csv
 from sft_keras.data.examples import Splits
+from sft_keras.data.exclusion import excluded_ids, require_known
 from sft_keras.data.folder import list_folder
 from sft_keras.data.listing import Listing, shown
 from sft_keras.data.splits import make_splits, split_faults
@@ -32,7 +33,9 @@ def splits_of(listing: Listing, data: Data, seed: int) -> Splits:
     if faults:
         raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))
     shares = {"validation": data.validation, "test": data.test}
-    splits = make_splits(listing, source, shares, seed)
+    excluded = excluded_ids(data.exclude)
+    require_known(excluded, (each for part in listing.parts.values() for each in part.ids))
+    splits = make_splits(listing, source, shares, seed, excluded)
     _warn_of_unused_classes(splits)
     return splits
 
@@ -47,9 +50,9 @@ def list_source(data: Data, seed: int) -> Listing:
         return list_arrays(data.source)
     kind, _, name = data.source.partition(":")
     if kind == "folder":
-        return list_folder(name)
+        return list_folder(name, data.outside)
     if kind == "csv":
-        return list_csv(name)
+        return list_csv(name, data.outside)
     if kind == "tfds":
         return list_tfds(name, data.data_dir)
     if kind == "synthetic":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
@@ -60,7 +60,13 @@ def split_faults(listing: Listing) -> list[str]:
     ]
 
 
-def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed: int) -> Splits:
+def make_splits(
+    listing: Listing,
+    source: str,
+    shares: Mapping[str, float],
+    seed: int,
+    excluded: frozenset[str] = frozenset(),
+) -> Splits:
     """Returns the three splits; those in the source stay as they are.
 
     Args:
@@ -68,9 +74,10 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
       source: As the recipe says it.
       shares: Per split, the share of the source's training examples that it gets if it is made.
       seed: The same seed makes the same splits.
+      excluded: The ids of examples that are left out of the splits once they are made.
 
     Raises:
-      DataError: If the shares are too large for the number of examples.
+      DataError: If the shares are too large for the number of examples, or a split has none left.
     """
     train = listing.parts["train"]
     total = len(train.ids)
@@ -86,15 +93,15 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
             size = round(share * len(set(train.groups)))
             rest, held = hold_out_groups(rest, train.groups[rest], size, seed, name)
             how = f"of the {train.groups_are} of train, none of which is in two splits"
-        splits[name] = _examples(name, train, held)
+        splits[name] = _examples(name, train, held, excluded)
         origin[name] = f"made here: {share:.4g} {how}, seed {seed}"
     if "test" in splits or "validation" in splits:
         origin["train"] = f"made here: what was not split off, {len(rest)} of {total}"
-    splits["train"] = _examples("train", train, rest)
+    splits["train"] = _examples("train", train, rest, excluded)
     for name in SPLITS:
         if name not in splits:
             part = listing.parts[name]
-            splits[name] = _examples(name, part, np.arange(len(part.ids)))
+            splits[name] = _examples(name, part, np.arange(len(part.ids)), excluded)
     num_classes = len(listing.class_names)
     info = DataInfo(
         source=source,
@@ -102,7 +109,7 @@ def make_splits(listing: Listing, source: str, shares: Mapping[str, float], seed
         sizes={name: len(splits[name]) for name in SPLITS},
         counts={name: splits[name].class_counts(num_classes) for name in SPLITS},
         origin=origin,
-        facts=listing.facts,
+        facts={**listing.facts, "excluded": len(excluded)} if excluded else listing.facts,
     )
     return Splits(**splits, info=info)
 
@@ -161,7 +168,10 @@ def hold_out_groups(
     return positions[np.sort(left)], positions[np.sort(held)]
 
 
-def _examples(name: str, part: Part, positions: Sequence[int] | np.ndarray) -> Examples:
+def _examples(name: str, part: Part, positions: np.ndarray, excluded: frozenset[str]) -> Examples:
+    positions = np.array([each for each in positions if part.ids[each] not in excluded], np.int64)
+    if not len(positions):
+        raise DataError(f"`data.exclude` leaves no examples in the {name!r} split.")
     return Examples(
         name=name,
         ids=tuple(part.ids[position] for position in positions),

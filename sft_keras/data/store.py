@@ -16,7 +16,7 @@ from sft_keras.data.image_faults import first_line, undecodable_reason
 from sft_keras.data.images import Fit, read_pixels
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import THREADS, in_graph
-from sft_keras.errors import DataError, numbered
+from sft_keras.errors import UnreadableError, numbered
 
 _BATCH = 16
 _NAMED = 20
@@ -40,7 +40,7 @@ def prepare_images(
       progress: Called with (done, total) examples over all splits.
 
     Raises:
-      DataError: Naming the examples, over all splits, that cannot be decoded.
+      UnreadableError: Naming the examples, over all splits, that cannot be decoded.
     """
     total = sum(len(examples) for examples in examples_by_split.values())
     budget = min(memory_share, 0.5) * psutil.virtual_memory().available
@@ -100,19 +100,22 @@ def _read_once(
 
 
 def _require_all_read(unread: list[tuple[Examples, np.ndarray]]) -> None:
-    count = sum(len(missing) for _, missing in unread)
-    if not count:
+    found = {
+        examples.name: {
+            examples.ids[index]: reason for index, reason in _reasons(examples, missing).items()
+        }
+        for examples, missing in unread
+        if len(missing)
+    }
+    if not found:
         return
-    faults: list[str] = []
-    for examples, missing in unread:
-        named = missing[: _NAMED - len(faults)]
-        if len(named):
-            reasons = _reasons(examples, named)
-            faults += [
-                f"{examples.ids[index]} ({examples.name}): {reasons[index]}" for index in named
-            ]
-    more = f"\n  ... and {count - len(faults)} more." if count > len(faults) else ""
-    raise DataError(numbered(f"{count} images cannot be read. Mend or remove them.", faults) + more)
+    faults = [f"{id_} ({name}): {why}" for name, each in found.items() for id_, why in each.items()]
+    more = f"\n  ... and {len(faults) - _NAMED} more." if len(faults) > _NAMED else ""
+    headline = (
+        f"{len(faults)} images cannot be read. Mend or remove them, or leave them out with "
+        "--exclude=FILE, which python -m sft_keras.check writes."
+    )
+    raise UnreadableError(numbered(headline, faults[:_NAMED]) + more, found)
 
 
 def _reasons(examples: Examples, indices: np.ndarray) -> dict[int, str]:

@@ -161,7 +161,7 @@ def _mistakes(
             f"Received: {len(files)} pictures for {len(mistakes)} mistakes."
         )
     return [
-        {**usual, **mistake, "picture": _picture(file, mistake["id"])}
+        {**usual, **mistake, "picture": picture(file, mistake["id"])}
         for mistake, file in zip(mistakes, files, strict=True)
     ]
 
@@ -172,7 +172,7 @@ def _lengths(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     return None if plot is None else safe_plot(plot)
 
 
-def _picture(file: bytes, name: str) -> dict[str, Any]:
+def picture(file: bytes, name: str) -> dict[str, Any]:
     """Returns a PNG file as {"uri", "width", "height"}, the latter in pixels."""
     if not file.startswith(_PNG_SIGNATURE) or len(file) < 24:
         raise ValueError(

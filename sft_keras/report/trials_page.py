@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sft_keras.durable_files import write_whole
 from sft_keras.report.formats import figure_name
 from sft_keras.report.html import flattened, page_template, safe_plot
 from sft_keras.report.trials_plot import Scored, score_by_row, score_over_value
-from sft_keras.report.writer import write_whole
 
 # A plot of more rows would be a wall; the table has them all.
 _MOST_ROWS = 40

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from sft_keras.durable_files import write_whole
 from sft_keras.report.html import render_page
+from sft_keras.snapshot import plain
 
 # The order in which a person reads the file: what it is, how well it went, what went in.
 _READING_ORDER = (
@@ -59,22 +58,18 @@ def write_report(
       ValueError: The pictures are not PNG files or not as many as the mistakes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plain = _in_reading_order(_plain(report))
-    write_whole(folder / "report.json", _json_text(plain) + "\n")
-    write_whole(folder / "report.html", render_page(plain, pictures))
+    ordered = _in_reading_order(_finite(plain(report)))
+    write_whole(folder / "report.json", _json_text(ordered) + "\n")
+    write_whole(folder / "report.html", render_page(ordered, pictures))
 
 
-def _plain(value: Any) -> Any:
-    """Returns `value` with lists for sequences and arrays and None for what JSON cannot say."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (np.generic, np.ndarray)):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _finite(value: Any) -> Any:
+    """Returns plain values with None for numbers that are not finite, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _in_reading_order(report: dict[str, Any]) -> dict[str, Any]:
@@ -104,20 +99,3 @@ def _json_text(value: Any, indent: str = "") -> str:
 
 def _one_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes `text` beside `path` and renames it, so that no reader meets half a file."""
-    # A file name that is not UTF-8 reaches us with lone surrogates; as `\udcff` they are also
-    # what JSON itself would write.
-    data = text.encode("utf-8", errors="backslashreplace")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

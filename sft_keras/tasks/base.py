@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
     from sft_keras.staged_model import StagedModel
+    from sft_keras.steps import OutputWatch
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while something long goes on."""
@@ -132,9 +133,18 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+        self,
+        prepared: Prepared,
+        recipe: Recipe,
+        stage: Stage,
+        info: DataInfo,
+        taken: int = 0,
     ) -> tf.data.Dataset:
-        """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end."""
+        """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end.
+
+        The first `taken` ones are left out, at no cost beyond that of a part of an epoch; the
+        others are what they would be after those.
+        """
 
     def augmented_views(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
@@ -159,6 +169,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def metrics(self) -> list[keras.metrics.Metric]:
         """Returns new metrics to watch while training."""
+
+    def output_watches(self, info: DataInfo) -> list[OutputWatch]:
+        """Returns what is to look at validation outputs, to warn of a model gone wrong."""
+        return []
 
     def answers(self, model: keras.Model, batches: tf.data.Dataset) -> Any:
         """Returns what `evaluate` is to know of the model's answers to the batches of a split."""

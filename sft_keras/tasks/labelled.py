@@ -32,7 +32,12 @@ class Labelled(Task):
         return None
 
     def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+        self,
+        prepared: Prepared,
+        recipe: Recipe,
+        stage: Stage,
+        info: DataInfo,
+        taken: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.data.labelled_batches import labelled_training_batches
@@ -44,6 +49,7 @@ class Labelled(Task):
             recipe=recipe,
             stage=stage,
             info=info,
+            taken=taken,
         )
 
     def augmented_views(

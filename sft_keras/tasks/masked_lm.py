@@ -109,12 +109,17 @@ class MaskedLM(TextTask):
         return StagedModel(backbone=backbone, head=masked_lm_head(backbone), activation="softmax")
 
     def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+        self,
+        prepared: Prepared,
+        recipe: Recipe,
+        stage: Stage,
+        info: DataInfo,
+        taken: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.text.masked_batches import masked_training_batches
 
-        return masked_training_batches(prepared, self._masking(prepared), recipe, stage)
+        return masked_training_batches(prepared, self._masking(prepared), recipe, stage, taken)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo

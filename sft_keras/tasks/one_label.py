@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sft_keras.data.labelled_batches import Weighing
     from sft_keras.data.prepared import Prepared
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.steps import OutputWatch
 
 
 class OneLabel(Labelled):
@@ -54,6 +55,12 @@ class OneLabel(Labelled):
         import keras
 
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def output_watches(self, info: DataInfo) -> list[OutputWatch]:
+        """See `Task.output_watches`."""
+        from sft_keras.one_class import OneClassOnly
+
+        return [OneClassOnly(info.class_names)]
 
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int

@@ -147,12 +147,17 @@ class QuestionAnswering(TextTask):
         return StagedModel(backbone=backbone, head=head, activation="linear")
 
     def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+        self,
+        prepared: Prepared,
+        recipe: Recipe,
+        stage: Stage,
+        info: DataInfo,
+        taken: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.data.finished_batches import finished_training_batches, with_targets
 
-        return finished_training_batches(prepared, recipe, stage, with_targets)
+        return finished_training_batches(prepared, recipe, stage, with_targets, taken)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo

@@ -77,14 +77,19 @@ class TokenClassification(TextTask):
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
     def training_batches(
-        self, prepared: Prepared, recipe: Recipe, stage: Stage, info: DataInfo
+        self,
+        prepared: Prepared,
+        recipe: Recipe,
+        stage: Stage,
+        info: DataInfo,
+        taken: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.data.finished_batches import finished_training_batches
         from sft_keras.data.token_batches import with_token_classes
 
         finish = with_token_classes(len(_tags(info)))
-        return finished_training_batches(prepared, recipe, stage, finish)
+        return finished_training_batches(prepared, recipe, stage, finish, taken)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo

@@ -1,0 +1,92 @@
+"""What a run does with the trained model. Each part is done once, and recorded."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+
+from sft_keras.data.examples import DataInfo
+from sft_keras.data.prepared import Prepared
+from sft_keras.export import check_saved_model, export_saved_model
+from sft_keras.recipe import Recipe
+from sft_keras.run_folder import RunFolder
+from sft_keras.serving_check import packed
+from sft_keras.snapshot import Snapshot
+from sft_keras.staged_model import StagedModel
+
+PARTS = ("saved", "evaluated", "exported")
+_CHECKED_EXAMPLES = 32
+_PICTURE, _SAMPLE, _EXPECTED = "picture/", "sample/", "expected"
+
+
+class RunParts:
+    """Saves, evaluates and exports a model whose stages are done."""
+
+    def __init__(
+        self,
+        staged: StagedModel,
+        recipe: Recipe,
+        test: Prepared,
+        info: DataInfo,
+        run: RunFolder,
+    ) -> None:
+        self._staged, self._recipe, self._test = staged, recipe, test
+        self._info, self._run = info, run
+
+    def save(self) -> Snapshot:
+        """Writes model.keras and what files of its own the task has; returns {"notes"}."""
+        whole, part = self._run.file("model.keras"), self._run.file(".part-model.keras")
+        self._staged.model.save(part)
+        part.replace(whole)
+        return Snapshot(
+            {"notes": self._recipe.task.write_more(self._staged, self._recipe, self._run.path)}
+        )
+
+    def evaluate(self) -> Snapshot:
+        """Scores the test split.
+
+        Returns:
+          {"metrics", "mistakes"}, and in the arrays pictures of mistakes, and what to ask the
+          exported model.
+        """
+        task, test, info = self._recipe.task, self._test, self._info
+        batches = task.evaluation_batches(test, self._recipe, info)
+        outputs = task.answers(self._staged.model, batches)
+        mistakes, pictures = task.worst_mistakes(outputs, test, info)
+        samples, expected = task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
+        arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
+        for number, picture in enumerate(pictures):
+            arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)
+        metrics = task.evaluate(outputs, test, info, self._recipe.seed)
+        return Snapshot({"metrics": metrics, "mistakes": mistakes}, {**arrays, _EXPECTED: expected})
+
+    def export(self, evaluated: Snapshot) -> Snapshot:
+        """Writes the SavedModel and asks it in a fresh process; returns what the report says."""
+        self._run.say("export  writing the SavedModel and asking it in a fresh process")
+        endpoints = self._recipe.task.endpoints(self._staged.model, self._recipe, self._info)
+        whole, part = self._run.file("export"), self._run.file(".part-export")
+        for folder in (part, whole):  # of a run that was stopped here
+            shutil.rmtree(folder, ignore_errors=True)
+        export_saved_model(endpoints, self._staged.model, part)
+        part.rename(whole)
+        samples = {
+            name.removeprefix(_SAMPLE): values
+            for name, values in evaluated.arrays.items()
+            if name.startswith(_SAMPLE)
+        }
+        checked = check_saved_model(
+            whole,
+            samples,
+            evaluated.arrays[_EXPECTED],
+            endpoints.needs,
+            endpoints.compared,
+            endpoints.unit,
+        )
+        return Snapshot({"path": "export", **endpoints.as_json(), **checked})
+
+
+def pictures_of(evaluated: Snapshot) -> list[bytes]:
+    """Returns the PNG files that `RunParts.evaluate` kept, in order."""
+    names = sorted(name for name in evaluated.arrays if name.startswith(_PICTURE))
+    return [evaluated.arrays[name].tobytes() for name in names]

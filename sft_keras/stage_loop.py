@@ -1,0 +1,229 @@
+"""The loop of one stage: steps, a validation after each round of them, and where it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.best_weights import BestWeights
+from sft_keras.keeper import Keeper
+from sft_keras.recipe import Stage
+from sft_keras.snapshot import Snapshot
+from sft_keras.steps import Steps
+from sft_keras.watch import Watch
+
+_TICKS_EVERY = 0.2  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """How long a stage is: `epochs` rounds of `steps_per_epoch` batches, each then validated."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        """Batches in the whole stage."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a stage is.
+
+    Attributes:
+      step: Batches it has trained on.
+      epoch: Epochs it has finished, with their validation.
+      trained: The training figures of an epoch that is still to be validated; else None.
+      start: The validation figures of before the first step; None where they are not asked for.
+      history: A value an epoch for each figure.
+      warnings: What a person should know of how it went.
+      seconds: How long it took.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    trained: dict[str, float] | None = None
+    start: dict[str, float] | None = None
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+
+
+class StageLoop:
+    """Runs the steps and validations of a stage; can be left after any step and gone on from.
+
+    Attributes:
+      position: How far it is.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        length: Length,
+        model: keras.Model,
+        *,
+        steps: Steps,
+        watch: Watch,
+        best: BestWeights,
+        training: tf.data.Dataset,
+        validation: tf.data.Dataset,
+        rate: Callable[[int], Any],
+        say: Callable[[str], None],
+        tick: Callable[[str], None],
+    ) -> None:
+        """Takes what a stage is made of.
+
+        Args:
+          stage: The recipe's.
+          length: How long it is.
+          model: The stage's, compiled.
+          steps: Of the model.
+          watch: What `steps` shows every step.
+          best: Of the variables that the stage may move.
+          training: The batches to train on, from where the loop stands.
+          validation: The batches to validate on.
+          rate: The learning rate of a step, counted from 0.
+          say: Takes a line to show and log.
+          tick: Takes a line to show for a moment, on a terminal.
+        """
+        self.position = Position()
+        self._stage, self._length, self._steps, self._watch = stage, length, steps, watch
+        self._best, self._training, self._validation = best, training, validation
+        self._rate, self._say, self._tick = rate, say, tick
+        self._ema = None
+        if stage.ema is not None:
+            self._ema = keras.callbacks.SwapEMAWeights()
+            self._ema.set_model(model)
+        self._began = self._ticked = time.perf_counter()
+
+    def run(self, has_start: bool, keeper: Keeper | None = None) -> None:
+        """Runs what is left of the stage.
+
+        Args:
+          has_start: Whether what it starts with is validated too, as epoch 0.
+          keeper: Takes the checkpoints.
+
+        Raises:
+          LossError: If a loss or a gradient is not finite.
+          KeyboardInterrupt: If `keeper` says so.
+        """
+        self._began = time.perf_counter()
+        position = self.position
+        if has_start and position.start is None:
+            position.start = self._steps.validate(self._validation)
+            self._watch.require_finite("validation loss", position.start["loss"])
+            self._best.look(0, position.start)
+        with contextlib.nullcontext() if keeper is None else keeper.within_stage():
+            batches = iter(self._training)
+            while position.epoch < self._length.epochs and not self._best.is_patience_out:
+                self._train(batches, keeper)
+                self._validate(keeper)
+        position.seconds = self._seconds()
+        if (warning := self._watch.explosion()) is not None:
+            self._warn(warning)
+
+    def snapshot(self) -> Snapshot:
+        """Returns where the loop stands, with all that it goes on from but the model's weights.
+
+        Raises:
+          LossError: If a loss or a gradient was not finite: nothing should go on from there.
+        """
+        self._watch.require_good()
+        facts = {**dataclasses.asdict(self.position), "seconds": self._seconds()}
+        state = {f"state/{n:05d}": np.array(v.numpy()) for n, v in enumerate(self._steps.variables)}
+        kept = {f"best/{path}": value for path, value in self._best.kept.items()}
+        return Snapshot(
+            {"position": facts, "best": self._best.as_json()},
+            {**state, **kept},
+        )
+
+    def go_on(self, snapshot: Snapshot) -> None:
+        """Takes up what `snapshot` gave."""
+        self.position = Position(**snapshot.facts["position"])
+        for number, variable in enumerate(self._steps.variables):
+            variable.assign(snapshot.arrays[f"state/{number:05d}"])
+        self._best.go_on(snapshot.facts["best"], _below("best/", snapshot.arrays))
+
+    def _train(self, batches: Iterator[Any], keeper: Keeper | None) -> None:
+        """Trains to the end of the epoch."""
+        position, in_epoch = self.position, self._length.steps_per_epoch
+        first, last = position.epoch * in_epoch, (position.epoch + 1) * in_epoch
+        if position.step == first:
+            self._steps.reset()
+        self._epoch_began = time.perf_counter()
+        while position.step < last:
+            self._steps.train(next(batches))
+            position.step += 1
+            if time.perf_counter() - self._ticked > _TICKS_EVERY:
+                self._watch.require_good()
+                figures = _shown(self._steps.figures())
+                self._tick(f"{self._head()}  step {position.step - first}/{in_epoch}  {figures}")
+                self._ticked = time.perf_counter()
+            if keeper is not None:
+                keeper.after_step(self.snapshot)
+        self._watch.require_good()
+
+    def _validate(self, keeper: Keeper | None) -> None:
+        """Validates the epoch, and finishes it."""
+        position = self.position
+        if position.trained is None:
+            position.trained = self._steps.figures()
+        check = (lambda: None) if keeper is None else keeper.check
+        try:
+            with self._averages():
+                figures = self._steps.validate(self._validation, check)
+                self._watch.require_finite("validation loss", figures["loss"])
+                self._best.look(position.epoch + 1, figures)
+        except KeyboardInterrupt:
+            if keeper is not None:  # else there is nobody to have asked for it
+                keeper.write(self.snapshot())
+            raise
+        shown = {**position.trained, **{f"val_{name}": each for name, each in figures.items()}}
+        rate = {"learning_rate": float(self._rate(position.step - 1))}
+        for name, value in {**shown, **rate}.items():
+            position.history.setdefault(name, []).append(value)
+        seconds = time.perf_counter() - self._epoch_began
+        self._say(f"{self._head()}  {_shown(shown)}  {seconds:.1f} s")
+        if position.epoch == 0:
+            for warning in self._steps.warnings():
+                self._warn(f"{warning} That was after the first epoch of stage {self._stage.name}.")
+        position.epoch, position.trained = position.epoch + 1, None
+
+    @contextlib.contextmanager
+    def _averages(self) -> Iterator[None]:
+        """Has the moving averages in the model within the block, if the stage takes them."""
+        if self._ema is None:
+            yield
+            return
+        self._ema.on_test_begin()
+        try:
+            yield
+        finally:
+            self._ema.on_test_end()
+
+    def _warn(self, warning: str) -> None:
+        self.position.warnings.append(warning)
+        self._say(f"warning  {warning}")
+
+    def _seconds(self) -> float:
+        return self.position.seconds + time.perf_counter() - self._began
+
+    def _head(self) -> str:
+        return f"{self._stage.name}  epoch {self.position.epoch + 1}/{self._length.epochs}"
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _shown(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
