@@ -1,0 +1,81 @@
+"""Checks a recipe's data before anything is trained on it.
+
+    python -m sft_keras.check --recipe=my_images --set=data.source=folder:my_folder
+
+Leaves a folder with check.html (the pictures or texts side by side), check.json and exclude.txt: a
+list of what is suspicious, for a person to cut down and to pass on as --exclude. Exit status 1 if
+something would spoil a result.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from sft_keras.check.table import table
+from sft_keras.command import run_command
+from sft_keras.durable_files import write_whole
+from sft_keras.errors import RecipeError
+from sft_keras.recipe_loader import load_recipe
+from sft_keras.run_folder import RunFolder
+
+_RECIPE = flags.DEFINE_string("recipe", None, "As for sft_keras.run.")
+_SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE: override a field, as for sft_keras.run.")
+_EXCLUDE = flags.DEFINE_string(
+    "exclude",
+    None,
+    "A file with the ids of examples to leave out; short for --set=data.exclude=...",
+)
+_JSON = flags.DEFINE_bool("json", False, "Print what was found as JSON, and nothing else.")
+_OUT = flags.DEFINE_string("out", None, "Where to write; by default a new folder in checks/.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Does what the flags ask for; exits with 1 if something would spoil a result."""
+    if len(argv) > 1:
+        raise RecipeError(f"Flags begin with --. Received: {' '.join(argv[1:])!r}. See --help.")
+    if _RECIPE.value is None:
+        raise RecipeError("Say which recipe: --recipe=NAME, e.g. --recipe=my_images.")
+    overrides = [*_SET.value]
+    if _EXCLUDE.value is not None:
+        overrides.append(f"data.exclude={_EXCLUDE.value}")
+    loaded = load_recipe(_RECIPE.value, overrides)
+    loaded.recipe.data.require_path()
+    folder = RunFolder.create(loaded.name, _OUT.value, overwrite=False, parent="checks")
+    with folder.discarded_on_error():
+        is_spoilt = _check(loaded.name, loaded.recipe, folder)
+    if is_spoilt:
+        sys.exit(1)
+
+
+def _check(name: str, recipe, folder: RunFolder) -> bool:
+    from sft_keras.check.checking import check_data
+    from sft_keras.check.page import write_page
+
+    def say(line: str) -> None:
+        if not _JSON.value:
+            print(line, flush=True)
+
+    command = shlex.join(["python", "-m", "sft_keras.check", *sys.argv[1:]])
+    checked, prepared = check_data(recipe, say, folder.tick)
+    found = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
+    write_whole(folder.file("check.json"), found + "\n")
+    write_whole(folder.file("exclude.txt"), checked.exclude_list())
+    write_page(checked, prepared, name, command, folder.file("check.html"))
+    if _JSON.value:
+        print(found)
+    else:
+        for line in table(checked):
+            print(line)
+        print(f"page  {folder.file('check.html')}")
+        if any(finding.groups for finding in checked.findings):
+            print(f"exclude  read {folder.file('exclude.txt')}, then --exclude=FILE")
+    return checked.spoils
+
+
+if __name__ == "__main__":
+    run_command(main)
