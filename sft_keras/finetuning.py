@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from sft_keras import run_parts
+from sft_keras.check.checking import short_check
 from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
 from sft_keras.environment import keras_for
@@ -126,6 +127,9 @@ def _run(
         run.write_json("splits.json", splits.as_json())
         staged = build_staged(recipe, backbone, info)
         _say_what_is_trained(run, recipe, staged, info)
+    warnings = short_check(prepared, info)
+    for warning in warnings:
+        run.say(f"warning  {warning} See python -m sft_keras.check.")
     keeper = Keeper(
         staged,
         progress,
@@ -145,7 +149,8 @@ def _run(
     with clock("export"):
         exported = progress.done("exported", lambda: parts.export(evaluated))
     metrics = evaluated.facts["metrics"]
-    notes = [*saved.facts["notes"], *(each for stage in stages for each in stage["warnings"])]
+    warnings += [each for stage in stages for each in stage["warnings"]]
+    notes = [*saved.facts["notes"], *warnings]
     report = {
         **about_run(recipe, began, clock, info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
@@ -159,7 +164,7 @@ def _run(
     pictures = run_parts.pictures_of(evaluated)
     write_report(report, {"mistakes": pictures} if pictures else {}, run.path)
     progress.clear()
-    for note in notes:
+    for note in saved.facts["notes"]:
         run.say(f"note  {note}")
     run.say(f"test  {task.summary(metrics)}")
     run.say(f"report  {run.file('report.html')}")

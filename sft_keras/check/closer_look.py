@@ -19,7 +19,7 @@ from sft_keras.image_serving import prepared_pixels
 _SIDE = 16  # pixels of a thumbnail
 _CORRELATION = 0.9
 _SHINGLE = 5  # characters
-_OVERLAP = 0.6
+_OVERLAP = 0.5
 
 
 def closer_look(prepared: Mapping[str, Prepared]) -> Callable[[int, int], bool]:

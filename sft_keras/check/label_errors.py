@@ -12,12 +12,14 @@ import dataclasses
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 _MOST_FOLDS = 5
-_PENALTY = 0.01  # inverse strength; features are many and their scale is one
+_INVERSE_PENALTIES = (0.0003, 0.001, 0.003, 0.01, 0.1)
+_TRIED_ON = 4000  # examples, to choose the penalty by
 _ITERATIONS = 300
 
 
@@ -41,6 +43,9 @@ class Suspicion:
 def out_of_fold_probabilities(features: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
     """Returns what a linear probe says of each example that did not train on it.
 
+    The probe's penalty is the one whose probabilities are best out of fold: a probe that is too
+    sure of itself takes all that is difficult for wrongly labelled.
+
     Args:
       features: float [n, d].
       labels: int [n]; classes of a single example are left out of what the probe knows.
@@ -56,9 +61,28 @@ def out_of_fold_probabilities(features: np.ndarray, labels: np.ndarray, seed: in
             "Probabilities out of fold need two classes or more, of two examples or more each. "
             f"Received: {len(classes)} classes, the smallest of {counts.min()}."
         )
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=_PENALTY, max_iter=_ITERATIONS))
-    made = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return cross_val_predict(probe, features, inverse, cv=made, method="predict_proba")
+
+    def probabilities(chosen: np.ndarray, inverse_penalty: float) -> np.ndarray:
+        probe = LogisticRegression(C=inverse_penalty, max_iter=_ITERATIONS)
+        made = StratifiedKFold(folds, shuffle=True, random_state=seed)
+        return cross_val_predict(
+            make_pipeline(StandardScaler(), probe),
+            features[chosen],
+            inverse[chosen],
+            cv=made,
+            method="predict_proba",
+        )
+
+    some = np.arange(len(labels))
+    if len(labels) > _TRIED_ON and folds * len(classes) <= _TRIED_ON:
+        some, _ = train_test_split(some, train_size=_TRIED_ON, random_state=seed, stratify=inverse)
+    if np.bincount(inverse[some]).min() < folds:
+        return probabilities(np.arange(len(labels)), _INVERSE_PENALTIES[1])
+    losses = {
+        each: log_loss(inverse[some], probabilities(some, each), labels=range(len(classes)))
+        for each in _INVERSE_PENALTIES
+    }
+    return probabilities(np.arange(len(labels)), min(losses, key=losses.__getitem__))
 
 
 def likely_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> list[Suspicion]:
