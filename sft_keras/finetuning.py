@@ -15,6 +15,7 @@ from sft_keras import run_parts
 from sft_keras.check.checking import short_check
 from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
+from sft_keras.data.prepared import Prepared
 from sft_keras.environment import keras_for
 from sft_keras.keeper import Keeper
 from sft_keras.opening import digest_of_splits, open_backbone_and_data
@@ -91,42 +92,71 @@ def finetune(
     loaded.recipe.data.require_path()
     reopened = RunFolder.reopen(run_dir) if resume else None
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite)
-    with listening() as stop, held(run.path), run.explaining_errors(stop):
-        progress = run.checkpoints
-        progress.sweep()
-        if resume:
-            if require_same_recipe(run.path, loaded.recipe, allow_changed):
-                progress.forget(*run_parts.PARTS)
-            run.say(f"resume  going on with {run.path}")
-        run.write_json(RECIPE, as_plain(loaded.recipe))
-        began = progress.done("begun", lambda: Snapshot(about_start(loaded, smoke, command)))
-        with keras_for(loaded.recipe):
-            return _run(loaded.recipe, run, stop, began.facts, resume, allow_changed)
+    with (
+        listening() as stop,
+        held(run.path),
+        run.explaining_errors(stop),
+        keras_for(loaded.recipe),
+    ):
+        with contextlib.nullcontext() if resume else run.discarded_on_error():
+            if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
+                run.checkpoints.forget(*run_parts.PARTS)
+            run.write_json(RECIPE, as_plain(loaded.recipe))
+            start = about_start(loaded, smoke, command)
+            opened = _opened(loaded.recipe, run, start, allow_changed)
+        return _run(loaded.recipe, run, stop, opened)
 
 
-def _run(
-    recipe: Recipe,
-    run: RunFolder,
-    stop: Stop,
-    began: Mapping[str, Any],
-    resume: bool,
-    allow_changed: Sequence[str],
-) -> Result:
-    """Does what is left of a run."""
-    task, progress, clock = recipe.task, run.checkpoints, Clock()
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A run that is ready to train.
+
+    Attributes:
+      began: How it was begun, see `about_start`; of a resumed run in its first process.
+      resumed: The checkpoint to go on from; None for none.
+      staged: The model, as it is at the start of any run of the recipe.
+      prepared: The splits.
+      info: Facts about them.
+      digest: Of all examples.
+      clock: How long it took so far.
+    """
+
+    began: Mapping[str, Any]
+    resumed: Snapshot | None
+    staged: StagedModel
+    prepared: Mapping[str, Prepared]
+    info: DataInfo
+    digest: str
+    clock: Clock
+
+
+def _opened(
+    recipe: Recipe, run: RunFolder, start: Mapping[str, Any], allow_changed: Sequence[str]
+) -> _Opened:
+    """Opens the backbone and the data, and finds the checkpoint."""
+    progress, clock = run.checkpoints, Clock()
+    progress.sweep()
+    began = progress.done("begun", lambda: Snapshot(start))
     resumed = progress.newest()
     if resumed is not None:
         clock.go_on(resumed.facts["seconds"])
-    with contextlib.nullcontext() if resume else run.discarded_on_error(), clock("data"):
+        run.say(f"resume  going on with {run.path}")
+    with clock("data"):
         backbone, splits = open_backbone_and_data(recipe)
-        info = splits.info
-        prepared = task.prepare(splits, recipe, _progress(run, "reading"))
+        prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
         digest = digest_of_splits(prepared)
         if resumed is not None:
             require_same_data(run.path, resumed.facts["data"], digest, allow_changed)
         run.write_json("splits.json", splits.as_json())
-        staged = build_staged(recipe, backbone, info)
-        _say_what_is_trained(run, recipe, staged, info)
+        staged = build_staged(recipe, backbone, splits.info)
+    _say_what_is_trained(run, recipe, staged, splits.info)
+    return _Opened(began.facts, resumed, staged, prepared, splits.info, digest, clock)
+
+
+def _run(recipe: Recipe, run: RunFolder, stop: Stop, opened: _Opened) -> Result:
+    """Does what is left of a run."""
+    task, progress, clock = recipe.task, run.checkpoints, opened.clock
+    staged, prepared, info = opened.staged, opened.prepared, opened.info
     warnings = short_check(prepared, info)
     for warning in warnings:
         run.say(f"warning  {warning} See python -m sft_keras.check.")
@@ -134,11 +164,11 @@ def _run(
         staged,
         progress,
         recipe.checkpoints,
-        about={"data": digest},
+        about={"data": opened.digest},
         stop=stop,
         clock=clock,
         say=run.say,
-        resumed=resumed,
+        resumed=opened.resumed,
     )
     with clock("stages"):
         stages = train_stages(staged, recipe, prepared, info, run, keeper=keeper)
@@ -152,7 +182,7 @@ def _run(
     warnings += [each for stage in stages for each in stage["warnings"]]
     notes = [*saved.facts["notes"], *warnings]
     report = {
-        **about_run(recipe, began, clock, info, staged),
+        **about_run(recipe, opened.began, clock, info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
         "stages": stages,
         "score": task.score(metrics)[0],

@@ -131,8 +131,9 @@ class RunFolder:
             yield
         except KeyboardInterrupt:
             status = 128 + (stop.received or signal.SIGINT)
-            if self.path.exists():
+            if (self.path / RECIPE).is_file():
                 raise StoppedError(f"Stopped. Go on with: {again}", status) from None
+            shutil.rmtree(self.path, ignore_errors=True)
             raise StoppedError("Stopped before the run began; it left nothing.", status) from None
         except OSError as error:
             if error.errno not in _NO_ROOM:
