@@ -10,6 +10,7 @@ not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -18,9 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import h5py
 import numpy as np
 from absl import app, flags
+
+from sft_keras.environment import environment
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How many, of images and texts in turn.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -65,10 +70,11 @@ def main(_: list[str]) -> None:
     survived = sum(row["same_weights"] and row["same_figures"] for row in rows)
     print(f"{survived} of {len(rows)} kills survived with the same bits")
     result = {
-        "made_by": "python benchmarks/kills.py",
+        "command": "python benchmarks/kills.py",
         "unbroken_seconds": {name: seconds for name, (seconds, _) in unbroken.items()},
         "kills": rows,
         "survived": survived,
+        "environment": environment(),
     }
     Path(_RESULTS.value).write_text(json.dumps(result, indent=2) + "\n")
     if survived < len(rows):
@@ -113,10 +119,6 @@ def _finished(process: subprocess.Popen[str]) -> None:
 
 def _outcome(path: Path) -> dict[str, Any]:
     """Returns what must be the same of a run: its weights, its figures and its splits."""
-    import hashlib
-    from zipfile import ZipFile
-
-    import h5py
 
     found = hashlib.sha256()
     with ZipFile(path / "model.keras") as archive, archive.open("model.weights.h5") as file:

@@ -57,7 +57,7 @@ def main(_: list[str]) -> None:
         }
         print(json.dumps(found[name], indent=2), flush=True)
     made_by = "python benchmarks/planted.py --weights=... --bert=... --reviews=..."
-    result = {"made_by": made_by, "data": found, "environment": environment()}
+    result = {"command": made_by, "data": found, "environment": environment()}
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -10,6 +10,7 @@ import collections.abc
 import dataclasses
 import functools
 import json
+import sys
 import types
 import typing
 from typing import Any, Literal, Union
@@ -30,7 +31,10 @@ def field_types(cls: type) -> dict[str, Any]:
 
 
 def matches(value: Any, annotation: Any) -> bool:
-    """Whether a Python value fits an annotation. A whole number also fits a float."""
+    """Whether a Python value fits an annotation.
+
+    A whole number also fits a float; NaN, infinity and what takes more than 64 bits fit nothing.
+    """
     origin, members = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in (Any, object):
         return True
@@ -54,7 +58,9 @@ def matches(value: Any, annotation: Any) -> bool:
     if isinstance(value, bool):  # a bool is an int to Python, and never meant as one here
         return annotation is bool
     if annotation is float:
-        return isinstance(value, int | float)
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if annotation is int:
+        return isinstance(value, int) and abs(value) < 2**63
     return isinstance(value, annotation)
 
 

@@ -193,8 +193,8 @@ class Recipe:
         for name in ("store", "checkpoints"):
             faults += section_faults(name, getattr(self, name))
         faults += type_faults("", self)
-        if isinstance(self.seed, int) and self.seed < 0:
-            faults.append(f"`seed` must be 0 or more. Received: {self.seed}.")
+        if isinstance(self.seed, int) and not 0 <= self.seed < 2**32:
+            faults.append(f"`seed` must be from 0 to {2**32 - 1}. Received: {self.seed}.")
         if not self.stages:
             faults.append("`stages` must hold at least one Stage. Received: none.")
         names = [stage.name for stage in self.stages]

@@ -182,3 +182,60 @@ def test_whatever_is_overridden_it_is_a_recipe_or_a_recipe_error(seed):
             continue
         accepted += 1
     assert accepted
+
+
+CHOICES = {
+    "data.batch_size": ("1", "7", "64"),
+    "task.hidden": ("", "8", "16,4"),
+    "task.pooling": ("average", "max"),
+    "task.dropout": ("0", "0.9"),
+    "task.augment.mixup": ("0.2",),
+    "task.augment.crop": ("0.3",),
+    "cache": ("off", "memory", "disk", "auto"),
+    "store.views": ("none", "2"),
+    "store.dtype": ("float16", "bfloat16"),
+    "precision": ("mixed_bfloat16", "mixed_float16"),
+    "deterministic": ("false",),
+    **{
+        f"stages.{stage}.{field}": values
+        for stage in ("head", "top")
+        for field, values in {
+            "unfreeze": ("0", "1", "3", "all", "4"),
+            "optimizer": ("adam", "sgd", "lion", "adafactor", "rmsprop", "muon"),
+            "schedule": ("cosine", "one_cycle", "linear"),
+            "warmup": ("0.5",),
+            "layer_decay": ("0.5",),
+            "clip_norm": ("1.0",),
+            "weight_decay": ("0.01",),
+            "l2": ("0.001",),
+            "ema": ("0.9",),
+            "accumulate": ("2", "5"),
+            "learning_rate": ("auto", "1e-3", "1e10"),
+            "class_weights": ("balanced",),
+            "train_batch_norm": ("true",),
+            "adapter.rank": ("2",),
+            "monitor": ("val_accuracy",),
+        }.items()
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_accepted_runs_and_what_is_not_is_a_recipe_error(tiny_recipe, seed):
+    from sft_keras.dry_run import dry_run
+    from sft_keras.errors import SFTError
+
+    draw, ran = random.Random(seed), 0
+    for _ in range(4):
+        paths = draw.sample(sorted(CHOICES), draw.randint(2, 8))
+        overrides = [f"{path}={draw.choice(CHOICES[path])}" for path in paths]
+        try:
+            lines = list(dry_run(load_recipe(tiny_recipe, overrides).recipe))
+        except SFTError as error:
+            assert error.exit_status == 2, overrides
+            continue
+        assert lines[-1].startswith("memory"), overrides
+        ran += 1
+        if ran == 1:
+            break

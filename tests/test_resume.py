@@ -155,11 +155,16 @@ def unbroken(name, build_staged, prepared, folder):
     ("name", "stops"),
     [
         ("augmented", (1, 2, 2, 4)),  # within epochs, and a round of the second stage
-        ("augmented", (3, 3)),  # at the end of an epoch, and of a stage
         ("remembering", (2, 3, 5)),
-        ("half_precision", (4, 5)),
-        ("adapted", (8, 2)),  # within the adapters' stage, and the one after
-        ("found_rate", (1,)),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("augmented", (3, 3)),  # at the end of an epoch, and of a stage
+                ("half_precision", (4, 5)),
+                ("adapted", (8, 2)),  # within the adapters' stage, and the one after
+                ("found_rate", (1,)),
+            )
+        ),
     ],
 )
 def test_what_is_stopped_and_gone_on_with_ends_with_the_same_bits(

@@ -1,7 +1,7 @@
-"""Makes the README's tables from the files under results/.
+"""Makes the tables of README.md and docs/reliability.md from the files under results/.
 
-    python tools/update_readme.py            rewrites the tables
-    python tools/update_readme.py --check    exits with 1 if they differ from the files
+    python tools/update_docs.py            rewrites the tables
+    python tools/update_docs.py --check    exits with 1 if they differ from the files
 
 A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is that of its file.
 """
@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,31 +126,100 @@ def _made(results: dict[str, Any]) -> str:
     )
 
 
+def kills(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/kills.py`."""
+    rows = [
+        "| run | killed after | the last thing it had said | same weights | same figures |",
+        "|---|---|---|---|---|",
+    ]
+    for kill in results["kills"]:
+        said = kill["last_line_before"].partition("  loss")[0].partition(":")[0].strip()
+        rows.append(
+            f"| {kill['run']} | {kill['killed_after_seconds']:.1f} s | {said} "
+            f"| {_yes(kill['same_weights'])} | {_yes(kill['same_figures'])} |"
+        )
+    unbroken = " and ".join(
+        f"{seconds:.0f} s ({name})" for name, seconds in results["unbroken_seconds"].items()
+    )
+    return "\n".join(
+        [
+            f"Survived: {results['survived']} of {len(results['kills'])}. An unbroken run takes "
+            f"{unbroken}. {_made(results)}",
+            "",
+            *rows,
+        ]
+    )
+
+
+def fuzz(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/fuzz.py`."""
+    rows = ["| reader | inputs | refused | read | crashes |", "|---|---|---|---|---|"]
+    rows += [
+        f"| {name} | {each['cases']:,} | {each['refused']:,} | {each['accepted']:,} "
+        f"| {each['crashes']} |"
+        for name, each in results["readers"].items()
+    ]
+    return "\n".join([*rows, "", _made(results)])
+
+
+def planted(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/planted.py`."""
+    rows = [
+        "| data | fault | planted | found | missed | others named |",
+        "|---|---|---|---|---|---|",
+    ]
+    before = []
+    for name, data in results["data"].items():
+        rows += [
+            f"| {name} | {row['fault']} | {row['planted']} | {row['found']} | {row['missed']} "
+            f"| {row['others_named']} |"
+            for row in data["rows"]
+        ]
+        there = {k: v for k, v in data["without_planted_faults"].items() if v}
+        named = ", ".join(f"{kind}: {count}" for kind, count in there.items()) or "nothing"
+        before.append(f"Named in the {data['examples']:,} {name} without planted faults: {named}.")
+    return "\n".join([*rows, "", " ".join(before), "", _made(results)])
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "**no**"
+
+
+PAGES = {
+    "README.md": (mobilenet_flowers, quickstart, staged, disk_memory, text_lengths, views),
+    "docs/reliability.md": (kills, fuzz, planted),
+}
+
+
 def main() -> None:
-    """Rewrites the README, or compares it."""
+    """Rewrites the pages, or compares them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--check", action="store_true", help="change nothing; exit 1 on a difference"
     )
     only_check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    before = after = readme.read_text(encoding="utf-8")
-    for make in (mobilenet_flowers, quickstart, staged, disk_memory, text_lengths, views):
+    for name, makers in PAGES.items():
+        page = ROOT / name
+        before = page.read_text(encoding="utf-8")
+        after = _rewritten(name, before, makers)
+        if only_check and after != before:
+            sys.exit(f"{name} differs from results/; run tools/update_docs.py")
+        page.write_text(after, encoding="utf-8")
+
+
+def _rewritten(page: str, text: str, makers: Sequence[Callable[[dict[str, Any]], str]]) -> str:
+    for make in makers:
         name = make.__name__
         file = ROOT / "results" / f"{name}.json"
         if not file.exists():
             continue  # its benchmark has not been run
         results = json.loads(file.read_text(encoding="utf-8"))
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if after.count(start) != 1 or after.count(end) != 1:
-            sys.exit(f"README.md must hold {start.strip()} and {end} once each.")
-        above, rest = after.split(start)
-        after = f"{above}{start}{make(results)}\n{end}{rest.split(end)[1]}"
-    if only_check:
-        sys.exit(
-            "README.md differs from results/; run tools/update_readme.py" if after != before else 0
-        )
-    readme.write_text(after, encoding="utf-8")
+        if text.count(start) != 1 or text.count(end) != 1:
+            sys.exit(f"{page} must hold {start.strip()} and {end} once each.")
+        above, rest = text.split(start)
+        text = f"{above}{start}{make(results)}\n{end}{rest.split(end)[1]}"
+    return text
 
 
 if __name__ == "__main__":
