@@ -96,7 +96,9 @@ def _killed_and_resumed(
     return {
         "run": name,
         "killed_after_seconds": round(moment, 2),
-        "last_line_before": lines[-1][:80] if lines else "(it had said nothing)",
+        "last_line_before": lines[-1].partition("  python")[0][:80]
+        if lines
+        else "(it had said nothing)",
         "same_weights": found["weights"] == expected["weights"],
         "same_figures": found["figures"] == expected["figures"],
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -133,7 +134,7 @@ def kills(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for kill in results["kills"]:
-        said = kill["last_line_before"].partition("  loss")[0].partition(":")[0].strip()
+        said = re.split("  loss|[:;]", kill["last_line_before"])[0]
         rows.append(
             f"| {kill['run']} | {kill['killed_after_seconds']:.1f} s | {said} "
             f"| {_yes(kill['same_weights'])} | {_yes(kill['same_figures'])} |"
