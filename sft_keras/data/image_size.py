@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from sft_keras.data.gif import gif_pixels
+
 LARGEST_IMAGE = 2**26
 """Pixels; 8192 by 8192. Decoded, such an image takes 200 MB."""
 
@@ -43,7 +45,7 @@ def declared_pixels(encoded: tf.Tensor) -> tf.Tensor:
     kinds = (
         (b"\x89PNG\r\n\x1a\n", lambda: _big(header, 16) * _big(header, 20)),
         (b"\xff\xd8\xff", lambda: _jpeg(encoded)),
-        (b"GIF8", lambda: _little(header, 6, 2) * _little(header, 8, 2)),
+        (b"GIF8", lambda: gif_pixels(encoded)),
         # The height of a BMP is negative where its rows go from the top.
         (b"BM", lambda: _signed(header, 18) * _signed(header, 22)),
         (b"RIFF", lambda: _webp(header)),
@@ -62,8 +64,15 @@ def _jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _webp(header: tf.Tensor) -> tf.Tensor:
-    """Of the three kinds of WebP, RFC 9649, sections 2.5 to 2.7."""
-    kind = header[15]
+    """Of the three kinds of WebP, RFC 9649, sections 2.5 to 2.7; fails for any other."""
+    kinds = tf.constant([list(b"VP8 "), list(b"VP8L"), list(b"VP8X")], tf.int64)
+    # libwebp also decodes what has no such chunk, and then its size is elsewhere.
+    is_known = tf.debugging.Assert(
+        tf.reduce_any(tf.reduce_all(header[12:16] == kinds, axis=1)),
+        ["A WebP must begin with a chunk VP8, VP8L or VP8X."],
+    )
+    with tf.control_dependencies([is_known]):
+        kind = tf.identity(header[15])
     simple = (_little(header, 26, 2) % 2**14) * (_little(header, 28, 2) % 2**14)
     bits = _little(header, 21, 4)
     lossless = (bits % 2**14 + 1) * (bits // 2**14 % 2**14 + 1)
@@ -78,7 +87,8 @@ def _little(header: tf.Tensor, offset: int, size: int) -> tf.Tensor:
 
 def _big(header: tf.Tensor, offset: int) -> tf.Tensor:
     weights = tf.constant([256**place for place in (3, 2, 1, 0)], tf.int64)
-    return tf.reduce_sum(header[offset : offset + 4] * weights)
+    value = tf.reduce_sum(header[offset : offset + 4] * weights)
+    return tf.minimum(value, 2**31)  # so that two of them multiplied still are an int64
 
 
 def _signed(header: tf.Tensor, offset: int) -> tf.Tensor:

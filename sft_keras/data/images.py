@@ -9,6 +9,7 @@ from typing import Literal
 
 import tensorflow as tf
 
+from sft_keras.data.gif import first_frame
 from sft_keras.data.image_size import require_moderate_size
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -34,10 +35,12 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         than `LARGEST_IMAGE` pixels, or is one of the kinds that `undecodable_reason` names.
     """
     with tf.control_dependencies([require_moderate_size(encoded)]):
-        image = tf.cond(
-            tf.strings.substr(encoded, 0, 2) == b"BM",
-            lambda: _decode_bmp(encoded),
-            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        image = tf.case(
+            [
+                (tf.strings.substr(encoded, 0, 2) == b"BM", lambda: _decode_bmp(encoded)),
+                (_is_gif(encoded), lambda: _decode(first_frame(encoded))),
+            ],
+            default=lambda: _decode(encoded),
         )
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -70,6 +73,14 @@ def read_pixels(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.T
     """Returns an image of `Examples.stream`, encoded or not, as uint8 [height, width, 3]."""
     decoded = decode_image(image) if image.dtype == tf.string else image
     return resize_image(decoded, image_size, fit)
+
+
+def _decode(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _is_gif(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.strings.substr(encoded, 0, 4) == b"GIF8"
 
 
 def _sides(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -116,7 +127,7 @@ def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         _number(header, 28, 2) == _PALETTE_BITS,
         lambda: _decode_palette_bmp(encoded, header),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        lambda: _decode(encoded),
     )
 
 
