@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import keras
 
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.backbones.hub_presets import from_hub, load_preset
+from sft_keras.backbones.hub_presets import from_hub, load_preset, read_config
 from sft_keras.backbones.scaling import affine
 from sft_keras.errors import BackboneError
 from sft_keras.recipe import Backbone
@@ -144,7 +143,7 @@ def _class_name(preset: str, backbone: Backbone) -> str:
 
     config = Path(preset, "config.json")
     if config.is_file():
-        name = json.loads(config.read_text(encoding="utf-8")).get("class_name", "unknown")
+        name = read_config(config, backbone).get("class_name", "unknown")
     else:
         base = keras_hub.models.Backbone
         name = type(from_hub(base, preset, backbone, load_weights=False)).__name__

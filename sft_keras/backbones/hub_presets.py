@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -31,6 +33,27 @@ def load_preset(hub_class: Any, preset: str, backbone: Backbone, **arguments: An
     if file:
         load_weights_file(model, file, backbone)
     return model
+
+
+def read_config(file: Path, backbone: Backbone) -> dict[str, Any]:
+    """Returns what the config.json of a preset folder holds.
+
+    Raises:
+      BackboneError: If that is no JSON object.
+    """
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BackboneError(
+            f"{backbone.preset} cannot be loaded: {file} must be JSON, and is not: {error}. Copy "
+            "the folder anew."
+        ) from error
+    if not isinstance(config, dict):
+        raise BackboneError(
+            f"{backbone.preset} cannot be loaded: {file} must hold a JSON object, as "
+            f"`save_to_preset` writes it. Received: {str(config)[:80]}."
+        )
+    return config
 
 
 def from_hub(source: Any, preset: str, backbone: Backbone, **arguments: Any) -> Any:

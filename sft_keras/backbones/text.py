@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import keras
 from absl import logging
 
 from sft_keras.backbones.blocks import Block, BuiltBackbone, find_blocks
-from sft_keras.backbones.hub_presets import load_preset
+from sft_keras.backbones.hub_presets import load_preset, read_config
 from sft_keras.errors import BackboneError
 from sft_keras.recipe import Backbone
 from sft_keras.recipe_checks import did_you_mean
@@ -79,6 +78,7 @@ def build_text_backbone(backbone: Backbone, output: Output, sequence_length: int
         if kind == "hf":
             _say_what_is_left_out(Path(preset), backbone)
         model = _load(preset, backbone)
+    _require_known_family(model, backbone)
     if sequence_length > model.max_sequence_length:
         raise BackboneError(
             f"`task.sequence_length` must be at most {model.max_sequence_length} for "
@@ -132,13 +132,16 @@ def _load(preset: str, backbone: Backbone) -> keras.Model:
     return load_preset(keras_hub.models.Backbone, preset, backbone, **backbone.arguments)
 
 
-def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackbone:
+def _require_known_family(model: keras.Model, backbone: Backbone) -> None:
     family = type(model).__name__
     if family not in TEXT_FAMILIES:
         raise BackboneError(
             f"{backbone.preset} is a {family}, which is no text encoder that is known here. "
             f"Expected one of: {', '.join(TEXT_FAMILIES)}."
         )
+
+
+def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackbone:
     # A plain Functional model of the same graph, as of images.
     inputs = dict(model.input)
     if output == "masked":
@@ -149,7 +152,7 @@ def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackb
             # As DeBERTa's relative embedding: with a shape to build from, a saved one would be
             # loaded as built without building the layer inside it, and fail.
             layer._build_shapes_dict = None
-    pattern = TEXT_FAMILIES[family]
+    pattern = TEXT_FAMILIES[type(model).__name__]
     if pattern is None:
         layers = [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]
         blocks = (Block("encoder", tuple(layers), graph.output),)
@@ -210,7 +213,7 @@ class AtPlaces(keras.layers.Layer):
 
 def _say_what_is_left_out(folder: Path, backbone: Backbone) -> None:
     """Warns of a trained head in a Hugging Face folder: only what is below it is loaded."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder / "config.json", backbone)
     heads = [name for name in config.get("architectures") or () if re.search(r"For[A-Z]", name)]
     if heads:
         logging.warning(

@@ -48,13 +48,15 @@ def list_csv(path: str, outside: bool = False) -> Listing:
             f"Received: {shown([repr(word) for word in unknown])}."
         )
     files = [table.parent / row["path"] for row in rows]
-    missing = [row["path"] for row, file in zip(rows, files) if not file.is_file()]
+    is_there = [_is_file(file) for file in files]
+    missing = [row["path"] for row, is_file in zip(rows, is_there) if not is_file]
     if missing:
         faults.append(
             f"{len(missing)} files are not there: {shown(missing)}. Paths are relative to "
             f"{table.parent.absolute()}."
         )
-    faults += [] if outside else outside_faults(files, table.parent)
+    there = [file for file, is_file in zip(files, is_there) if is_file]
+    faults += [] if outside else outside_faults(there, table.parent)
     class_names = tuple(sorted({row["label"] for row in rows if row["label"]}))
     label_of = {name: label for label, name in enumerate(class_names)}
     parts = {}
@@ -70,6 +72,13 @@ def list_csv(path: str, outside: bool = False) -> Listing:
             np.array([label_of[row["label"]] for row, _ in chosen], np.int64),
         )
     return Listing(class_names, parts, tuple(faults))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
+        return False
 
 
 def _read(table: Path) -> tuple[list[dict[str, str]], bool]:

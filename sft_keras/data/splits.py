@@ -24,7 +24,7 @@ def lacking_splits(listing: Listing) -> tuple[str, ...]:
 def split_faults(listing: Listing) -> list[str]:
     """Returns which classes are too small, or groups too few, for the splits that must be made."""
     made = lacking_splits(listing)
-    if not made or "train" not in listing.parts:
+    if not made or "train" not in listing.parts or not listing.parts["train"].ids:
         return []
     train = listing.parts["train"]
     labels, counts = np.unique(train.labels, return_counts=True)

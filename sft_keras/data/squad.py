@@ -5,7 +5,6 @@ Source: Rajpurkar et al. 2016, arXiv:1606.05250, and 2018, arXiv:1806.03822.
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 
 from sft_keras.data.listing import shown, split_named
 from sft_keras.data.questions import Answer, Question
+from sft_keras.data.read_json import loaded_json
 from sft_keras.data.split_files import split_files
 from sft_keras.errors import DataError
 
@@ -42,9 +42,9 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _questions(file: Path) -> list[Question]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = loaded_json(file.read_text(encoding="utf-8-sig"))
         questions = list(_listed(content["data"]))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{file} must be a JSON file in UTF-8. It cannot be read: {error}."
         ) from error

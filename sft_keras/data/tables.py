@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from sft_keras.data.listing import split_named
+from sft_keras.data.read_json import loaded_json
 from sft_keras.data.split_files import split_files
 from sft_keras.errors import DataError
 
@@ -80,8 +80,8 @@ def _json_lines(file: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = loaded_json(line)
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{file}: line {number} must be a JSON object. It is not JSON: {error}."
                 ) from error

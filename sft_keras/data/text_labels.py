@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ class Number(LabelKind):
         """See `LabelKind.read`."""
         try:
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not abs(number) <= _LARGEST:
             raise ValueError("must have a finite number as their label")
@@ -190,6 +191,7 @@ def _name(value: Any) -> str:
 def _sorted_names(names: Iterable[str]) -> _Names:
     """Returns class names in order: numbers by value, else by alphabet."""
     different = set(names)
-    if all(name.lstrip("-").isdecimal() for name in different):
-        return tuple(sorted(different, key=int))
+    if all(name.removeprefix("-").isdecimal() for name in different):
+        # By name too, as "1" and "01" are one number; and `int` refuses one of 5000 digits.
+        return tuple(sorted(different, key=lambda name: (Decimal(name), name)))
     return tuple(sorted(different))

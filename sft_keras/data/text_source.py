@@ -93,7 +93,8 @@ def _with_labels(
 
 def text_part(rows: Sequence[TextRow], labels: CodedLabels) -> Part:
     """Returns rows as a part; elements are {"index", "texts": string [1 or 2]} and the columns."""
-    texts = np.array([row.texts for row in rows], object).reshape(len(rows), -1)
+    columns_of_texts = len(rows[0].texts) if rows else 1
+    texts = np.array([row.texts for row in rows], object).reshape(len(rows), columns_of_texts)
 
     def stream(positions: np.ndarray, seed: tf.Tensor | None) -> tf.data.Dataset:
         chosen = tf.constant(texts[positions], tf.string)
