@@ -99,8 +99,14 @@ def _needs(run: Path) -> list[str]:
     report = run.expanduser() / "report.json"
     if not report.is_file():
         return []
-    needs = json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", [])
-    unknown = sorted(set(needs) - {_TEXT_OPERATIONS})
+    try:
+        needs = list(json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", []))
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise RunFolderError(
+            f"{report} must be as the run wrote it, JSON that says what the export needs. It "
+            f"cannot be read: {type(error).__name__} {error}. Copy it anew from where it ran."
+        ) from error
+    unknown = [each for each in needs if each != _TEXT_OPERATIONS]
     if unknown:
         raise RunFolderError(
             f"A run's export may need {_TEXT_OPERATIONS} and nothing else. Received: {unknown} in "

@@ -170,7 +170,11 @@ def _texts(kind: str, labels: LabelKind) -> Callable[[bytes], bool]:
 
 
 def _table(mark: str) -> tuple[bytes, ...]:
-    rows = [("text", "label", "split"), ("A film to see.", "good", "train"), ("Dull.", "bad", "val")]
+    rows = [
+        ("text", "label", "split"),
+        ("A film to see.", "good", "train"),
+        ("Dull.", "bad", "val"),
+    ]
     numbers = [("text", "text_pair", "label"), *((f"t{n}", f'"u{n}', str(n)) for n in range(5))]
     quoted = [("text", "label"), ('"a, ""b""\nc"', "1"), ("<b>x</b> &amp; <!-- y -->", "-2")]
     return tuple(
@@ -233,7 +237,7 @@ def encoded_images() -> tuple[bytes, ...]:
         ("BMP", "RGBA", {}),
         ("WEBP", "RGB", {}),
         ("WEBP", "RGB", {"lossless": True}),
-        ("WEBP", "RGB", {"lossless": True, "exif": b"Exif\0\0"}),  # an extended one
+        ("WEBP", "RGB", {"lossless": True, "icc_profile": b"a profile"}),  # an extended one
     )
     found = []
     for kind, mode, options in kinds:
@@ -269,7 +273,9 @@ READERS: dict[str, Reader] = {
     "texts in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", OneClass())),
     "several labels in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", AnyClasses(","))),
     "numbers in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", Number())),
-    "images in CSV": Reader(mutated(_IMAGE_TABLE), _reads(lambda file: list_csv(str(file)), "a.csv")),
+    "images in CSV": Reader(
+        mutated(_IMAGE_TABLE), _reads(lambda file: list_csv(str(file)), "a.csv")
+    ),
     "CoNLL": Reader(
         mutated(_CONLL),
         _reads(lambda file: list_tagged(Data(source=f"conll:{file}"), 0), "a.conll"),

@@ -143,7 +143,7 @@ def _class_name(preset: str, backbone: Backbone) -> str:
 
     config = Path(preset, "config.json")
     if config.is_file():
-        name = read_config(config, backbone).get("class_name", "unknown")
+        name = str(read_config(config, backbone).get("class_name", "unknown"))
     else:
         base = keras_hub.models.Backbone
         name = type(from_hub(base, preset, backbone, load_weights=False)).__name__

@@ -13,6 +13,17 @@ from sft_keras.backbones.weights_file import check_weights_file, load_weights_fi
 from sft_keras.errors import BackboneError
 from sft_keras.recipe import Backbone
 
+# What KerasHub and h5py raise for a preset that is damaged or says what nobody expects.
+_OF_THE_PRESET = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 def load_preset(hub_class: Any, preset: str, backbone: Backbone, **arguments: Any) -> keras.Model:
     """Returns a preset's network with the weights that the recipe asks for.
@@ -70,7 +81,7 @@ def from_hub(source: Any, preset: str, backbone: Backbone, **arguments: Any) -> 
                 "--set=backbone.preset=hub:FOLDER, or try --recipe=quickstart, which needs no "
                 "network."
             ) from error
-        if isinstance(error, (ValueError, TypeError, OSError, KeyError)):
+        if isinstance(error, _OF_THE_PRESET):
             raise BackboneError(
                 f"{backbone.preset} cannot be loaded with image_size={backbone.image_size}, "
                 f"weights={backbone.weights!r} and arguments={dict(backbone.arguments)}. "

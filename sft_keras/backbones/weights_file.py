@@ -41,8 +41,8 @@ def load_weights_file(model: keras.Model, path: Path, backbone: Backbone) -> Non
             model.load_weights(path)
         # Keras only warns of layers inside layers that a file of an older version lacks.
         complaint = "; ".join(str(one.message) for one in caught)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        complaint, cause = str(error), error
+    except Exception as error:  # h5py and zipfile have many for a damaged file.
+        complaint, cause = str(error) or type(error).__name__, error
     else:
         cause = None
     if complaint:

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+# Outside of a graph each step of a loop takes as long as decoding.
+_in_graph = tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+
 _SCREEN = 13  # bytes of the header and the logical screen descriptor
 _DESCRIPTOR = 10  # bytes of an image descriptor
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, b";"
 
 
+@_in_graph
 def gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
     """Returns how many pixels a GIF says it has, or its first frame if those are more, int64."""
     content = _bytes(encoded)
@@ -25,6 +29,7 @@ def gif_pixels(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(is_frame, tf.maximum(screen, frame), screen), tf.int64)
 
 
+@_in_graph
 def first_frame(encoded: tf.Tensor) -> tf.Tensor:
     """Returns a GIF without its later frames; what ends before the first does stays as it is."""
     content = _bytes(encoded)
