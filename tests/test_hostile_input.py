@@ -179,6 +179,11 @@ def test_the_size_is_what_pillow_says():
             assert int(found) == size[0] * size[1]
 
 
+def test_rows_from_the_top_make_a_bmp_no_larger():
+    assert int(declared_pixels(tf.constant(bmp(4, -4)))) == 16
+    assert undecodable_reason(bmp(4, -4)) is None
+
+
 @pytest.mark.parametrize("content", encoded_images())
 def test_the_largest_size_is_taken_and_one_more_is_not(content):
     require_moderate_size(tf.constant(content), SQUARE**2)
