@@ -45,7 +45,7 @@ def main(_: list[str]) -> None:
         found[name] = tried(reader, _SECONDS.value)
         print(f"{name}: {json.dumps(found[name])}", flush=True)
     result = {
-        "made_by": f"python benchmarks/fuzz.py --seconds={_SECONDS.value}",
+        "command": f"python benchmarks/fuzz.py --seconds={_SECONDS.value}",
         "readers": found,
         "environment": environment(),
     }
