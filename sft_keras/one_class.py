@@ -43,11 +43,11 @@ class OneClassOnly(OutputWatch):
         """See `OutputWatch.warning`."""
         if not bool(self.result()):
             return None
-        name = self._class_names[int(self._given[0])]
+        name = repr(self._class_names[int(self._given[0])]).replace("{", "{{").replace("}", "}}")
         return (
-            f"Every validation example is given the class {name!r}. If that does not pass, try "
-            "another learning rate, or class_weights='balanced' where that class is most of the "
-            "data; and look whether the labels belong to the inputs."
+            f"Every validation example is given the class {name} {{where}}. If that does not pass, "
+            "try another learning rate, or class_weights='balanced' where that class is most of "
+            "the data; and look whether the labels belong to the inputs."
         )
 
     def _bounds(self, name: str) -> tuple[keras.Variable, keras.Variable]:

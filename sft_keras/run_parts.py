@@ -37,8 +37,11 @@ class RunParts:
     def save(self) -> Snapshot:
         """Writes model.keras and what files of its own the task has; returns {"notes"}."""
         whole, part = self._run.file("model.keras"), self._run.file(".part-model.keras")
-        self._staged.model.save(part)
-        part.replace(whole)
+        try:
+            self._staged.model.save(part)
+            part.replace(whole)
+        finally:
+            part.unlink(missing_ok=True)  # of a disk that is full
         return Snapshot(
             {"notes": self._recipe.task.write_more(self._staged, self._recipe, self._run.path)}
         )

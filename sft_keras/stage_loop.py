@@ -194,8 +194,12 @@ class StageLoop:
         seconds = time.perf_counter() - self._epoch_began
         self._say(f"{self._head()}  {_shown(shown)}  {seconds:.1f} s")
         if position.epoch == 0:
+            where = (
+                f"after the first epoch of stage {self._stage.name!r} (step {position.step}, "
+                f"learning rate {rate['learning_rate']:.2g})"
+            )
             for warning in self._steps.warnings():
-                self._warn(f"{warning} That was after the first epoch of stage {self._stage.name}.")
+                self._warn(warning.format(where=where))
         position.epoch, position.trained = position.epoch + 1, None
 
     @contextlib.contextmanager

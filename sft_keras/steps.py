@@ -19,7 +19,10 @@ class OutputWatch(keras.metrics.Metric):
     """Looks at validation outputs for what a person should know; it is no figure to be shown."""
 
     def warning(self) -> str | None:
-        """Returns a sentence on what it has seen since it was reset, or None."""
+        """Returns sentences on what it has seen since it was reset, or None.
+
+        "{where}" in them stands for where that was: "after the first epoch of stage ...".
+        """
         raise NotImplementedError
 
 
