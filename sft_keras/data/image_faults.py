@@ -32,7 +32,7 @@ def _reason(encoded: bytes, message: str) -> str:
     kind = next((name for start, name in _STARTS.items() if encoded.startswith(start)), None)
     if not encoded:
         return "empty, 0 bytes"
-    if "at most" in message and "are decoded" in message:
+    if "pixels are too many" in message:
         return f"a {kind} of more than {LARGEST_IMAGE:,} pixels; scale it down"
     if kind is None:
         return "not an image: neither JPEG, PNG, GIF, BMP nor WebP"

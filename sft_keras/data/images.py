@@ -35,12 +35,15 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         than `LARGEST_IMAGE` pixels, or is one of the kinds that `undecodable_reason` names.
     """
     with tf.control_dependencies([require_moderate_size(encoded)]):
-        image = tf.case(
-            [
-                (tf.strings.substr(encoded, 0, 2) == b"BM", lambda: _decode_bmp(encoded)),
-                (_is_gif(encoded), lambda: _decode(first_frame(encoded))),
-            ],
-            default=lambda: _decode(encoded),
+        start = tf.strings.substr(encoded, 0, 2)
+        image = tf.cond(
+            (start == b"BM") | (start == b"GI"),
+            lambda: tf.cond(
+                start == b"BM",
+                lambda: _decode_bmp(encoded),
+                lambda: _decode(first_frame(encoded)),
+            ),
+            lambda: _decode(encoded),
         )
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -77,10 +80,6 @@ def read_pixels(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.T
 
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
-
-def _is_gif(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.strings.substr(encoded, 0, 4) == b"GIF8"
 
 
 def _sides(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
