@@ -187,9 +187,7 @@ def test_rows_from_the_top_make_a_bmp_no_larger():
 @pytest.mark.parametrize("content", encoded_images())
 def test_the_largest_size_is_taken_and_one_more_is_not(content):
     require_moderate_size(tf.constant(content), SQUARE**2)
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"(?s)pixels are too many.*143.*144"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"(?s)pixels are too many.*143.*144"):
         require_moderate_size(tf.constant(content), SQUARE**2 - 1)
 
 

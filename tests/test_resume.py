@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from prepared_split import held_split
+from prepared_split import coloured_splits
 
 from sft_keras import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, keeper
 from sft_keras.checkpoints import Checkpoints
@@ -29,14 +29,7 @@ IN_EPOCH = 3
 
 @pytest.fixture(scope="module")
 def prepared():
-    random = np.random.default_rng(0)
-    splits = {}
-    for name, size in SIZES.items():
-        labels = np.arange(size) % 3
-        images = random.integers(0, 100, (size, 16, 16, 3))
-        images[np.arange(size), :, :, labels] += 150
-        splits[name] = held_split(images.astype(np.uint8), labels, name)
-    return splits
+    return coloured_splits(SIZES)
 
 
 def recipe(*stages, **fields):

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from prepared_split import held_split
+from prepared_split import coloured_splits
 
 from sft_keras import Backbone, Data, Recipe, Stage, Store, training
 from sft_keras.data.examples import DataInfo
@@ -24,14 +24,7 @@ INFO = DataInfo(
 
 @pytest.fixture(scope="module")
 def prepared():
-    random = np.random.default_rng(0)
-    splits = {}
-    for name, size in SIZES.items():
-        labels = np.arange(size) % 3
-        images = random.integers(0, 100, (size, 16, 16, 3))
-        images[np.arange(size), :, :, labels] += 150
-        splits[name] = held_split(images.astype(np.uint8), labels, name)
-    return splits
+    return coloured_splits(SIZES)
 
 
 def recipe(rate):

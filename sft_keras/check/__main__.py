@@ -20,6 +20,7 @@ from sft_keras.check.table import table
 from sft_keras.command import run_command
 from sft_keras.durable_files import write_whole
 from sft_keras.errors import RecipeError
+from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import load_recipe
 from sft_keras.run_folder import RunFolder
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def _check(name: str, recipe, folder: RunFolder) -> bool:
+def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
+    """Checks, writes and prints; returns whether something would spoil a result."""
     from sft_keras.check.checking import check_data
     from sft_keras.check.page import write_page
 

@@ -46,7 +46,7 @@ def check_data(
         say(f"data  {splits.info.summary()}")
         prepared, findings = _read(splits, recipe, tick)
         info = splits.info
-        findings += label_findings(info, prepared)
+        findings += label_findings(info)
         findings += [*_empty(info), *_kind_findings(recipe, prepared, tick)]
         together = Together(prepared, info)
         findings += same_findings(together, drops_same)
@@ -73,7 +73,7 @@ def _keeping_same(recipe: Recipe) -> Recipe:
 def short_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[str]:
     """Returns what would spoil a run's result, as far as it shows at no cost, a sentence each."""
     together = Together(prepared, info)
-    found = [*label_findings(info, prepared), *same_findings(together, drops_same=False)]
+    found = [*label_findings(info), *same_findings(together, drops_same=False)]
     return [
         f"{finding.kind.capitalize()}: {finding.count} examples. {finding.what}"
         if finding.count

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from sft_keras.check.findings import Finding
 from sft_keras.data.examples import DataInfo
-from sft_keras.data.prepared import Prepared
 
 _FEW = 10  # training examples of a class
 _NEARLY_ALL = 0.99
 
 
-def label_findings(info: DataInfo, prepared: Mapping[str, Prepared]) -> list[Finding]:
+def label_findings(info: DataInfo) -> list[Finding]:
     """Returns what the counts of classes show; of labels that are no classes nothing."""
     if not info.num_classes:
         return _numbers(info)
