@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,9 @@ def run_command(entry: Callable[[Sequence[str]], None]) -> None:
         except KeyboardInterrupt:
             print("\nStopped.", file=sys.stderr)
             sys.exit(130)
+        except BrokenPipeError:  # Whoever read it has read enough, as `head` does.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
 
     app.run(guarded, flags_parser=_parse)
 

@@ -79,6 +79,17 @@ def test_what_cannot_be_resumed_is_said_before_tensorflow_is_imported(arguments,
     assert "Traceback" not in ran.stderr
 
 
+def test_a_reader_that_has_read_enough_is_no_error():
+    reading = subprocess.Popen(
+        [sys.executable, "-u", "-m", "sft_keras.run", "--list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    reading.stdout.close()
+    assert reading.stderr.read() == b""
+    assert reading.wait() == 141
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, which):

@@ -46,4 +46,5 @@ def _reason(encoded: bytes, message: str) -> str:
 
 def first_line(error: tf.errors.OpError) -> str:
     """Returns what TensorFlow says went wrong, without the names of its nodes and operations."""
-    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]", "", error.message).strip().partition("\n")[0]
+    words = r"\{\{.*?\}\}\s*|\s*\[Op:.*?\]|\s*name:\s*$"
+    return re.sub(words, "", error.message).strip().partition("\n")[0]
