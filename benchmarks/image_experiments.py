@@ -16,8 +16,8 @@ from sft_keras.data.batches import epoch_seed
 from sft_keras.data.opening import list_source
 from sft_keras.data.streams import shuffled_range
 from sft_keras.environment import keras_for
-from sft_keras.finetuning import open_backbone_and_data
 from sft_keras.heads import LOGITS
+from sft_keras.opening import open_backbone_and_data
 from sft_keras.staged_model import StagedModel
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import build_staged

@@ -19,7 +19,7 @@ from sft_keras.backbones import BuiltBackbone
 from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
 from sft_keras.environment import keras_for
-from sft_keras.finetuning import open_backbone_and_data
+from sft_keras.opening import open_backbone_and_data
 from sft_keras.recipe_loader import LoadedRecipe
 from sft_keras.run_folder import RunFolder
 from sft_keras.staged_model import StagedModel

@@ -58,4 +58,4 @@ def listening() -> Iterator[Stop]:
         yield stop
     finally:
         for each, handler in before.items():
-            signal.signal(each, handler)
+            signal.signal(each, handler or signal.SIG_DFL)
