@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from prepared_split import coloured_splits
 
-from sft_keras import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, keeper
+from sft_keras import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store, keeper
+from sft_keras.cache import extraction
+from sft_keras.cache.extraction import Sink
 from sft_keras.checkpoints import Checkpoints
 from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
@@ -248,6 +250,40 @@ def test_a_checkpoint_holds_what_has_moved_and_no_more(build_staged, prepared, t
     weights = {name for name in held if name.startswith("weights/")}
     layers = ("block3_conv", "hidden_1", "logits")
     assert weights == {f"weights/{n}/{w}" for n in layers for w in ("kernel", "bias")}
+
+
+@pytest.mark.parametrize(
+    ("ends", "every"),
+    [(KeyboardInterrupt, 300.0), (MemoryError, 0.0)],
+    ids=["asked to stop", "killed"],
+)
+def test_a_pass_over_the_frozen_blocks_goes_on_where_it_was_broken_off(
+    build_staged, prepared, tmp_path, monkeypatch, ends, every
+):
+    store = Store(folder=str(tmp_path / "rows"), batch_size=4)
+    plan = recipe(dataclasses.replace(HEAD, epochs=1), cache="disk", store=store)
+    expected = trained(
+        build_staged, prepared, dataclasses.replace(plan, cache="off"), tmp_path / "unbroken"
+    )
+    append, left = Sink.append, iter(range(3))
+
+    def broken_off(self, *arguments):
+        if next(left, None) is None:
+            raise ends
+        append(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "_PUBLISHED_EVERY", every)
+        patch.setattr(Sink, "append", broken_off)
+        if ends is KeyboardInterrupt:
+            assert trained(build_staged, prepared, plan, tmp_path / "run") is None
+        else:
+            with pytest.raises(MemoryError):
+                trained(build_staged, prepared, plan, tmp_path / "run")
+    found = trained(build_staged, prepared, plan, tmp_path / "run")
+    (result,) = found.results
+    assert result["frozen_blocks"].startswith(f"computed once for {20 + 9 - 3 * 4} examples")
+    assert result["history"]["loss"] == pytest.approx(expected.results[0]["history"]["loss"])
 
 
 def test_another_model_is_refused(build_staged, prepared, tmp_path):

@@ -17,6 +17,9 @@ from sft_keras.cache.stored_features import as_fields
 from sft_keras.data.features import Structure
 
 _JUDGED_AFTER = 2**27  # bytes written, so that the disk's own buffers are full
+_PUBLISHED_EVERY = (
+    300.0  # seconds of a pass, which a process that dies has done in vain at the most
+)
 
 
 class SlowDiskError(OSError):
@@ -36,12 +39,9 @@ class Sink:
         """`begin` makes the writer; `gives_up` where the disk is slower than computing."""
         self.failure: OSError | None = None
         self._writer: Writer | None = None
-        self._on_disk, self._gives_up = on_disk, gives_up
+        self._begin, self._on_disk, self._gives_up = begin, on_disk, gives_up
         self._seconds, self._bytes = 0.0, 0
-        try:
-            self._writer = begin()
-        except OSError as error:
-            self._fail(error)
+        self._open()
 
     def append(self, names: np.ndarray, tensors: list[tf.Tensor], computing: float) -> None:
         """Writes rows; `computing` are the seconds that computing has taken so far."""
@@ -56,11 +56,14 @@ class Sink:
             return
         self._seconds += time.perf_counter() - began
         self._bytes += sum(array.nbytes for array in arrays)
+        if self._on_disk and time.monotonic() - self._begun >= _PUBLISHED_EVERY:
+            self.commit()
+            self._open()
         if self._gives_up and self._bytes >= _JUDGED_AFTER and self._seconds > computing:
             self._fail(SlowDiskError("the disk is slower than computing anew"))
 
     def commit(self) -> None:
-        """Makes the rows appear, unless something failed."""
+        """Makes the rows appear, unless something failed; on disk some may be there already."""
         if self.failure is None:
             try:
                 self._writer.commit()
@@ -68,11 +71,24 @@ class Sink:
             except OSError as error:
                 self._fail(error)
 
+    def keep(self) -> None:
+        """Makes the rows so far appear on disk, where a pass is broken off; in memory, nothing."""
+        if self._on_disk and self._writer is not None:
+            self.commit()
+
     def close(self) -> None:
         """Gives up what was written and not committed."""
         if self._writer is not None:
             self._writer.discard()
             self._writer = None
+
+    def _open(self) -> None:
+        self._begun = time.monotonic()
+        if self.failure is None:
+            try:
+                self._writer = self._begin()
+            except OSError as error:
+                self._fail(error)
 
     def _fail(self, error: OSError) -> None:
         self.failure = error

@@ -128,6 +128,10 @@ class RowProvider:
             seconds = self._run(lacking, todo, sinks, total)
             for sink in sinks.values():
                 sink.commit()
+        except KeyboardInterrupt:
+            for sink in sinks.values():
+                sink.keep()
+            raise
         finally:
             for sink in sinks.values():
                 sink.close()
