@@ -21,6 +21,7 @@ from sft_keras.errors import DataError, ExportError, RecipeError
 from sft_keras.export import check_saved_model
 from sft_keras.predict import predict
 from sft_keras.regression_metrics import regression_metrics
+from sft_keras.serving_check import packed
 from sft_keras.tasks import TextAugment, TextRegression
 from sft_keras.workbench import Workbench
 
@@ -240,7 +241,7 @@ def test_an_export_that_is_off_by_a_thousandth_of_the_deviation_is_refused(run, 
     info = recipe.task.open_data(recipe, seed=0).info
     unit = recipe.task.endpoints(run.model, recipe, info).unit
     assert unit == pytest.approx(info.facts["numbers"]["deviation"])
-    asked = {"serving_default": {"texts": texts}}
+    asked = packed({"serving_default": {"texts": texts}})
     arguments = (run.export_dir, asked)
     checked = check_saved_model(*arguments, values, compared="value", unit=unit)
     assert checked["largest_difference"] < 1e-4 * unit
