@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,11 @@ def checksum_of(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def checksum_of_file(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
+def checksum_of_file(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
+    """Returns the SHA-256 of a file; `advance` is told how many bytes more were read."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_READ_AT_ONCE):
             found.update(chunk)
+            advance(len(chunk))
     return found.hexdigest()

@@ -24,7 +24,7 @@ import numpy as np
 
 from sft_keras.cache.rows import Field, row_size, to_bytes
 from sft_keras.data.digests import DIGEST_SIZE
-from sft_keras.durable_files import checksum_of, sync_folder
+from sft_keras.durable_files import checksum_of, checksum_of_file, sync_folder
 
 PART = ".part-"
 """How the names of half-written and half-deleted shards begin."""
@@ -34,7 +34,6 @@ SHARD_NAME = re.compile("[0-9a-f]{32}")
 _FORMAT = 1
 _ABOUT, _NAMES, _ROWS = "about.json", "names", "rows"
 _SYNCED_EVERY = 2**26  # bytes; more would pile up in memory where the disk is slow
-_READ_AT_ONCE = 2**24
 
 
 class DamagedShardError(Exception):
@@ -120,14 +119,14 @@ class Shard:
           OSError: If it cannot be read.
         """
         done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, self.size)
+
         for name, expected in self.checksums.items():
-            found = hashlib.sha256()
-            with (self.path / name).open("rb") as file:
-                while chunk := file.read(_READ_AT_ONCE):
-                    found.update(chunk)
-                    done += len(chunk)
-                    progress(done, self.size)
-            if found.hexdigest() != expected:
+            if checksum_of_file(self.path / name, advance) != expected:
                 raise DamagedShardError(f"the checksum of {name} does not fit")
 
     def names(self) -> np.ndarray:
