@@ -51,6 +51,12 @@ class RunFolderError(SFTError, ValueError):
     exit_status = 2
 
 
+class ClusterError(SFTError, RuntimeError):
+    """Processes that are to train together do not find each other, or one has gone."""
+
+    exit_status = 2
+
+
 class LossError(SFTError, RuntimeError):
     """The loss is no longer a finite number."""
 

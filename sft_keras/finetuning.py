@@ -12,25 +12,23 @@ from typing import Any
 import keras
 
 from sft_keras import run_parts
+from sft_keras.assisting import assist, explaining_loss_of, join
 from sft_keras.check.checking import short_check
-from sft_keras.clock import Clock
-from sft_keras.data.examples import DataInfo
-from sft_keras.data.prepared import Prepared
+from sft_keras.cluster import WORKER_TIMEOUT, Strategy, cluster_for
+from sft_keras.devices import Devices
 from sft_keras.environment import keras_for
 from sft_keras.keeper import Keeper
-from sft_keras.opening import digest_of_splits, open_backbone_and_data
+from sft_keras.opened_run import OpenedRun, open_run
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
-from sft_keras.resuming import require_same_data, require_same_recipe
+from sft_keras.resuming import require_same_recipe
 from sft_keras.run_facts import about_run, about_start
 from sft_keras.run_folder import RECIPE, RunFolder
 from sft_keras.run_lock import held
 from sft_keras.snapshot import Snapshot
-from sft_keras.staged_model import StagedModel
-from sft_keras.stages import count_parameters
 from sft_keras.stop import Stop, listening
-from sft_keras.training import build_staged, train_stages
+from sft_keras.training import train_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +63,8 @@ def finetune(
     allow_changed: Sequence[str] = (),
     smoke: bool = False,
     command: str = "sft_keras.finetune(...)",
+    strategy: Strategy = "auto",
+    worker_timeout: float = WORKER_TIMEOUT,
 ) -> Result:
     """Runs a recipe from the data to the checked SavedModel.
 
@@ -81,6 +81,13 @@ def finetune(
         began with; "data" for other examples.
       smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
       command: What to repeat the run with, for the report.
+      strategy: "one" device; or "multi_worker", one device in each of the processes that TF_CONFIG
+        names, each of which must run this with the same `run_dir`; "auto" is that where there is a
+        TF_CONFIG, else "one". `Data.batch_size` is that of all of them together.
+      worker_timeout: Seconds to wait for the other workers.
+
+    Returns:
+      What the run leaves behind; of a worker that is not the chief without metrics and report.
 
     Raises:
       SFTError: One of `sft_keras.errors`, with the whole story in its message; a `StoppedError`
@@ -90,70 +97,47 @@ def finetune(
     if smoke:
         loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
     loaded.recipe.data.require_path()
+    cluster = cluster_for(strategy, run_dir)
+    joining = {"resume": resume, "timeout": worker_timeout}
+    if cluster is not None and not cluster.is_chief:
+        folder = Path(run_dir).expanduser()
+        model, stages = assist(loaded, cluster, folder, allow_changed=allow_changed, **joining)
+        return Result({}, _history(stages), model, {}, folder, folder / "export")
     reopened = RunFolder.reopen(run_dir) if resume else None
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite)
     with (
         listening() as stop,
         held(run.path),
         run.explaining_errors(stop),
-        keras_for(loaded.recipe),
+        explaining_loss_of(cluster, run.path),
+        contextlib.ExitStack() as opening,
     ):
-        with contextlib.nullcontext() if resume else run.discarded_on_error():
-            if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
-                run.checkpoints.forget(*run_parts.PARTS)
+        if not resume:
+            opening.enter_context(run.discarded_on_error())
+        if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
+            run.checkpoints.forget(*run_parts.PARTS)
+        devices = join(cluster, loaded, say=run.say, **joining)
+        with keras_for(loaded.recipe):
             run.write_json(RECIPE, as_plain(loaded.recipe))
+            run.checkpoints.sweep()
             start = about_start(loaded, smoke, command)
-            opened = _opened(loaded.recipe, run, start, allow_changed)
-        return _run(loaded.recipe, run, stop, opened)
+            began = run.checkpoints.done("begun", lambda: Snapshot(start))
+            resumed = run.checkpoints.newest()
+            if resumed is not None:
+                run.say(f"resume  going on with {run.path}")
+            opened = open_run(loaded.recipe, run, resumed, devices, allow_changed)
+            opening.close()
+            return _run(loaded.recipe, run, stop, began.facts, opened, devices)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Opened:
-    """A run that is ready to train.
-
-    Attributes:
-      began: How it was begun, see `about_start`; of a resumed run in its first process.
-      resumed: The checkpoint to go on from; None for none.
-      staged: The model, as it is at the start of any run of the recipe.
-      prepared: The splits.
-      info: Facts about them.
-      digest: Of all examples.
-      clock: How long it took so far.
-    """
-
-    began: Mapping[str, Any]
-    resumed: Snapshot | None
-    staged: StagedModel
-    prepared: Mapping[str, Prepared]
-    info: DataInfo
-    digest: str
-    clock: Clock
-
-
-def _opened(
-    recipe: Recipe, run: RunFolder, start: Mapping[str, Any], allow_changed: Sequence[str]
-) -> _Opened:
-    """Opens the backbone and the data, and finds the checkpoint."""
-    progress, clock = run.checkpoints, Clock()
-    progress.sweep()
-    began = progress.done("begun", lambda: Snapshot(start))
-    resumed = progress.newest()
-    if resumed is not None:
-        clock.go_on(resumed.facts["seconds"])
-        run.say(f"resume  going on with {run.path}")
-    with clock("data"):
-        backbone, splits = open_backbone_and_data(recipe)
-        prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
-        digest = digest_of_splits(prepared)
-        if resumed is not None:
-            require_same_data(run.path, resumed.facts["data"], digest, allow_changed)
-        run.write_json("splits.json", splits.as_json())
-        staged = build_staged(recipe, backbone, splits.info)
-    _say_what_is_trained(run, recipe, staged, splits.info)
-    return _Opened(began.facts, resumed, staged, prepared, splits.info, digest, clock)
-
-
-def _run(recipe: Recipe, run: RunFolder, stop: Stop, opened: _Opened) -> Result:
+def _run(
+    recipe: Recipe,
+    run: RunFolder,
+    stop: Stop,
+    began: Mapping[str, Any],
+    opened: OpenedRun,
+    devices: Devices,
+) -> Result:
     """Does what is left of a run."""
     task, progress, clock = recipe.task, run.checkpoints, opened.clock
     staged, prepared, info = opened.staged, opened.prepared, opened.info
@@ -169,9 +153,10 @@ def _run(recipe: Recipe, run: RunFolder, stop: Stop, opened: _Opened) -> Result:
         clock=clock,
         say=run.say,
         resumed=opened.resumed,
+        devices=devices,
     )
     with clock("stages"):
-        stages = train_stages(staged, recipe, prepared, info, run, keeper=keeper)
+        stages = train_stages(staged, recipe, prepared, info, run, keeper=keeper, devices=devices)
     parts = run_parts.RunParts(staged, recipe, prepared["test"], info, run)
     saved = progress.done("saved", parts.save)
     with clock("evaluation"):
@@ -182,7 +167,7 @@ def _run(recipe: Recipe, run: RunFolder, stop: Stop, opened: _Opened) -> Result:
     warnings += [each for stage in stages for each in stage["warnings"]]
     notes = [*saved.facts["notes"], *warnings]
     report = {
-        **about_run(recipe, opened.began, clock, info, staged),
+        **about_run(recipe, began, clock, info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
         "stages": stages,
         "score": task.score(metrics)[0],
@@ -199,9 +184,10 @@ def _run(recipe: Recipe, run: RunFolder, stop: Stop, opened: _Opened) -> Result:
     run.say(f"test  {task.summary(metrics)}")
     run.say(f"report  {run.file('report.html')}")
     run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")
+    devices.wait()  # for the others, whose end would look like a failure
     return Result(
         metrics=metrics,
-        history={stage["name"]: stage["history"] for stage in stages},
+        history=_history(stages),
         model=staged.model,
         report=report,
         run_dir=run.path,
@@ -209,16 +195,5 @@ def _run(recipe: Recipe, run: RunFolder, stop: Stop, opened: _Opened) -> Result:
     )
 
 
-def _progress(run: RunFolder, what: str) -> Any:
-    return lambda done, total: run.tick(f"{what} {done}/{total}")
-
-
-def _say_what_is_trained(
-    run: RunFolder, recipe: Recipe, staged: StagedModel, info: DataInfo
-) -> None:
-    run.say(f"data  {info.summary()}")
-    run.say(
-        f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
-        f"{count_parameters(staged.model.weights):,} parameters, "
-        f"{len(staged.backbone.blocks)} blocks"
-    )
+def _history(stages: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    return {stage["name"]: stage["history"] for stage in stages}

@@ -68,6 +68,12 @@ def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
     return {name: v for name, v in named_variables(staged).items() if id(v) in free}
 
 
+def trained_batch_norms(staged: StagedModel, stage: Stage) -> list[keras.layers.BatchNormalization]:
+    """Returns the layers whose statistics a stage moves; the flags must be set."""
+    layers = _with_inner_layers([*staged.head_layers, *_unfrozen_layers(staged, stage)])
+    return [layer for layer in layers if _is_batch_norm(layer) and layer.trainable]
+
+
 def named_variables(staged: StagedModel) -> dict[str, keras.Variable]:
     """Returns {path: variable} of every variable but the states of random seeds.
 

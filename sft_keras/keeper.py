@@ -12,6 +12,7 @@ import numpy as np
 
 from sft_keras.checkpoints import Checkpoints
 from sft_keras.clock import Clock
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.errors import RunFolderError
 from sft_keras.freezing import fingerprints, named_variables, random_states
 from sft_keras.recipe import Checkpointing
@@ -41,6 +42,7 @@ class Keeper:
         clock: Clock,
         say: Callable[[str], None],
         resumed: Snapshot | None = None,
+        devices: Devices = ONE_DEVICE,
     ) -> None:
         """Takes a model as it is when a run begins, before it goes on from a checkpoint.
 
@@ -53,6 +55,7 @@ class Keeper:
           clock: Of the run.
           say: Is told of a checkpoint that could not be written; the run goes on without.
           resumed: See above.
+          devices: Of which the chief writes; all end at the same step.
 
         Raises:
           RunFolderError: If the model is not the one that the checkpoint is of.
@@ -61,6 +64,7 @@ class Keeper:
         self.facts: Mapping[str, Any] = {}
         self._staged, self._checkpoints, self._plan, self._about = staged, checkpoints, plan, about
         self._stop, self._clock, self._say = stop, clock, say
+        self._devices = devices
         self._steps, self._written = 0, time.monotonic()
         self._initial = fingerprints(staged)
         self._before: Mapping[str, str] = {}
@@ -79,6 +83,7 @@ class Keeper:
         }
         for name in snapshot.arrays.keys() & variables.keys():
             variables[name].assign(snapshot.arrays[name])
+        self._devices.spread(random_states(self._staged))
 
     def begin_stage(self, before: Mapping[str, str], moving: Mapping[str, keras.Variable]) -> None:
         """Notes what a stage may move, and the fingerprints of all variables before it."""
@@ -97,25 +102,42 @@ class Keeper:
         with self._stop.deferred():
             yield
 
-    def check(self) -> None:
-        """Raises a `KeyboardInterrupt` if the run is to end."""
-        self._stop.check()
+    def asks(self) -> tuple[float, float]:
+        """Returns whether a checkpoint is due, and whether the run is to end: 1 for yes."""
+        is_due = self._devices.is_chief and self._is_due(self._steps + 1)
+        return float(is_due), float(self._stop.received is not None)
 
-    def after_step(self, take: Callable[[], Snapshot]) -> None:
+    def check(self, asked: Any) -> None:
+        """Raises a `KeyboardInterrupt` if the run is to end; `asked` are the sums of `asks`."""
+        if self._should_end(asked):
+            raise KeyboardInterrupt
+
+    def after_step(self, take: Callable[[], Snapshot], asked: Any) -> None:
         """Writes a checkpoint if one is due, or the run is to end, which it then does.
 
         Args:
           take: Returns the stage's state.
+          asked: The sums of what `asks` gave before the step.
 
         Raises:
           KeyboardInterrupt: If the run is to end.
         """
         self._steps += 1
-        every = self._plan.every_steps
-        is_due = time.monotonic() - self._written >= self._plan.every_seconds
-        if is_due or (every is not None and self._steps >= every) or self._stop.received:
+        is_alone = self._devices.count == 1
+        is_due = self._is_due(self._steps) if is_alone else float(asked[0]) > 0
+        if is_due or self._should_end(asked):
             self.write(take())
-        self._stop.check()
+        self.check(asked)
+
+    def _is_due(self, steps: int) -> bool:
+        every = self._plan.every_steps
+        is_late = time.monotonic() - self._written >= self._plan.every_seconds
+        return is_late or (every is not None and steps >= every)
+
+    def _should_end(self, asked: Any) -> bool:
+        if self._devices.count == 1:
+            return self._stop.received is not None
+        return float(asked[1]) > 0  # all have to end at the same step
 
     def write(self, stage: Snapshot) -> None:
         """Writes a checkpoint now; where that fails it is said, and those before stay.
@@ -123,6 +145,8 @@ class Keeper:
         Args:
           stage: The state of the stage within which it is; empty between stages.
         """
+        if not self._devices.is_chief:
+            return
         variables = named_variables(self._staged)
         stored = {
             path: variables[path]

@@ -12,9 +12,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from absl import flags
 
+from sft_keras.cluster import WORKER_TIMEOUT, Strategy, cluster_for
 from sft_keras.command import run_command
 from sft_keras.errors import RecipeError
 from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
@@ -78,6 +80,16 @@ _ALLOW_CHANGED = flags.DEFINE_multi_string(
     "PATH: a field in which the recipe may differ from what a resumed run began with; data for "
     "other examples. Repeatable.",
 )
+_STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "auto",
+    get_args(Strategy),
+    "What to train on: one device, or one in each of the processes that TF_CONFIG names. auto is "
+    "that where there is a TF_CONFIG.",
+)
+_WORKER_TIMEOUT = flags.DEFINE_float(
+    "worker_timeout", WORKER_TIMEOUT, "Seconds to wait for the other workers.", lower_bound=0.0
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the earlier run in --run_dir first.")
 
 
@@ -128,7 +140,11 @@ def main(argv: Sequence[str]) -> None:
             seeds=_SEEDS.value,
             folds=_FOLDS.value,
         )
-    if _RUN_DIR.value is not None and run_dir is None:
+    cluster = cluster_for(_STRATEGY.value, run_dir or _RUN_DIR.value)
+    if cluster is not None and plan is not None:
+        raise RecipeError("Many trials are run in one process. Give them --strategy=one.")
+    is_chief = cluster is None or cluster.is_chief
+    if _RUN_DIR.value is not None and run_dir is None and is_chief:
         require_usable(_RUN_DIR.value, _OVERWRITE.value)
     if plan is not None:
         _run_trials(loaded, plan)
@@ -198,6 +214,8 @@ def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None
         allow_changed=_ALLOW_CHANGED.value,
         smoke=_SMOKE.value,
         command=_command(),
+        strategy=_STRATEGY.value,
+        worker_timeout=_WORKER_TIMEOUT.value,
     )
 
 

@@ -119,19 +119,24 @@ class RunFolder:
             shutil.rmtree(self.replaced)
 
     @contextlib.contextmanager
-    def explaining_errors(self, stop: Stop) -> Iterator[None]:
+    def explaining_errors(self, stop: Stop, run_dir: Path | None = None) -> Iterator[None]:
         """Says how to go on with the run, where the block is stopped or the disk fails.
+
+        Args:
+          stop: Which signal it got.
+          run_dir: The run's folder, if that is not this one, as for a worker that assists.
 
         Raises:
           StoppedError: If it was stopped.
           RunFolderError: If a file could not be written.
         """
-        again = f"python -m sft_keras.run --resume={shlex.quote(str(self.path))}"
+        path = run_dir or self.path
+        again = f"python -m sft_keras.run --resume={shlex.quote(str(path))}"
         try:
             yield
         except KeyboardInterrupt:
             status = 128 + (stop.received or signal.SIGINT)
-            if (self.path / RECIPE).is_file():
+            if (path / RECIPE).is_file():
                 raise StoppedError(f"Stopped. Go on with: {again}", status) from None
             shutil.rmtree(self.path, ignore_errors=True)
             raise StoppedError("Stopped before the run began; it left nothing.", status) from None

@@ -16,7 +16,7 @@ from sft_keras.best_weights import BestWeights
 from sft_keras.keeper import Keeper
 from sft_keras.recipe import Stage
 from sft_keras.snapshot import Snapshot
-from sft_keras.steps import Steps
+from sft_keras.steps import NOTHING, Steps
 from sft_keras.watch import Watch
 
 _TICKS_EVERY = 0.2  # seconds
@@ -139,7 +139,7 @@ class StageLoop:
         """
         self._watch.require_good()
         facts = {**dataclasses.asdict(self.position), "seconds": self._seconds()}
-        state = {f"state/{n:05d}": np.array(v.numpy()) for n, v in enumerate(self._steps.variables)}
+        state = {f"state/{number:05d}": each for number, each in enumerate(self._steps.state())}
         kept = {f"best/{path}": value for path, value in self._best.kept.items()}
         return Snapshot(
             {"position": facts, "best": self._best.as_json()},
@@ -149,8 +149,8 @@ class StageLoop:
     def go_on(self, snapshot: Snapshot) -> None:
         """Takes up what `snapshot` gave."""
         self.position = Position(**snapshot.facts["position"])
-        for number, variable in enumerate(self._steps.variables):
-            variable.assign(snapshot.arrays[f"state/{number:05d}"])
+        state = _below("state/", snapshot.arrays)
+        self._steps.take_up([state[number] for number in sorted(state)])
         self._best.go_on(snapshot.facts["best"], _below("best/", snapshot.arrays))
 
     def _train(self, batches: Iterator[Any], keeper: Keeper | None) -> None:
@@ -161,15 +161,15 @@ class StageLoop:
             self._steps.reset()
         self._epoch_began = time.perf_counter()
         while position.step < last:
-            self._steps.train(next(batches))
+            asked = self._steps.train(next(batches), NOTHING if keeper is None else keeper.asks())
             position.step += 1
             if time.perf_counter() - self._ticked > _TICKS_EVERY:
                 self._watch.require_good()
-                figures = _shown(self._steps.figures())
+                figures = _shown(self._steps.own_figures())
                 self._tick(f"{self._head()}  step {position.step - first}/{in_epoch}  {figures}")
                 self._ticked = time.perf_counter()
             if keeper is not None:
-                keeper.after_step(self.snapshot)
+                keeper.after_step(self.snapshot, asked)
         self._watch.require_good()
 
     def _validate(self, keeper: Keeper | None) -> None:
@@ -177,10 +177,10 @@ class StageLoop:
         position = self.position
         if position.trained is None:
             position.trained = self._steps.figures()
-        check = (lambda: None) if keeper is None else keeper.check
+        listening = () if keeper is None else (keeper.check, keeper.asks)
         try:
             with self._averages():
-                figures = self._steps.validate(self._validation, check)
+                figures = self._steps.validate(self._validation, *listening)
                 self._watch.require_finite("validation loss", figures["loss"])
                 self._best.look(position.epoch + 1, figures)
         except KeyboardInterrupt:

@@ -6,6 +6,7 @@ Knows no task: it gets a model, what to compile it with, and batches.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -15,8 +16,16 @@ import tensorflow as tf
 
 from sft_keras.adapters import layers_to_adapt
 from sft_keras.best_weights import BestWeights
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.errors import LossError
-from sft_keras.freezing import Audit, audit_stage, fingerprints, may_move, set_trainable
+from sft_keras.freezing import (
+    Audit,
+    audit_stage,
+    fingerprints,
+    may_move,
+    set_trainable,
+    trained_batch_norms,
+)
 from sft_keras.keeper import Keeper
 from sft_keras.optimizers import build_optimizer, build_schedule
 from sft_keras.recipe import Stage
@@ -113,6 +122,7 @@ def run_stage(
     output_watches: Sequence[OutputWatch] = (),
     keeper: Keeper | None = None,
     resumed: Snapshot | None = None,
+    devices: Devices = ONE_DEVICE,
 ) -> StageResult:
     """Trains a stage and leaves the best epoch's weights in the model.
 
@@ -134,6 +144,7 @@ def run_stage(
       output_watches: See what the model says of validation examples.
       keeper: Takes the checkpoints; None for none.
       resumed: The checkpoint of `keeper` to go on from, within this stage; None to begin it.
+      devices: What it trains on; `training` and `validation` are what all of them see together.
 
     Raises:
       LossError: If a loss or gradient became NaN or infinite; the best weights so far are restored.
@@ -159,6 +170,7 @@ def run_stage(
         validation_batch=validation.element_spec,
         watch=watch,
         output_watches=output_watches,
+        devices=devices,
     )
     loop = StageLoop(
         stage,
@@ -178,7 +190,8 @@ def run_stage(
     if keeper is not None:
         keeper.begin_stage(before, free)
     try:
-        loop.run(has_start, keeper)
+        with devices.synchronized(trained_batch_norms(staged, stage)):
+            loop.run(has_start, keeper)
     except LossError:
         best.restore()
         raise
@@ -186,7 +199,18 @@ def run_stage(
         clear_penalties(staged)
     audit = audit_stage(staged, stage, before)
     best.restore()
+    require_same_weights(staged, devices, f"after stage {stage.name!r}")
     return _result(staged, stage, model, loop.position, best, audit)
+
+
+def require_same_weights(staged: StagedModel, devices: Devices, when: str) -> None:
+    """Checks that all workers hold the same weights bit for bit.
+
+    Raises:
+      ClusterError: If one does not: what they trained was not one model.
+    """
+    if devices.count > 1:
+        devices.require_same(f"weights {when}", json.dumps(fingerprints(staged)))
 
 
 def _result(

@@ -6,17 +6,26 @@ the figures of every step to Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from sft_keras.devices import ONE_DEVICE, Devices, Share
 from sft_keras.watch import Watch
+
+_ASKS = 2
+NOTHING = (0.0,) * _ASKS
 
 
 class OutputWatch(keras.metrics.Metric):
-    """Looks at validation outputs for what a person should know; it is no figure to be shown."""
+    """Looks at validation outputs for what a person should know; it is no figure to be shown.
+
+    Its variables are sums over examples, as those of other metrics are.
+    """
 
     def warning(self) -> str | None:
         """Returns sentences on what it has seen since it was reset, or None.
@@ -39,49 +48,76 @@ class Steps:
         validation_batch: Any,
         watch: Watch | None = None,
         output_watches: Sequence[OutputWatch] = (),
+        devices: Devices = ONE_DEVICE,
     ) -> None:
         """Takes a model.
 
         Args:
           model: With an optimizer that is built, see `prepare_stage`.
-          loss: Between y and the model's outputs, a mean over the examples of a batch.
-          metrics: Figures to add up beside it.
+          loss: Between y and the model's outputs, a mean over the examples of a batch; one that
+            weighs them has a method `weight_of` from y to the sum of the weights.
+          metrics: Figures to add up beside it, whose variables are sums over examples.
           batch: What a training batch is, (x, y) or (x, y, sample weights): a TensorSpec each.
           validation_batch: The same for validation.
           watch: Sees every training step.
           output_watches: See every validation batch.
+          devices: Where the steps are taken; batches are those of all of them together.
         """
         self._model, self._loss, self._metrics = model, loss, tuple(metrics)
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._watch, self._output_watches = watch, tuple(output_watches)
+        self._devices = devices
         graph = {"autograph": False, "jit_compile": model.jit_compile}
-        self._train = tf.function(self._trained, input_signature=[batch], **graph)
-        self._test = tf.function(self._tested, input_signature=[validation_batch], **graph)
+        asks = tf.TensorSpec([_ASKS], tf.float32)
+        self._train = tf.function(self._trained, input_signature=[batch, asks], **graph)
+        self._test = tf.function(self._tested, input_signature=[validation_batch, asks], **graph)
 
-    @property
-    def variables(self) -> list[Any]:
-        """All that lasts from step to step beside the model's variables, in an order that stays.
+    def state(self) -> list[np.ndarray]:
+        """Returns all that lasts from step to step beside the model's variables, in an order.
 
-        These are those of the optimizer, of the figures and of the watch.
+        It is of the optimizer, of the watch and of the figures, with what all workers have counted:
+        each of them has to ask for it.
         """
-        added = [each for metric in self._figures for each in metric.variables]
-        watched = [] if self._watch is None else self._watch.variables
-        return [*self._model.optimizer.variables, *added, *watched]
+        same = [np.array(each.numpy()) for each in self._same_everywhere]
+        return [*same, *self._devices.totals(_values(self._counted))]
 
-    def train(self, batch: Any) -> None:
-        """Takes one step."""
-        self._train(batch)
+    def take_up(self, state: Sequence[np.ndarray]) -> None:
+        """Goes on from what `state` gave."""
+        variables = [*self._same_everywhere, *self._counted]
+        for number, (variable, value) in enumerate(zip(variables, state, strict=True)):
+            is_others = number >= len(self._same_everywhere) and not self._devices.is_chief
+            variable.assign(np.zeros_like(value) if is_others else value)
+
+    def train(self, batch: Any, asks: Sequence[float] = NOTHING) -> Any:
+        """Takes one step.
+
+        Args:
+          batch: Of all workers together; each of them computes its share.
+          asks: What this worker wants to be done after the step, two numbers.
+
+        Returns:
+          The sums of what the workers want, [2].
+        """
+        return self._train(batch, tf.constant(asks, tf.float32))
 
     def validate(
-        self, batches: Iterable[Any], after_batch: Callable[[], None] = lambda: None
+        self,
+        batches: Iterable[Any],
+        after_batch: Callable[[Any], None] = lambda asked: None,
+        asks: Callable[[], Sequence[float]] = lambda: NOTHING,
     ) -> dict[str, float]:
-        """Returns the figures of all batches; those of training are forgotten."""
+        """Returns the figures of all batches; those of training are forgotten.
+
+        Args:
+          batches: To validate on.
+          after_batch: Takes what all workers asked for, see `train`.
+          asks: Returns what this worker wants.
+        """
         self.reset()
         for watch in self._output_watches:
             watch.reset_state()
         for batch in batches:
-            self._test(batch)
-            after_batch()
+            after_batch(self._test(batch, tf.constant(asks(), tf.float32)))
         return self.figures()
 
     def reset(self) -> None:
@@ -90,50 +126,138 @@ class Steps:
             metric.reset_state()
 
     def figures(self) -> dict[str, float]:
-        """Returns the figures since they were reset."""
+        """Returns the figures since they were reset; each worker has to ask for them."""
+        with self._everyones(self._counted):
+            return self.own_figures()
+
+    def own_figures(self) -> dict[str, float]:
+        """Returns the figures of what this worker has computed; the loss is that of all."""
         return {metric.name: float(metric.result()) for metric in self._figures}
 
     def warnings(self) -> list[str]:
         """Returns what is to be said of the outputs of the latest validation."""
-        return [warning for each in self._output_watches if (warning := each.warning())]
+        seen = [each for watch in self._output_watches for each in watch.variables]
+        with self._everyones(seen):
+            return [warning for each in self._output_watches if (warning := each.warning())]
 
     @property
     def _figures(self) -> tuple[keras.metrics.Metric, ...]:
         return (self._mean_loss, *self._metrics)
 
-    def _trained(self, batch: Any) -> None:
+    @property
+    def _same_everywhere(self) -> list[Any]:
+        watched = [] if self._watch is None else self._watch.variables
+        return [*self._model.optimizer.variables, *self._mean_loss.variables, *watched]
+
+    @property
+    def _counted(self) -> list[Any]:
+        return [each for metric in self._metrics for each in metric.variables]
+
+    @contextlib.contextmanager
+    def _everyones(self, variables: Sequence[Any]) -> Iterator[None]:
+        """Has the sums over all workers in variables within the block."""
+        if self._devices.count == 1:
+            yield
+            return
+        own = [np.array(each) for each in _values(variables)]
+        for variable, total in zip(variables, self._devices.totals(own)):
+            variable.assign(total)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, own):
+                variable.assign(value)
+
+    def _trained(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
         """One step, as `Model.train_step` takes it."""
         model, optimizer = self._model, self._model.optimizer
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        loss, asked, *gradients = self._devices.run(self._gradients, batch, asks)
+        if self._watch is not None:
+            self._watch.observe(tf.cast(loss, tf.float32), _norm(gradients, optimizer))
+        optimizer.apply_gradients(zip(gradients, model.trainable_weights))
+        self._add_loss(loss, batch)
+        return asked
+
+    def _gradients(self, batch: Any, asks: tf.Tensor) -> list[Any]:
+        """Returns the loss of a batch, what is asked for, and the gradient: of all workers."""
+        model, share = self._model, self._devices.share_of(batch)
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
             loss = self._loss_of(y, outputs, weights)
-            scaled = optimizer.scale_loss(loss)
-        variables = model.trainable_weights
-        gradients = tape.gradient(scaled, variables)
-        if self._watch is not None:
-            self._watch.observe(tf.cast(loss, tf.float32), _norm(gradients, optimizer))
-        optimizer.apply_gradients(zip(gradients, variables))
-        self._add(x, y, outputs, loss)
+            # Before its gradient: with synchronized statistics that has parts of all workers.
+            counted = self._weighed(loss, share)
+            scaled = model.optimizer.scale_loss(counted)
+        gradients = tape.gradient(scaled, model.trainable_weights)
+        self._count(self._metrics, y, outputs, share)
+        return self._mean(share, [counted, *gradients], asks)
 
-    def _tested(self, batch: Any) -> None:
+    def _tested(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
         """One batch, as `Model.test_step` looks at it."""
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        loss, asked = self._devices.run(self._validated, batch, asks)
+        self._add_loss(loss, batch)
+        return asked
+
+    def _validated(self, batch: Any, asks: tf.Tensor) -> list[Any]:
+        share = self._devices.share_of(batch)
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
         outputs = self._model(x, training=False)
-        self._add(x, y, outputs, self._loss_of(y, outputs, weights))
-        for watch in self._output_watches:
-            watch.update_state(y, outputs)
+        self._count((*self._metrics, *self._output_watches), y, outputs, share)
+        loss = self._weighed(self._loss_of(y, outputs, weights), share)
+        return self._mean(share, [loss], asks)
+
+    def _weighed(self, loss: tf.Tensor, share: Share) -> tf.Tensor:
+        """Returns a worker's part of the sum whose mean is the loss of the whole batch."""
+        if self._devices.count == 1:
+            return loss
+        return loss * tf.cast(self._weight(share), loss.dtype)
+
+    def _mean(self, share: Share, values: Sequence[Any], asks: tf.Tensor) -> list[Any]:
+        """Returns the first of some values, what is asked for, and the other values.
+
+        Of several workers the means over all examples, from what `_weighed` gave.
+        """
+        if self._devices.count == 1:
+            return [values[0], asks, *values[1:]]
+        there = [each for each in values if each is not None]
+        total, asked, *sums = self._devices.total([self._weight(share), asks, *there])
+        means = iter([each / tf.cast(total, each.dtype) for each in sums])
+        first, *others = [None if each is None else next(means) for each in values]
+        return [first, asked, *others]
+
+    def _weight(self, share: Share) -> tf.Tensor:
+        """Returns how much a share's loss, a mean, counts beside those of others; float32."""
+        _, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
+        if hasattr(self._loss, "weight_of"):
+            weight = self._loss.weight_of(y)
+        elif self._loss.reduction == "mean_with_sample_weight" and weights is not None:
+            weight = tf.reduce_sum(weights)
+        else:
+            weight = tf.shape(tf.nest.flatten(y)[0])[0]
+        return share.scale * tf.cast(weight, tf.float32)
 
     def _loss_of(self, y: Any, outputs: Any, weights: Any) -> tf.Tensor:
         """Returns the loss of a batch with the penalties on weights, as `compute_loss` does."""
         loss = self._loss(y, outputs, sample_weight=weights)
+        if self._devices.count > 1:
+            loss *= self._devices.count  # Keras has divided by it, for a sum that is none of ours
         return tf.add_n([loss, *(tf.cast(each, loss.dtype) for each in self._model.losses)])
 
-    def _add(self, x: Any, y: Any, outputs: Any, loss: tf.Tensor) -> None:
+    def _add_loss(self, loss: tf.Tensor, batch: Any) -> None:
         # A batch's loss is a mean over its examples, of which the last batch has fewer.
-        self._mean_loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(x)[0])[0])
-        for metric in self._metrics:
+        self._mean_loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(batch)[0])[0])
+
+    def _count(
+        self, metrics: Sequence[keras.metrics.Metric], y: Any, outputs: Any, share: Share
+    ) -> None:
+        if self._devices.count > 1:
+            y, outputs = tf.nest.map_structure(lambda each: each[: share.rows], (y, outputs))
+        for metric in metrics:
             metric.update_state(y, outputs)
+
+
+def _values(variables: Sequence[Any]) -> list[np.ndarray]:
+    return [each.numpy() for each in variables]
 
 
 def _norm(gradients: Sequence[Any], optimizer: keras.optimizers.Optimizer) -> tf.Tensor:

@@ -18,6 +18,7 @@ from sft_keras.cache.disk import CUT_OFF
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.errors import DataError, LossError
 from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.keeper import Keeper
@@ -58,6 +59,7 @@ def train_stages(
     memory: MemoryStore | None = None,
     scores_test: bool = False,
     keeper: Keeper | None = None,
+    devices: Devices = ONE_DEVICE,
 ) -> list[dict[str, Any]]:
     """Runs the stages one after the other; returns each one's result with its validation figures.
 
@@ -70,6 +72,7 @@ def train_stages(
       memory: Where what the frozen blocks give outlives this call, see `FrozenPrefixStore`.
       scores_test: Whether the last stage's result has figures of the test split too.
       keeper: Takes the checkpoints, and has the one to go on from; None for none.
+      devices: What the stages are trained on.
 
     Raises:
       KeyboardInterrupt: If the run is to end; the keeper has a checkpoint.
@@ -88,7 +91,7 @@ def train_stages(
         memory=memory,
     )
     try:
-        return _trained(staged, recipe, store, info, run, read, keeper)
+        return _trained(staged, recipe, store, info, run, read, keeper, devices)
     except tf.errors.UnknownError as error:
         if CUT_OFF not in str(error):
             raise
@@ -108,6 +111,7 @@ def _trained(
     run: RunFolder,
     read: Sequence[str],
     keeper: Keeper | None,
+    devices: Devices,
 ) -> list[dict[str, Any]]:
     resumed = None if keeper is None else keeper.resumed
     results = [] if resumed is None else list(resumed.facts["results"])
@@ -123,10 +127,14 @@ def _trained(
             stage = dataclasses.replace(planned, learning_rate=rate_test["chosen"])
         else:
             stage, rate_test = _with_rate(staged, recipe, planned, source, info, run)
+            if rate_test is not None:
+                devices.require_same(
+                    f"learning rate of stage {stage.name!r}", repr(stage.learning_rate)
+                )
         if keeper is not None:
             keeper.facts = {"results": results, "rate_test": rate_test}
         try:
-            result = _run_stage(staged, recipe, stage, source, info, run, keeper, resumed)
+            result = _run_stage(staged, recipe, stage, source, info, run, keeper, resumed, devices)
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
             raise LossError(
@@ -156,6 +164,7 @@ def _run_stage(
     run: RunFolder,
     keeper: Keeper | None,
     resumed: Snapshot | None,
+    devices: Devices,
 ) -> StageResult:
     """Runs a stage from its start, or from a checkpoint within it."""
     task, train = recipe.task, source.prepared["train"]
@@ -175,6 +184,7 @@ def _run_stage(
             output_watches=task.output_watches(info),
             keeper=keeper,
             resumed=resumed,
+            devices=devices,
         )
 
 

@@ -51,12 +51,12 @@ class StopAfter(Keeper):
         super().__init__(*arguments, **named)
         self._left = steps
 
-    def after_step(self, take):
+    def after_step(self, take, asked):
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
                 self._stop.received = signal.SIGTERM
-        super().after_step(take)
+        super().after_step(take, asked)
 
 
 def trained(build_staged, prepared, plan, folder, steps=None, plan_checkpoints=None):
@@ -183,13 +183,13 @@ def test_a_process_that_dies_goes_on_from_its_latest_checkpoint(build_staged, pr
         often = Checkpointing(every_steps=every)
         with pytest.MonkeyPatch.context() as patch:
             # As a kill does: nothing is written when it comes.
-            patch.setattr(keeper.Keeper, "check", lambda self: None)
+            patch.setattr(keeper.Keeper, "check", lambda self, asked: None)
             counted = iter(range(dies_after))
 
-            def dying(self, take, counted=counted, write=Keeper.after_step):
+            def dying(self, take, asked, counted=counted, write=Keeper.after_step):
                 if next(counted, None) is None:
                     raise MemoryError("killed")
-                write(self, take)
+                write(self, take, asked)
 
             patch.setattr(StopAfter, "after_step", dying)
             with pytest.raises(MemoryError):

@@ -88,6 +88,10 @@ class MaskedLoss(keras.losses.Loss):
         share = ops.mean(used)
         return each * used / ops.maximum(share, keras.config.epsilon())
 
+    def weight_of(self, y_true: Any) -> Any:
+        """Returns how many places are used, a scalar: of so many the loss is the mean."""
+        return keras.ops.sum(keras.ops.cast(keras.ops.not_equal(y_true, UNUSED), "float32"))
+
 
 class MaskedAccuracy(keras.metrics.Mean):
     """The share of used places at which the target has the highest logit."""

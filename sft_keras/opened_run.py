@@ -1,0 +1,106 @@
+"""A run's model and data, opened before it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sft_keras.clock import Clock
+from sft_keras.data.examples import DataInfo
+from sft_keras.data.prepared import Prepared
+from sft_keras.devices import Devices
+from sft_keras.freezing import random_states
+from sft_keras.opening import digest_of_splits, open_backbone_and_data
+from sft_keras.recipe import Recipe
+from sft_keras.resuming import require_same_data
+from sft_keras.run_folder import RunFolder
+from sft_keras.snapshot import Snapshot
+from sft_keras.staged_model import StagedModel
+from sft_keras.stages import count_parameters, require_same_weights
+from sft_keras.training import build_staged
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedRun:
+    """A run that is ready to train.
+
+    Attributes:
+      resumed: The checkpoint to go on from; None for none.
+      staged: The model, as it is at the start of any run of the recipe.
+      prepared: The splits.
+      info: Facts about them.
+      digest: Of all examples.
+      clock: How long it took so far.
+    """
+
+    resumed: Snapshot | None
+    staged: StagedModel
+    prepared: Mapping[str, Prepared]
+    info: DataInfo
+    digest: str
+    clock: Clock
+
+
+def open_run(
+    recipe: Recipe,
+    run: RunFolder,
+    resumed: Snapshot | None,
+    devices: Devices,
+    allow_changed: Sequence[str],
+) -> OpenedRun:
+    """Opens the backbone and the data.
+
+    Args:
+      recipe: The run's.
+      run: Where to say how it goes.
+      resumed: The checkpoint to go on from; None for none.
+      devices: Which must all have opened the same.
+      allow_changed: See `finetune`.
+
+    Raises:
+      SFTError: As `open_backbone_and_data`, or if a resumed run has other examples.
+      ClusterError: If workers have different data, weights or checkpoints.
+    """
+    clock = Clock()
+    if resumed is not None:
+        clock.go_on(resumed.facts["seconds"])
+    with clock("data"):
+        backbone, splits = open_backbone_and_data(recipe)
+        prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
+        digest = digest_of_splits(prepared)
+        if resumed is not None:
+            require_same_data(run.path, resumed.facts["data"], digest, allow_changed)
+        run.write_json("splits.json", splits.as_json())
+        staged = build_staged(recipe, backbone, splits.info)
+    _say_what_is_trained(run, recipe, staged, splits.info, devices)
+    devices.require_same("data", digest)
+    devices.require_same("checkpoint", _where(resumed))
+    require_same_weights(staged, devices, "at the start")
+    devices.spread(random_states(staged))
+    return OpenedRun(resumed, staged, prepared, splits.info, digest, clock)
+
+
+def _where(resumed: Snapshot | None) -> str:
+    """Returns what tells a checkpoint from others of its run."""
+    if resumed is None:
+        return "none"
+    within: Any = resumed.facts["within"]
+    return f"{len(resumed.facts['results'])} stages, {within and within['position']['step']} steps"
+
+
+def _progress(run: RunFolder, what: str) -> Any:
+    return lambda done, total: run.tick(f"{what} {done}/{total}")
+
+
+def _say_what_is_trained(
+    run: RunFolder, recipe: Recipe, staged: StagedModel, info: DataInfo, devices: Devices
+) -> None:
+    run.say(f"data  {info.summary()}")
+    run.say(
+        f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
+        f"{count_parameters(staged.model.weights):,} parameters, "
+        f"{len(staged.backbone.blocks)} blocks"
+    )
+    if devices.count > 1:
+        run.say(f"devices  {devices.in_words(recipe.data.batch_size)}")

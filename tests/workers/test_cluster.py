@@ -1,0 +1,162 @@
+"""TF_CONFIG as launchers set it, and the meeting before several processes train together."""
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from sft_keras.cluster import Cluster, cluster_for, cluster_from_environment
+from sft_keras.errors import ClusterError, RunFolderError
+from sft_keras.meeting import meet
+
+
+def config(cluster, **task):
+    return {"TF_CONFIG": json.dumps({"cluster": cluster, "task": task})}
+
+
+# TF_CONFIG
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"TF_CONFIG": ""}, None),
+        ({"TF_CONFIG": "{}"}, None),
+        # Kubernetes' TFJob with workers alone
+        (config({"worker": ["a:1", "b:1"]}, type="worker", index=1), Cluster(("a:1", "b:1"), 1)),
+        # Vertex AI: a chief, an index as a number, an evaluator that does not train
+        (
+            config(
+                {"worker": ["b:1", "c:1"], "chief": ["a:1"], "evaluator": ["d:1"]},
+                type="worker",
+                index=1,
+            ),
+            Cluster(("a:1", "b:1", "c:1"), 2),
+        ),
+        (config({"chief": ["a:1"], "worker": ["b:1"]}, type="chief"), Cluster(("a:1", "b:1"), 0)),
+        # one process is no cluster
+        (config({"worker": ["a:1"]}, type="worker", index=0), None),
+    ],
+)
+def test_tf_config_says_who_trains_together(environment, expected):
+    assert cluster_from_environment(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{'cluster': 1}", "no JSON"),
+        ("[1]", "no object"),
+        (json.dumps({"cluster": {"worker": "a:1"}}), "HOST:PORT"),
+        (json.dumps({"cluster": {"worker": ["a", "b:1"]}}), "HOST:PORT"),
+        (json.dumps({"cluster": {"worker": ["a:1", "a:1"]}}), "an address twice"),
+        (json.dumps({"cluster": {"worker": ["a:1", "b:1"]}}), "no `task`"),
+        (config({"worker": ["a:1", "b:1"]}, type="worker", index=2)["TF_CONFIG"], "the index 2"),
+        (config({"worker": ["a:1"], "ps": ["b:1"]}, type="ps", index=0)["TF_CONFIG"], "'ps'"),
+    ],
+)
+def test_a_malformed_tf_config_is_said_with_an_example(text, said):
+    with pytest.raises(ClusterError) as raised:
+        cluster_from_environment({"TF_CONFIG": text})
+    message = str(raised.value)
+    assert said in message and '"worker": ["10.0.0.1:2222"' in message and "Received" in message
+
+
+def test_strategies_that_lack_something_are_refused(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert cluster_for("auto", None) is None
+    with pytest.raises(ClusterError, match="no TF_CONFIG"):
+        cluster_for("multi_worker", "runs/a")
+    given = config({"worker": ["a:1", "b:1"]}, type="worker", index=0)
+    monkeypatch.setenv("TF_CONFIG", given["TF_CONFIG"])
+    assert cluster_for("one", None) is None
+    with pytest.raises(RunFolderError, match="--run_dir=FOLDER"):
+        cluster_for("auto", None)
+    assert cluster_for("auto", "runs/a").addresses == ("a:1", "b:1")
+
+
+# The meeting
+
+
+def addresses(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    for each in sockets:
+        each.close()
+    return found
+
+
+def meeting(own, there=None, timeout=20.0, disturb=None):
+    """Has workers meet, each with what it is about to do; returns what each was told."""
+    places, told = addresses(len(own)), {}
+
+    def come(index):
+        try:
+            meet(Cluster(places, index), own[index], timeout=timeout)
+            told[index] = None
+        except ClusterError as error:
+            told[index] = str(error)
+
+    indices = range(len(own)) if there is None else there
+    threads = [threading.Thread(target=come, args=(index,)) for index in indices]
+    for thread in threads:
+        thread.start()
+    if disturb is not None:
+        disturb(places[0])
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return told, places
+
+
+def test_workers_that_want_the_same_meet():
+    same = {"recipe": {"stages": [{"rate": 1e-3}]}, "resume": False}
+    told, _ = meeting([same, same, same])
+    assert told == {0: None, 1: None, 2: None}
+
+
+def test_a_difference_is_told_to_all_with_its_field():
+    one = {"recipe": {"stages": [{"rate": 1e-3}]}, "versions": {"keras": "3.15"}}
+    other = {"recipe": {"stages": [{"rate": 1e-4}]}, "versions": {"keras": "3.14"}}
+    told, places = meeting([one, one, other])
+    assert told[0] == told[1] == told[2]
+    for said in ("recipe.stages.0.rate is 0.0001", "versions.keras is '3.14'", f"2 ({places[2]})"):
+        assert said in told[0]
+    assert f"1 ({places[1]})" not in told[0]
+
+
+def test_who_does_not_come_is_named_to_all_that_came():
+    told, places = meeting([{}, {}, {}], there=[0, 1], timeout=2.0)
+    assert told[0] == told[1]
+    assert f"worker 2 ({places[2]})" in told[0] and "within 2 s" in told[0]
+
+
+def test_a_chief_that_cannot_be_reached_is_named():
+    told, places = meeting([{}, {}], there=[1], timeout=1.0)
+    assert f"worker 0 ({places[0]}, the chief)" in told[1] and "for 1 s" in told[1]
+
+
+def test_what_knocks_without_sense_is_let_go():
+    def knock(address):
+        host, port = address.split(":")
+        for message in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"worker": "x"}\n', b""):
+            for _ in range(40):
+                try:
+                    with socket.create_connection((host, int(port)), timeout=1) as connection:
+                        connection.sendall(message)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+
+    told, _ = meeting([{}, {}], disturb=knock)
+    assert told == {0: None, 1: None}
+
+
+def test_an_address_that_is_taken_is_said():
+    with socket.create_server(("", 0)) as taken:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ClusterError, match="able to listen"):
+            meet(Cluster((place, "127.0.0.1:1"), 0), {}, timeout=1.0)
