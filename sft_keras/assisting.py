@@ -17,8 +17,8 @@ import keras
 import tensorflow as tf
 
 from sft_keras.checkpoints import Checkpoints
-from sft_keras.cluster import Cluster
-from sft_keras.devices import ONE_DEVICE, Devices, Workers
+from sft_keras.cluster import Cluster, Strategy
+from sft_keras.devices import ONE_DEVICE, Devices, Replicas, Workers
 from sft_keras.environment import keras_for, package_versions
 from sft_keras.errors import ClusterError, RecipeError
 from sft_keras.keeper import Keeper
@@ -33,18 +33,22 @@ _GONE = re.compile(r"/task:(\d+)")
 
 
 def join(
+    strategy: Strategy,
     cluster: Cluster | None,
     loaded: LoadedRecipe,
     *,
+    virtual_devices: int = 0,
     resume: bool,
     timeout: float,
     say: Callable[[str], None],
 ) -> Devices:
-    """Waits for all processes of a cluster and connects them; before TensorFlow does anything.
+    """Returns what a run trains on, once all of it is there; before TensorFlow does anything.
 
     Args:
-      cluster: The processes; None for this one alone.
+      strategy: See `finetune`.
+      cluster: The processes that train together; None for this one alone.
       loaded: The recipe, which all must run.
+      virtual_devices: See `finetune`.
       resume: Whether the run goes on with an earlier one, which all must do.
       timeout: Seconds to wait for the others.
       say: Takes a line to show.
@@ -53,7 +57,9 @@ def join(
       ClusterError: If one does not come, or runs something else.
     """
     if cluster is None:
-        return ONE_DEVICE
+        devices = local_devices(strategy, virtual_devices)
+        devices.require_possible(loaded.recipe)
+        return devices
     size = loaded.recipe.data.batch_size
     if size < len(cluster.addresses):
         raise RecipeError(
@@ -64,6 +70,37 @@ def join(
     about = {"recipe": as_plain(loaded.recipe), "versions": versions, "resume": resume}
     meet(cluster, about, timeout=timeout, say=say)
     return Workers(cluster)
+
+
+def local_devices(strategy: Strategy, virtual_devices: int) -> Devices:
+    """Returns one device of this machine, or all GPUs, or parts of its CPU.
+
+    Raises:
+      ClusterError: If several are asked for, and there are not.
+    """
+    if virtual_devices:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * virtual_devices
+        try:
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError as error:
+            raise ClusterError(
+                "The CPU must be split before TensorFlow has used it. Received: virtual_devices="
+                f"{virtual_devices} in a process that has. Begin with it in a new one."
+            ) from error
+    names = [device.name for device in tf.config.list_logical_devices("GPU")]
+    if virtual_devices:
+        names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    if strategy == "one" or (strategy == "auto" and len(names) < 2):
+        return ONE_DEVICE
+    if len(names) < 2:
+        raise ClusterError(
+            f"--strategy=mirrored trains on several GPUs of this machine. Received: {len(names)}. "
+            "Take --strategy=one, or try it on parts of the CPU with --virtual_devices=2."
+        )
+    # GPUs talk to each other by NCCL, which CPUs do not have.
+    across = tf.distribute.ReductionToOneDevice() if virtual_devices else None
+    return Replicas(tf.distribute.MirroredStrategy(names, cross_device_ops=across))
 
 
 def assist(
@@ -92,7 +129,7 @@ def assist(
       SFTError: As `finetune`.
     """
     print(f"{cluster.name(cluster.index)}: the chief says how it goes", flush=True)
-    devices = join(cluster, loaded, resume=resume, timeout=timeout, say=print)
+    devices = join("multi_worker", cluster, loaded, resume=resume, timeout=timeout, say=print)
     folder = run_dir / "workers" / str(cluster.index)
     folder.mkdir(parents=True, exist_ok=True)
     run = RunFolder(folder, is_quiet=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sft_keras.errors import ClusterError, RunFolderError
 
-Strategy = Literal["auto", "one", "multi_worker"]
+Strategy = Literal["auto", "one", "mirrored", "multi_worker"]
 WORKER_TIMEOUT = 300.0
 """Seconds to wait for other workers."""
 _TRAINING = ("chief", "worker")  # in the order in which TensorFlow numbers them
@@ -50,7 +50,7 @@ def cluster_for(strategy: Strategy, run_dir: str | os.PathLike[str] | None) -> C
       ClusterError: If TF_CONFIG cannot be understood, or is lacking.
       RunFolderError: If several processes are not told where the run is.
     """
-    if strategy == "one":
+    if strategy in ("one", "mirrored"):
         return None
     cluster = cluster_from_environment()
     if cluster is None and strategy == "multi_worker":

@@ -1,13 +1,12 @@
-"""What a stage trains on: one device, or one in each of several processes.
+"""What a stage trains on: one device, several of this machine, or one in each of several processes.
 
-Several workers hold the same weights and take the same steps. Of each batch every one computes the
+Several devices hold the same weights and take the same steps. Of each batch every one computes the
 gradient of its own examples; the sums over all are what each then updates its weights with:
 
-    batch -> [ own examples -> gradients ] -> sum over workers -> optimizer -> weights
-               in each worker                 the same in each worker
+    batch -> [ own examples -> gradients ] -> sum over devices -> optimizer -> weights
+               on each device                 the same on each device
 
-Between the sum and the weights nothing knows of several workers: optimizers, clipping, averages,
-loss scaling and accumulation work as on one device. See docs/decisions/several-workers.md.
+See docs/decisions/several-workers.md.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.cluster import Cluster
-from sft_keras.errors import ClusterError
+from sft_keras.errors import ClusterError, RecipeError
+from sft_keras.recipe import Recipe
 
 _PACKED = 2**25  # bytes that are sent at once
 _APART = 1_000_003  # between the random seeds of workers
@@ -50,11 +50,13 @@ class Devices:
     """One device.
 
     Attributes:
-      count: How many workers train together.
-      index: Which of them this process is.
+      count: How many devices train together.
+      processes: How many processes that takes.
+      index: Which of the processes this one is.
     """
 
     count = 1
+    processes = 1
     index = 0
 
     @property
@@ -62,9 +64,33 @@ class Devices:
         """Whether this process writes what a run leaves behind."""
         return self.index == 0
 
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Returns the block in which models, optimizers and metrics are made."""
+        return contextlib.nullcontext()
+
+    def require_possible(self, recipe: Recipe) -> None:
+        """Checks, before the start, that a recipe asks for nothing that cannot be done here.
+
+        Raises:
+          RecipeError: If it does.
+        """
+        return
+
     def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a function in which `total` may be called; in a graph."""
+        """Runs a function on each device, in which `total` may be called; in a graph."""
         return step(*arguments)
+
+    def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Has an optimizer take gradients that are sums over all devices, for `update`."""
+        return
+
+    def update(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Runs a function that changes weights alike on each device; in a graph."""
+        step(*arguments)
+
+    def one_of(self, results: Any) -> Any:
+        """Returns what `run` gave on this process' first device."""
+        return results
 
     def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
         """Returns the sums over all workers; within `run`."""
@@ -115,7 +141,8 @@ class Workers(Devices):
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.count, self.index = len(cluster.addresses), cluster.index
+        self.count = self.processes = len(cluster.addresses)
+        self.index = cluster.index
         options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=_PACKED)
         self._strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         if self._strategy.num_replicas_in_sync != self.count:
@@ -132,23 +159,11 @@ class Workers(Devices):
 
     def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
         """See `Devices.total`."""
-        context = tf.distribute.get_replica_context()
-        # Dense, which those of embeddings may not be; and on the device, which arguments are not.
-        dense = [tf.identity(tf.convert_to_tensor(each)) for each in tensors]
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
+        return _total(tensors)
 
     def share_of(self, batch: Any) -> Share:
         """See `Devices.share_of`."""
-        size = tf.shape(tf.nest.flatten(batch)[0])[0]
-        is_short = size < self.count
-        first = tf.where(is_short, 0, size * self.index // self.count)
-        end = tf.where(is_short, size, size * (self.index + 1) // self.count)
-        counts_all = size if self.is_chief else 0
-        return Share(
-            tf.nest.map_structure(lambda tensor: tensor[first:end], batch),
-            tf.where(is_short, counts_all, end - first),
-            tf.where(is_short, 1.0 / self.count, 1.0),
-        )
+        return _part(batch, self.index, self.count)
 
     def totals(self, values: Sequence[Any]) -> list[np.ndarray]:
         """See `Devices.totals`."""
@@ -185,23 +200,116 @@ class Workers(Devices):
     @contextlib.contextmanager
     def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
         """See `Devices.synchronized`."""
-        before = [layer.synchronized for layer in layers]
-        for layer in layers:
-            layer.synchronized = True
-        try:
+        with _synchronized(layers):
             yield
-        finally:
-            for layer, was in zip(layers, before):
-                layer.synchronized = was
 
     def in_words(self, batch_size: int) -> str:
         """See `Devices.in_words`."""
-        sizes = [
-            batch_size * (n + 1) // self.count - batch_size * n // self.count
-            for n in range(self.count)
-        ]
-        shared = f"{sizes[0]}" if len(set(sizes)) == 1 else " or ".join(map(str, sorted({*sizes})))
-        return (
-            f"{self.count} workers; of each batch of {batch_size} examples each computes {shared}, "
-            "so learning rates stay as they are"
-        )
+        return f"{self.count} workers; {_shared(batch_size, self.count)}"
+
+
+class Replicas(Devices):
+    """Several devices of this machine in one process, each with a copy of the weights."""
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy, self.count = strategy, strategy.num_replicas_in_sync
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """See `Devices.scope`."""
+        return self._strategy.scope()
+
+    def require_possible(self, recipe: Recipe) -> None:
+        """See `Devices.require_possible`."""
+        if recipe.data.batch_size < self.count:
+            raise RecipeError(
+                "`data.batch_size` is that of all devices together, and must give each of them an "
+                f"example. Received: {recipe.data.batch_size} for {self.count} devices."
+            )
+        for stage in recipe.stages:
+            if stage.accumulate > 1:
+                raise RecipeError(
+                    f"`stages.{stage.name}.accumulate` cannot be used on several devices of one "
+                    f"process, where Keras fails. Received: {stage.accumulate} with {self.count} "
+                    "devices. Together they hold larger batches: raise `data.batch_size` instead, "
+                    "or start a process for each device, see docs/scale.md."
+                )
+
+    def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """See `Devices.run`."""
+        return self._strategy.run(step, args=arguments)
+
+    def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """See `Devices.prepare`."""
+        # Keras would sum them, which clipping and loss scaling have to come after.
+        for each in (optimizer, getattr(optimizer, "inner_optimizer", None)):
+            if each is not None:
+                each._all_reduce_sum_gradients = lambda gradients: gradients
+
+    def update(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """See `Devices.update`."""
+        self._strategy.run(step, args=arguments)
+
+    def one_of(self, results: Any) -> Any:
+        """See `Devices.one_of`."""
+        return [self._strategy.experimental_local_results(each)[0] for each in results]
+
+    def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
+        """See `Devices.total`."""
+        return _total(tensors)
+
+    def share_of(self, batch: Any) -> Share:
+        """See `Devices.share_of`."""
+        context = tf.distribute.get_replica_context()
+        return _part(batch, context.replica_id_in_sync_group, self.count)
+
+    @contextlib.contextmanager
+    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
+        """See `Devices.synchronized`."""
+        with _synchronized(layers):
+            yield
+
+    def in_words(self, batch_size: int) -> str:
+        """See `Devices.in_words`."""
+        return f"{self.count} devices of this machine; {_shared(batch_size, self.count)}"
+
+
+def _total(tensors: Sequence[Any]) -> list[tf.Tensor]:
+    context = tf.distribute.get_replica_context()
+    # Dense, which those of embeddings may not be; and on the device, which arguments are not.
+    dense = [tf.identity(tf.convert_to_tensor(each)) for each in tensors]
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
+
+
+def _part(batch: Any, index: int | tf.Tensor, count: int) -> Share:
+    """Returns what one of `count` devices computes of a batch."""
+    size = tf.shape(tf.nest.flatten(batch)[0])[0]
+    is_short = size < count
+    first = tf.where(is_short, 0, size * index // count)
+    end = tf.where(is_short, size, size * (index + 1) // count)
+    all_or_none = tf.where(tf.equal(index, 0), size, 0)
+    return Share(
+        tf.nest.map_structure(lambda tensor: tensor[first:end], batch),
+        tf.where(is_short, all_or_none, end - first),
+        tf.where(is_short, 1.0 / count, 1.0),
+    )
+
+
+@contextlib.contextmanager
+def _synchronized(layers: Sequence[keras.Layer]) -> Iterator[None]:
+    before = [layer.synchronized for layer in layers]
+    for layer in layers:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, before):
+            layer.synchronized = was
+
+
+def _shared(batch_size: int, count: int) -> str:
+    least, more = divmod(batch_size, count)
+    computes = f"{least} or {least + 1}" if more else f"{least}"
+    return (
+        f"of each batch of {batch_size} examples each computes {computes}, so learning rates stay "
+        "as they are"
+    )

@@ -65,6 +65,7 @@ def finetune(
     command: str = "sft_keras.finetune(...)",
     strategy: Strategy = "auto",
     worker_timeout: float = WORKER_TIMEOUT,
+    virtual_devices: int = 0,
 ) -> Result:
     """Runs a recipe from the data to the checked SavedModel.
 
@@ -81,10 +82,12 @@ def finetune(
         began with; "data" for other examples.
       smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
       command: What to repeat the run with, for the report.
-      strategy: "one" device; or "multi_worker", one device in each of the processes that TF_CONFIG
-        names, each of which must run this with the same `run_dir`; "auto" is that where there is a
-        TF_CONFIG, else "one". `Data.batch_size` is that of all of them together.
+      strategy: "one" device; "mirrored", all GPUs of this machine; or "multi_worker", one device in
+        each of the processes that TF_CONFIG names, each of which must run this with the same
+        `run_dir`. "auto" is the last where there is a TF_CONFIG, else "mirrored" where there are
+        several GPUs, else "one". `Data.batch_size` is that of all of them together.
       worker_timeout: Seconds to wait for the other workers.
+      virtual_devices: Into how many devices to split the CPU, to try "mirrored" on it; 0 for none.
 
     Returns:
       What the run leaves behind; of a worker that is not the chief without metrics and report.
@@ -116,7 +119,9 @@ def finetune(
             opening.enter_context(run.discarded_on_error())
         if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
             run.checkpoints.forget(*run_parts.PARTS)
-        devices = join(cluster, loaded, say=run.say, **joining)
+        devices = join(
+            strategy, cluster, loaded, virtual_devices=virtual_devices, say=run.say, **joining
+        )
         with keras_for(loaded.recipe):
             run.write_json(RECIPE, as_plain(loaded.recipe))
             run.checkpoints.sweep()

@@ -123,7 +123,7 @@ class Keeper:
           KeyboardInterrupt: If the run is to end.
         """
         self._steps += 1
-        is_alone = self._devices.count == 1
+        is_alone = self._devices.processes == 1
         is_due = self._is_due(self._steps) if is_alone else float(asked[0]) > 0
         if is_due or self._should_end(asked):
             self.write(take())
@@ -135,7 +135,7 @@ class Keeper:
         return is_late or (every is not None and steps >= every)
 
     def _should_end(self, asked: Any) -> bool:
-        if self._devices.count == 1:
+        if self._devices.processes == 1:
             return self._stop.received is not None
         return float(asked[1]) > 0  # all have to end at the same step
 

@@ -66,13 +66,15 @@ def open_run(
     if resumed is not None:
         clock.go_on(resumed.facts["seconds"])
     with clock("data"):
-        backbone, splits = open_backbone_and_data(recipe)
+        with devices.scope():
+            backbone, splits = open_backbone_and_data(recipe)
         prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
         digest = digest_of_splits(prepared)
         if resumed is not None:
             require_same_data(run.path, resumed.facts["data"], digest, allow_changed)
         run.write_json("splits.json", splits.as_json())
-        staged = build_staged(recipe, backbone, splits.info)
+        with devices.scope():
+            staged = build_staged(recipe, backbone, splits.info)
     _say_what_is_trained(run, recipe, staged, splits.info, devices)
     devices.require_same("data", digest)
     devices.require_same("checkpoint", _where(resumed))

@@ -84,8 +84,11 @@ _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
     get_args(Strategy),
-    "What to train on: one device, or one in each of the processes that TF_CONFIG names. auto is "
-    "that where there is a TF_CONFIG.",
+    "What to train on: one device; mirrored, all GPUs of this machine; multi_worker, a device in "
+    "each of the processes that TF_CONFIG names. auto takes what there is.",
+)
+_VIRTUAL_DEVICES = flags.DEFINE_integer(
+    "virtual_devices", 0, "Split the CPU into so many devices, to try mirrored.", lower_bound=0
 )
 _WORKER_TIMEOUT = flags.DEFINE_float(
     "worker_timeout", WORKER_TIMEOUT, "Seconds to wait for the other workers.", lower_bound=0.0
@@ -216,6 +219,7 @@ def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None
         command=_command(),
         strategy=_STRATEGY.value,
         worker_timeout=_WORKER_TIMEOUT.value,
+        virtual_devices=_VIRTUAL_DEVICES.value,
     )
 
 

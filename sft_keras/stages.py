@@ -151,7 +151,9 @@ def run_stage(
       AuditError: If something moved that was frozen, or nothing moved.
       KeyboardInterrupt: If the run is to end; a checkpoint is written.
     """
-    model = prepare_stage(staged, stage, length.steps, loss, metrics, from_boundary)
+    with devices.scope():
+        model = prepare_stage(staged, stage, length.steps, loss, metrics, from_boundary)
+    devices.prepare(model.optimizer)
     free = may_move(staged, stage)
     rate = build_schedule(stage.learning_rate, stage.schedule, stage.warmup, length.steps)
     watch = Watch(stage, rate)

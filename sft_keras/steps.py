@@ -156,7 +156,7 @@ class Steps:
     @contextlib.contextmanager
     def _everyones(self, variables: Sequence[Any]) -> Iterator[None]:
         """Has the sums over all workers in variables within the block."""
-        if self._devices.count == 1:
+        if self._devices.processes == 1:
             yield
             return
         own = [np.array(each) for each in _values(variables)]
@@ -170,13 +170,18 @@ class Steps:
 
     def _trained(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
         """One step, as `Model.train_step` takes it."""
-        model, optimizer = self._model, self._model.optimizer
-        loss, asked, *gradients = self._devices.run(self._gradients, batch, asks)
+        results = self._devices.run(self._gradients, batch, asks)
+        loss, asked, *gradients = self._devices.one_of(results)
         if self._watch is not None:
-            self._watch.observe(tf.cast(loss, tf.float32), _norm(gradients, optimizer))
-        optimizer.apply_gradients(zip(gradients, model.trainable_weights))
+            norm = _norm(gradients, self._model.optimizer)
+            self._watch.observe(tf.cast(loss, tf.float32), norm)
+        self._devices.update(self._apply, results[2:])
         self._add_loss(loss, batch)
         return asked
+
+    def _apply(self, gradients: Sequence[Any]) -> None:
+        model = self._model
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_weights))
 
     def _gradients(self, batch: Any, asks: tf.Tensor) -> list[Any]:
         """Returns the loss of a batch, what is asked for, and the gradient: of all workers."""
@@ -194,7 +199,7 @@ class Steps:
 
     def _tested(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
         """One batch, as `Model.test_step` looks at it."""
-        loss, asked = self._devices.run(self._validated, batch, asks)
+        loss, asked = self._devices.one_of(self._devices.run(self._validated, batch, asks))
         self._add_loss(loss, batch)
         return asked
 

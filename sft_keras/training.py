@@ -168,20 +168,23 @@ def _run_stage(
 ) -> StageResult:
     """Runs a stage from its start, or from a checkpoint within it."""
     task, train = recipe.task, source.prepared["train"]
-    with stage_adapters(staged, recipe, stage):
+    with contextlib.ExitStack() as adapters:
+        with devices.scope():
+            adapters.enter_context(stage_adapters(staged, recipe, stage))
+            metrics, watches = task.metrics(), task.output_watches(info)
         return run_stage(
             staged,
             stage,
             length=stage_length(stage, len(train.examples), recipe.data.batch_size),
             loss=task.loss(stage),
-            metrics=task.metrics(),
+            metrics=metrics,
             training=functools.partial(task.training_batches, train, recipe, stage, info),
             validation=task.evaluation_batches(source.prepared["validation"], recipe, info),
             say=run.say,
             tick=run.tick,
             has_start=recipe.number_of(stage) > 0 or task.scored_at_start,
             from_boundary=source.from_boundary,
-            output_watches=task.output_watches(info),
+            output_watches=watches,
             keeper=keeper,
             resumed=resumed,
             devices=devices,

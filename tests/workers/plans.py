@@ -49,6 +49,10 @@ STAGES = {
             "accumulate": 2,
         },
     ),
+    "averaging": (
+        {"ema": 0.7},
+        {"layer_decay": 0.5, "weight_decay": 1e-2, "l2": 1e-3, "clip_norm": 1.0, "ema": 0.5},
+    ),
     "batch_norm": ({}, {"train_batch_norm": True, "optimizer": "sgd"}),
 }
 

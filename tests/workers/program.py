@@ -38,6 +38,7 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
             run_dir=Path(folder, "run"),
             resume=resume == "resume",
             worker_timeout=60.0,
+            virtual_devices=int(os.environ.get("VIRTUAL", 0)),
         )
     except SFTError as error:
         print(error, flush=True)

@@ -1,4 +1,4 @@
-"""Several processes on this machine train one model, as one process does.
+"""Several processes or devices on this machine train one model, as one device does.
 
 Each is started as a user's launcher does it, with a TF_CONFIG of its own.
 """
@@ -37,7 +37,7 @@ def free_ports(count):
     return ports
 
 
-def together(count, plan, folder, preset, how="new", sent=None, at=None):
+def together(count, plan, folder, preset, how="new", sent=None, at=None, **environment):
     """Runs a plan with so many processes; `sent` is a signal for the last of them at a step."""
     folder.mkdir(exist_ok=True)
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
@@ -47,6 +47,7 @@ def together(count, plan, folder, preset, how="new", sent=None, at=None):
         if count > 1:
             task = {"type": "worker", "index": index}
             changed["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        changed |= environment
         if sent is not None and index == count - 1:
             changed |= {"DIES_AT": str(at), "SIGNAL": str(int(sent))}
         command = [sys.executable, str(PROGRAM), plan, str(folder), preset, how]
@@ -90,7 +91,34 @@ def test_workers_train_what_one_process_does(plan, count, alone, tiny_preset, tm
     workers = together(count, plan, tmp_path, tiny_preset)
     assert_ended_well(workers)
     assert f"{count} workers" in workers[0].said and "epoch" not in workers[1].said
-    expected, found = alone(plan), np.load(tmp_path / "result.npz")
+    assert_alike(np.load(tmp_path / "result.npz"), alone(plan))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("plan", "count"), [("averaging", 4), ("batch_norm", 2), ("tokens", 2)])
+def test_devices_of_one_process_train_what_one_does(plan, count, alone, tiny_preset, tmp_path):
+    (ended,) = together(1, plan, tmp_path, tiny_preset, VIRTUAL=str(count))
+    assert_ended_well([ended])
+    assert f"{count} devices of this machine" in ended.said
+    assert_alike(np.load(tmp_path / "result.npz"), alone(plan))
+
+
+@pytest.mark.slow
+def test_a_run_on_devices_of_one_process_goes_on_to_the_same_weights(tiny_preset, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    on_two = {"VIRTUAL": "2"}
+    assert_ended_well(together(1, "averaging", whole, tiny_preset, **on_two))
+    signalled = {"sent": signal.SIGTERM, "at": IN_TOP}
+    (ended,) = together(1, "averaging", stopped, tiny_preset, **signalled, **on_two)
+    assert ended.status == 143
+    assert_ended_well(together(1, "averaging", stopped, tiny_preset, how="resume", **on_two))
+    found, expected = np.load(stopped / "result.npz"), np.load(whole / "result.npz")
+    for name in expected:
+        if name != "steps":
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def assert_alike(found, expected):
     assert sorted(found) == sorted(expected)
     # The examples that each step has counted: all of them, each once, in each epoch.
     np.testing.assert_array_equal(found["steps"][:, 1], expected["steps"][:, 1])
