@@ -118,6 +118,35 @@ def views(results: dict[str, Any]) -> str:
     )
 
 
+def texts(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/texts.py`."""
+    names = {
+        "staged": "here, in stages",
+        "all layers": "here, all layers at once",
+        "trainer": "Hugging Face's Trainer, all layers",
+    }
+    cases = {
+        "reviews": "film reviews, {train:,} sentences: accuracy",
+        "entities": "WNUT-17, {train:,} sentences: F1 of entities",
+    }
+    rows = [
+        "| MiniLM (6 layers), at most 64 tokens, batch 32 | test, mean | range | seeds | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, what in cases.items():
+        for side, words in names.items():
+            found = results.get(name, {}).get("sides", {}).get(side)
+            if found is None:
+                continue
+            low, high = found["test_range"]
+            rows.append(
+                f"| {what.format(**results[name]['sizes'])}; {words} | {found['test_mean']:.3f} "
+                f"| {low:.3f} to {high:.3f} | {len(found['runs'])} "
+                f"| {found['seconds_median']:.0f} |"
+            )
+    return "\n".join([*rows, "", f"Seconds are the median of the seeds'. {_made(results)}"])
+
+
 def _made(results: dict[str, Any]) -> str:
     environment = results["environment"]
     packages = environment["packages"]
@@ -187,7 +216,9 @@ def _yes(is_so: bool) -> str:
 
 
 PAGES = {
-    "README.md": (mobilenet_flowers, quickstart, staged, disk_memory, text_lengths, views),
+    "README.md": (
+        *(mobilenet_flowers, quickstart, staged, disk_memory, text_lengths, texts, views),
+    ),
     "docs/reliability.md": (kills, fuzz, planted),
 }
 
