@@ -226,7 +226,8 @@ class Steps:
             return [values[0], asks, *values[1:]]
         there = [each for each in values if each is not None]
         total, asked, *sums = self._devices.total([self._weight(share), asks, *there])
-        means = iter([each / tf.cast(total, each.dtype) for each in sums])
+        # The weights are all 0 where, say, no token of a batch has a class.
+        means = iter([tf.math.divide_no_nan(each, tf.cast(total, each.dtype)) for each in sums])
         first, *others = [None if each is None else next(means) for each in values]
         return [first, asked, *others]
 
