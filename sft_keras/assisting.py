@@ -20,7 +20,7 @@ from sft_keras.checkpoints import Checkpoints
 from sft_keras.cluster import Cluster, Strategy
 from sft_keras.devices import ONE_DEVICE, Devices, Replicas, Workers
 from sft_keras.environment import keras_for, package_versions
-from sft_keras.errors import ClusterError, RecipeError
+from sft_keras.errors import ClusterError, RecipeError, RunFolderError
 from sft_keras.keeper import Keeper
 from sft_keras.meeting import meet
 from sft_keras.opened_run import open_run
@@ -58,7 +58,13 @@ def join(
     """
     if cluster is None:
         devices = local_devices(strategy, virtual_devices)
-        devices.require_possible(loaded.recipe)
+        try:
+            devices.require_possible(loaded.recipe)
+        except RecipeError as error:
+            if strategy != "auto":
+                raise
+            say(f"devices  one of {devices.count}. {error}")
+            return ONE_DEVICE
         return devices
     size = loaded.recipe.data.batch_size
     if size < len(cluster.addresses):
@@ -67,7 +73,12 @@ def join(
             f"example. Received: {size} for {len(cluster.addresses)} workers."
         )
     versions = {**package_versions(), "python": platform.python_version()}
-    about = {"recipe": as_plain(loaded.recipe), "versions": versions, "resume": resume}
+    about = {
+        "addresses": list(cluster.addresses),
+        "recipe": as_plain(loaded.recipe),
+        "versions": versions,
+        "resume": resume,
+    }
     meet(cluster, about, timeout=timeout, say=say)
     return Workers(cluster)
 
@@ -131,7 +142,13 @@ def assist(
     print(f"{cluster.name(cluster.index)}: the chief says how it goes", flush=True)
     devices = join("multi_worker", cluster, loaded, resume=resume, timeout=timeout, say=print)
     folder = run_dir / "workers" / str(cluster.index)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            "Every worker must be able to write its log into the run's folder. Received: "
+            f"{str(folder)!r}, and the system says: {error.strerror or error}."
+        ) from error
     run = RunFolder(folder, is_quiet=True)
     recipe = loaded.recipe
     with (
@@ -140,7 +157,7 @@ def assist(
         explaining_loss_of(cluster, run_dir),
         keras_for(recipe),
     ):
-        checkpoints = Checkpoints(run_dir)
+        checkpoints = Checkpoints(run_dir, run.say, reads_only=True)
         resumed = checkpoints.newest() if resume else None
         opened = open_run(recipe, run, resumed, devices, allow_changed)
         keeper = Keeper(
@@ -184,10 +201,10 @@ def explaining_loss_of(cluster: Cluster | None, run_dir: Path) -> Iterator[None]
         tf.errors.InternalError,
         tf.errors.FailedPreconditionError,
     ) as error:
-        if cluster is None or ("ollective" not in str(error) and "task:" not in str(error)):
+        named = map(int, _GONE.findall(str(error)))
+        others = [] if cluster is None else [each for each in named if each != cluster.index]
+        if cluster is None or ("ollective" not in str(error) and not others):
             raise
-        others = [int(each) for each in _GONE.findall(str(error))]
-        others = [each for each in others if each != cluster.index]
         who = cluster.name(others[0]) if others else "another worker"
         told = [line for line in str(error).splitlines() if "error" in line and "Graph" not in line]
         raise ClusterError(

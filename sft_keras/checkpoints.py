@@ -31,10 +31,18 @@ _KEPT = 2
 class Checkpoints:
     """The checkpoints of a run, and what its finished parts gave."""
 
-    def __init__(self, run: Path, say: Callable[[str], None] = lambda line: None) -> None:
-        """`run` is the run's folder; `say` is told of what is damaged."""
+    def __init__(
+        self, run: Path, say: Callable[[str], None] = lambda line: None, reads_only: bool = False
+    ) -> None:
+        """Takes the run's folder.
+
+        Args:
+          run: The folder.
+          say: Is told of what is damaged.
+          reads_only: Whether what is damaged is left there, as another process' affair.
+        """
         self.folder = run / CHECKPOINTS
-        self._say = say
+        self._say, self._reads_only = say, reads_only
 
     def write(self, snapshot: Snapshot) -> None:
         """Writes a checkpoint and deletes all but the last two.
@@ -96,7 +104,8 @@ class Checkpoints:
             return read_snapshot(path)
         except DamagedSnapshotError as error:
             self._say(f"checkpoint  damaged, and left out: {path} ({error})")
-            self._delete(name)
+            if not self._reads_only:
+                self._delete(name)
             return None
 
     def _delete(self, name: str) -> None:

@@ -38,9 +38,7 @@ class Share:
       rows: How many of them are this worker's to count, int32 scalar, the first ones. All, but of
         a batch with fewer examples than there are workers: there each computes all of them, and
         the first counts.
-      scale: What each of them counts for in sums over the workers, float32 scalar: the inverse of
-        the batch's size, so that sums are about as large as means, which half precision needs; and
-        of such a batch the inverse of the number of workers times that.
+      scale: What they count for in sums over the workers, float32 scalar; 1 for all but such.
     """
 
     batch: Any
@@ -298,7 +296,7 @@ def _part(batch: Any, index: int | tf.Tensor, count: int) -> Share:
     return Share(
         tf.nest.map_structure(lambda tensor: tensor[first:end], batch),
         tf.where(is_short, all_or_none, end - first),
-        tf.where(is_short, 1.0 / count, 1.0) / tf.cast(size, tf.float32),
+        tf.where(is_short, 1.0 / count, 1.0),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from sft_keras import run_parts
 from sft_keras.assisting import assist, explaining_loss_of, join
@@ -189,7 +190,8 @@ def _run(
     run.say(f"test  {task.summary(metrics)}")
     run.say(f"report  {run.file('report.html')}")
     run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")
-    devices.wait()  # for the others, whose end would look like a failure
+    with contextlib.suppress(tf.errors.OpError):  # one has gone, and is not needed any more
+        devices.wait()  # for the others, which would take an end before for a failure
     return Result(
         metrics=metrics,
         history=_history(stages),

@@ -53,6 +53,14 @@ class StageInput:
     from_boundary: bool
     story: str
 
+    @property
+    def how_read(self) -> str:
+        """What decides on the order of batches and what they hold, beside the recipe."""
+        splits = {
+            name: (split.features is None, split.views) for name, split in self.prepared.items()
+        }
+        return f"{self.from_boundary} {sorted(splits.items())}"
+
 
 class _NotStoredError(Exception):
     """Why what the frozen blocks give is not stored."""

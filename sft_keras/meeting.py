@@ -23,6 +23,7 @@ _RETRIED_AFTER = 0.5  # seconds
 _SAID_EVERY = 15.0  # seconds
 _MOST_BYTES = 2**22
 _SHOWN = 5
+_PATIENCE = 5.0  # seconds for somebody who knocks to say who it is
 
 
 def meet(
@@ -65,12 +66,19 @@ def _receive_all(
             if time.monotonic() - said > _SAID_EVERY:
                 say(f"workers  waiting for {_missing(cluster, came)}")
                 said = time.monotonic()
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                connection, _ = listener.accept()  # anyone may knock; who makes no sense is let go
-                opened.enter_context(connection)
-                connection.settimeout(5.0)
-                message = _read(connection)
-                came[int(message["worker"])] = (connection, dict(message["about"]))
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # nobody within a second
+                continue
+            index, own = _who(connection, deadline)
+            if index not in range(1, len(cluster.addresses)):
+                connection.close()  # anyone may knock
+            elif index in came:
+                fault = f"Each worker must have an index of its own. Received: {index} twice."
+                _tell(connection, fault)
+                connection.close()
+            else:
+                came[index] = (opened.enter_context(connection), own)
         fault = None
         if len(came) < len(cluster.addresses) - 1:
             fault = (
@@ -82,9 +90,7 @@ def _receive_all(
         else:
             fault = _differences(cluster, about, {index: own for index, (_, own) in came.items()})
         for connection, _ in came.values():
-            with contextlib.suppress(OSError):  # It is gone; whoever trains with it will know.
-                connection.sendall(json.dumps({"fault": fault}).encode() + b"\n")
-                connection.recv(1)  # until it has read it, so that it is the one that closes first
+            _tell(connection, fault)
     if fault is not None:
         raise ClusterError(fault)
 
@@ -99,7 +105,7 @@ def _report(cluster: Cluster, about: Mapping[str, Any], deadline: float, timeout
                 connection.sendall(message)
                 # The chief waits for the others, as long as it would for this one, and a bit.
                 connection.settimeout(timeout + 10.0)
-                fault = _read(connection)["fault"]
+                fault = _read(connection, time.monotonic() + timeout + 10.0)["fault"]
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             time.sleep(_RETRIED_AFTER)
@@ -133,15 +139,33 @@ def _listening(cluster: Cluster) -> Iterator[socket.socket]:
         yield listener
 
 
-def _read(connection: socket.socket) -> dict[str, Any]:
+def _who(connection: socket.socket, deadline: float) -> tuple[int, dict[str, Any]]:
+    """Returns a worker's index and what it is about to do; -1 for what is none."""
+    try:
+        connection.settimeout(_PATIENCE)
+        message = _read(connection, min(deadline, time.monotonic() + _PATIENCE))
+        return int(message["worker"]), dict(message["about"])
+    except Exception:  # Whatever may have been sent must not end the run.
+        return -1, {}
+
+
+def _tell(connection: socket.socket, fault: str | None) -> None:
+    with contextlib.suppress(OSError):  # It is gone; whoever trains with it will know.
+        connection.sendall(json.dumps({"fault": fault}).encode() + b"\n")
+        connection.recv(1)  # until it has read it, so that it is the one that closes first
+
+
+def _read(connection: socket.socket, deadline: float) -> dict[str, Any]:
     """Returns the object in the next line.
 
     Raises:
       OSError: If nothing comes.
-      ValueError: If that is no such line.
+      ValueError: If that is no such line, or it takes too long.
     """
     received = b""
     while not received.endswith(b"\n"):
+        if time.monotonic() > deadline:
+            raise ValueError("no whole message in time")
         part = connection.recv(2**16)
         if not part or len(received) > _MOST_BYTES:
             raise ValueError("no whole message")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,9 @@ def open_run(
             staged = build_staged(recipe, backbone, splits.info)
     _say_what_is_trained(run, recipe, staged, splits.info, devices)
     devices.require_same("data", digest)
+    devices.require_same(
+        "way to read it", str({n: s.features is None for n, s in prepared.items()})
+    )
     devices.require_same("checkpoint", _where(resumed))
     require_same_weights(staged, devices, "at the start")
     devices.spread(random_states(staged))
@@ -87,8 +91,7 @@ def _where(resumed: Snapshot | None) -> str:
     """Returns what tells a checkpoint from others of its run."""
     if resumed is None:
         return "none"
-    within: Any = resumed.facts["within"]
-    return f"{len(resumed.facts['results'])} stages, {within and within['position']['step']} steps"
+    return json.dumps(resumed.facts, sort_keys=True, default=str)
 
 
 def _progress(run: RunFolder, what: str) -> Any:

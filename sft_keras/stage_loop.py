@@ -118,11 +118,11 @@ class StageLoop:
         """
         self._began = time.perf_counter()
         position = self.position
-        if has_start and position.start is None:
-            position.start = self._steps.validate(self._validation)
-            self._watch.require_finite("validation loss", position.start["loss"])
-            self._best.look(0, position.start)
         with contextlib.nullcontext() if keeper is None else keeper.within_stage():
+            if has_start and position.start is None:
+                position.start = self._steps.validate(self._validation, *_listening(keeper))
+                self._watch.require_finite("validation loss", position.start["loss"])
+                self._best.look(0, position.start)
             batches = iter(self._training)
             while position.epoch < self._length.epochs and not self._best.is_patience_out:
                 self._train(batches, keeper)
@@ -164,7 +164,8 @@ class StageLoop:
             asked = self._steps.train(next(batches), NOTHING if keeper is None else keeper.asks())
             position.step += 1
             if time.perf_counter() - self._ticked > _TICKS_EVERY:
-                self._watch.require_good()
+                if self._steps.is_alone:  # else all look at the same step, at the end of the epoch
+                    self._watch.require_good()
                 figures = _shown(self._steps.own_figures())
                 self._tick(f"{self._head()}  step {position.step - first}/{in_epoch}  {figures}")
                 self._ticked = time.perf_counter()
@@ -177,10 +178,9 @@ class StageLoop:
         position = self.position
         if position.trained is None:
             position.trained = self._steps.figures()
-        listening = () if keeper is None else (keeper.check, keeper.asks)
         try:
             with self._averages():
-                figures = self._steps.validate(self._validation, *listening)
+                figures = self._steps.validate(self._validation, *_listening(keeper))
                 self._watch.require_finite("validation loss", figures["loss"])
                 self._best.look(position.epoch + 1, figures)
         except KeyboardInterrupt:
@@ -223,6 +223,10 @@ class StageLoop:
 
     def _head(self) -> str:
         return f"{self._stage.name}  epoch {self.position.epoch + 1}/{self._length.epochs}"
+
+
+def _listening(keeper: Keeper | None) -> tuple[Callable[..., Any], ...]:
+    return () if keeper is None else (keeper.check, keeper.asks)
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

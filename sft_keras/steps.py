@@ -67,10 +67,16 @@ class Steps:
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._watch, self._output_watches = watch, tuple(output_watches)
         self._devices = devices
-        graph = {"autograph": False, "jit_compile": model.jit_compile}
+        # XLA cannot compile what devices say to each other.
+        graph = {"autograph": False, "jit_compile": model.jit_compile and devices.count == 1}
         asks = tf.TensorSpec([_ASKS], tf.float32)
         self._train = tf.function(self._trained, input_signature=[batch, asks], **graph)
         self._test = tf.function(self._tested, input_signature=[validation_batch, asks], **graph)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other process takes the same steps, with which this one must keep pace."""
+        return self._devices.processes == 1
 
     def state(self) -> list[np.ndarray]:
         """Returns all that lasts from step to step beside the model's variables, in an order.
@@ -156,7 +162,7 @@ class Steps:
     @contextlib.contextmanager
     def _everyones(self, variables: Sequence[Any]) -> Iterator[None]:
         """Has the sums over all workers in variables within the block."""
-        if self._devices.processes == 1:
+        if self.is_alone:
             yield
             return
         own = [np.array(each) for each in _values(variables)]
@@ -191,11 +197,11 @@ class Steps:
             outputs = model(x, training=True)
             loss = self._loss_of(y, outputs, weights)
             # Before its gradient: with synchronized statistics that has parts of all workers.
-            counted = self._weighed(loss, share)
+            counted = self._weighed(loss, share, batch)
             scaled = model.optimizer.scale_loss(counted)
         gradients = tape.gradient(scaled, model.trainable_weights)
         self._count(self._metrics, y, outputs, share)
-        return self._mean(share, [counted, *gradients], asks)
+        return self._sums([counted, *gradients], asks)
 
     def _tested(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
         """One batch, as `Model.test_step` looks at it."""
@@ -208,39 +214,38 @@ class Steps:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
         outputs = self._model(x, training=False)
         self._count((*self._metrics, *self._output_watches), y, outputs, share)
-        loss = self._weighed(self._loss_of(y, outputs, weights), share)
-        return self._mean(share, [loss], asks)
+        loss = self._weighed(self._loss_of(y, outputs, weights), share, batch)
+        return self._sums([loss], asks)
 
-    def _weighed(self, loss: tf.Tensor, share: Share) -> tf.Tensor:
-        """Returns a worker's part of the sum whose mean is the loss of the whole batch."""
+    def _weighed(self, loss: tf.Tensor, share: Share, batch: Any) -> tf.Tensor:
+        """Returns a share's part of the loss of the whole batch, of which the sum is that."""
         if self._devices.count == 1:
             return loss
-        return loss * tf.cast(self._weight(share), loss.dtype)
-
-    def _mean(self, share: Share, values: Sequence[Any], asks: tf.Tensor) -> list[Any]:
-        """Returns the first of some values, what is asked for, and the other values.
-
-        Of several workers the means over all examples, from what `_weighed` gave.
-        """
-        if self._devices.count == 1:
-            return [values[0], asks, *values[1:]]
-        there = [each for each in values if each is not None]
-        total, asked, *sums = self._devices.total([self._weight(share), asks, *there])
         # The weights are all 0 where, say, no token of a batch has a class.
-        means = iter([tf.math.divide_no_nan(each, tf.cast(total, each.dtype)) for each in sums])
-        first, *others = [None if each is None else next(means) for each in values]
+        part = tf.math.divide_no_nan(self._weight(share.batch), self._weight(batch))
+        return loss * tf.cast(share.scale * part, loss.dtype)
+
+    def _sums(self, values: Sequence[Any], asks: tf.Tensor) -> list[Any]:
+        """Returns the sums over all devices: of the first value, of what is asked for, of others.
+
+        Of gradients some are None, of variables that play no part.
+        """
+        there = [each for each in values if each is not None]
+        asked, *sums = self._devices.total([asks, *there])
+        found = iter(sums)
+        first, *others = [None if each is None else next(found) for each in values]
         return [first, asked, *others]
 
-    def _weight(self, share: Share) -> tf.Tensor:
-        """Returns how much a share's loss, a mean, counts beside those of others; float32."""
-        _, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
+    def _weight(self, batch: Any) -> tf.Tensor:
+        """Returns of how much the loss of a batch is the mean, float32 scalar."""
+        _, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if hasattr(self._loss, "weight_of"):
             weight = self._loss.weight_of(y)
         elif self._loss.reduction == "mean_with_sample_weight" and weights is not None:
             weight = tf.reduce_sum(weights)
         else:
             weight = tf.shape(tf.nest.flatten(y)[0])[0]
-        return share.scale * tf.cast(weight, tf.float32)
+        return tf.cast(weight, tf.float32)
 
     def _loss_of(self, y: Any, outputs: Any, weights: Any) -> tf.Tensor:
         """Returns the loss of a batch with the penalties on weights, as `compute_loss` does."""

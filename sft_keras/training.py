@@ -120,17 +120,14 @@ def _trained(
     for planned in recipe.stages[len(results) :]:
         source = store.input_of(planned)
         run.say(f"{planned.name}  frozen blocks: {source.story}")
+        devices.require_same(f"way to read stage {planned.name!r}", source.how_read)
         if resumed is not None and resumed.facts["within"] is None:
             resumed = None  # it ends where this stage begins
         rate_test = None if resumed is None else resumed.facts["rate_test"]
         if rate_test is not None:
             stage = dataclasses.replace(planned, learning_rate=rate_test["chosen"])
         else:
-            stage, rate_test = _with_rate(staged, recipe, planned, source, info, run)
-            if rate_test is not None:
-                devices.require_same(
-                    f"learning rate of stage {stage.name!r}", repr(stage.learning_rate)
-                )
+            stage, rate_test = _with_rate(staged, recipe, planned, source, info, run, devices)
         if keeper is not None:
             keeper.facts = {"results": results, "rate_test": rate_test}
         try:
@@ -198,10 +195,17 @@ def _with_rate(
     source: StageInput,
     info: DataInfo,
     run: RunFolder,
+    devices: Devices,
 ) -> tuple[Stage, dict[str, Any] | None]:
-    """Returns the stage with a learning rate, and the range test where that was needed."""
+    """Returns the stage with a learning rate, and the range test where that was needed.
+
+    Of several processes the chief alone makes the test, since each draws other dropout.
+    """
     if stage.learning_rate != "auto":
         return stage, None
+    if not devices.is_chief:
+        (rate,) = devices.totals([np.float64(0.0)])
+        return dataclasses.replace(stage, learning_rate=float(rate)), {"chosen": float(rate)}
     with stage_adapters(staged, recipe, stage):
         test = range_test(
             staged,
@@ -211,6 +215,7 @@ def _with_rate(
             from_boundary=source.from_boundary,
             tick=run.tick,
         )
+    devices.totals([np.float64(test.chosen)])  # tells the others
     run.say(f"{stage.name}  learning rate {test.chosen:.2g}, by a range test: {test.rule}")
     return dataclasses.replace(stage, learning_rate=test.chosen), test.as_json()
 

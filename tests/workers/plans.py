@@ -1,4 +1,4 @@
-"""Recipes that several workers must train as one process does; nothing in them draws dropout."""
+"""Recipes that several workers must train as one process does, but where dropout is drawn."""
 
 import numpy as np
 
@@ -53,6 +53,7 @@ STAGES = {
         {"ema": 0.7},
         {"layer_decay": 0.5, "weight_decay": 1e-2, "l2": 1e-3, "clip_norm": 1.0, "ema": 0.5},
     ),
+    "found_rate": ({"learning_rate": "auto", "epochs": 1}, {"epochs": 1}),
     "batch_norm": ({}, {"train_batch_norm": True, "optimizer": "sgd"}),
 }
 
@@ -64,7 +65,8 @@ def plan(name: str, preset: str) -> Recipe:
         task, source = TokenClassification(sequence_length=32, dropout=0.0), tagged()
         backbone = Backbone(preset="tiny:bert", weights=None, arguments={"dropout": 0.0})
     else:
-        task, source = ImageClassification(dropout=0.0), coloured()
+        dropout = 0.3 if name == "found_rate" else 0.0
+        task, source = ImageClassification(dropout=dropout), coloured()
         scale = {"scale": 1 / 128, "offset": -1.0}
         backbone = Backbone(preset=f"hub:{preset}", image_size=(32, 32), arguments=scale)
     return Recipe(

@@ -80,6 +80,8 @@ def test_strategies_that_lack_something_are_refused(monkeypatch):
 
 # The meeting
 
+NONSENSE = (b"[" * 100_000 + b"\n", b'{"worker": Infinity}\n', b'{"worker": 7, "about": {}}\n')
+
 
 def addresses(count):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -142,7 +144,7 @@ def test_a_chief_that_cannot_be_reached_is_named():
 def test_what_knocks_without_sense_is_let_go():
     def knock(address):
         host, port = address.split(":")
-        for message in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"worker": "x"}\n', b""):
+        for message in (b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", b'{"worker": "x"}\n', b"", *NONSENSE):
             for _ in range(40):
                 try:
                     with socket.create_connection((host, int(port)), timeout=1) as connection:
@@ -153,6 +155,27 @@ def test_what_knocks_without_sense_is_let_go():
 
     told, _ = meeting([{}, {}], disturb=knock)
     assert told == {0: None, 1: None}
+
+
+def test_two_of_one_index_are_told_and_the_first_goes_on():
+    places, told = addresses(2), []
+
+    def come(index):
+        try:
+            meet(Cluster(places, index), {}, timeout=5.0)
+            told.append("met")
+        except ClusterError as error:
+            told.append(str(error))
+
+    same = [threading.Thread(target=come, args=(1,)) for _ in range(2)]
+    places = (*places, "127.0.0.1:1")  # a third, who does not come
+    chief = threading.Thread(target=come, args=(0,))
+    for thread in (chief, *same):
+        thread.start()
+    for thread in (chief, *same):
+        thread.join(30)
+    assert sum("Received: 1 twice" in each for each in told) == 1
+    assert sum("worker 2 (127.0.0.1:1)" in each for each in told) == 2
 
 
 def test_an_address_that_is_taken_is_said():

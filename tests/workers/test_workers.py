@@ -95,6 +95,11 @@ def test_workers_train_what_one_process_does(plan, count, alone, tiny_preset, tm
 
 
 @pytest.mark.slow
+def test_workers_that_draw_other_dropout_take_the_rate_that_the_chief_found(tiny_preset, tmp_path):
+    assert_ended_well(together(2, "found_rate", tmp_path, tiny_preset))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("plan", "count"), [("averaging", 4), ("batch_norm", 2), ("tokens", 2)])
 def test_devices_of_one_process_train_what_one_does(plan, count, alone, tiny_preset, tmp_path):
     (ended,) = together(1, plan, tmp_path, tiny_preset, VIRTUAL=str(count))
