@@ -94,9 +94,10 @@ class Recorder:
         self.steps, self.validated = [], []
 
         class Steps(stages.Steps):
-            def train(inner, batch):
-                super().train(batch)
+            def train(inner, *arguments):
+                asked = super().train(*arguments)
                 self.steps.append(values(staged))
+                return asked
 
             def validate(inner, *arguments):
                 self.validated.append(values(staged))
