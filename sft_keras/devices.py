@@ -133,7 +133,36 @@ class Devices:
 ONE_DEVICE = Devices()
 
 
-class Workers(Devices):
+class _Several(Devices):
+    """What several devices have in common: a strategy that takes steps on each and adds up."""
+
+    _strategy: tf.distribute.Strategy
+
+    def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """See `Devices.run`."""
+        return self._strategy.run(step, args=arguments)
+
+    def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
+        """See `Devices.total`."""
+        context = tf.distribute.get_replica_context()
+        # Dense, which those of embeddings may not be; and on the device, which arguments are not.
+        dense = [tf.identity(tf.convert_to_tensor(each)) for each in tensors]
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
+
+    @contextlib.contextmanager
+    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
+        """See `Devices.synchronized`."""
+        before = [layer.synchronized for layer in layers]
+        for layer in layers:
+            layer.synchronized = True
+        try:
+            yield
+        finally:
+            for layer, was in zip(layers, before):
+                layer.synchronized = was
+
+
+class Workers(_Several):
     """One device in each of several processes, over `tf.distribute`.
 
     Make it before anything else of TensorFlow is used. TF_CONFIG must say what `cluster` does.
@@ -152,14 +181,6 @@ class Workers(Devices):
                 "process for each GPU, with its number in CUDA_VISIBLE_DEVICES."
             )
         self._summed = tf.function(lambda values: self.run(self.total, values), autograph=False)
-
-    def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """See `Devices.run`."""
-        return self._strategy.run(step, args=arguments)
-
-    def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
-        """See `Devices.total`."""
-        return _total(tensors)
 
     def share_of(self, batch: Any) -> Share:
         """See `Devices.share_of`."""
@@ -197,18 +218,12 @@ class Workers(Devices):
             apart.flat[0] = self.index * _APART
             state.assign(value + apart)
 
-    @contextlib.contextmanager
-    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
-        """See `Devices.synchronized`."""
-        with _synchronized(layers):
-            yield
-
     def in_words(self, batch_size: int) -> str:
         """See `Devices.in_words`."""
         return f"{self.count} workers; {_shared(batch_size, self.count)}"
 
 
-class Replicas(Devices):
+class Replicas(_Several):
     """Several devices of this machine in one process, each with a copy of the weights."""
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -240,10 +255,6 @@ class Replicas(Devices):
                     "it."
                 )
 
-    def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """See `Devices.run`."""
-        return self._strategy.run(step, args=arguments)
-
     def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
         """See `Devices.prepare`."""
         # Keras would sum them, which clipping and loss scaling have to come after.
@@ -259,31 +270,14 @@ class Replicas(Devices):
         """See `Devices.one_of`."""
         return [self._strategy.experimental_local_results(each)[0] for each in results]
 
-    def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
-        """See `Devices.total`."""
-        return _total(tensors)
-
     def share_of(self, batch: Any) -> Share:
         """See `Devices.share_of`."""
         context = tf.distribute.get_replica_context()
         return _part(batch, context.replica_id_in_sync_group, self.count)
 
-    @contextlib.contextmanager
-    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
-        """See `Devices.synchronized`."""
-        with _synchronized(layers):
-            yield
-
     def in_words(self, batch_size: int) -> str:
         """See `Devices.in_words`."""
         return f"{self.count} devices of this machine; {_shared(batch_size, self.count)}"
-
-
-def _total(tensors: Sequence[Any]) -> list[tf.Tensor]:
-    context = tf.distribute.get_replica_context()
-    # Dense, which those of embeddings may not be; and on the device, which arguments are not.
-    dense = [tf.identity(tf.convert_to_tensor(each)) for each in tensors]
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, dense)
 
 
 def _part(batch: Any, index: int | tf.Tensor, count: int) -> Share:
@@ -298,18 +292,6 @@ def _part(batch: Any, index: int | tf.Tensor, count: int) -> Share:
         tf.where(is_short, all_or_none, end - first),
         tf.where(is_short, 1.0 / count, 1.0),
     )
-
-
-@contextlib.contextmanager
-def _synchronized(layers: Sequence[keras.Layer]) -> Iterator[None]:
-    before = [layer.synchronized for layer in layers]
-    for layer in layers:
-        layer.synchronized = True
-    try:
-        yield
-    finally:
-        for layer, was in zip(layers, before):
-            layer.synchronized = was
 
 
 def _shared(batch_size: int, count: int) -> str:

@@ -211,7 +211,7 @@ def require_same_weights(staged: StagedModel, devices: Devices, when: str) -> No
     Raises:
       ClusterError: If one does not: what they trained was not one model.
     """
-    if devices.count > 1:
+    if devices.processes > 1:
         devices.require_same(f"weights {when}", json.dumps(fingerprints(staged)))
 
 
