@@ -139,6 +139,9 @@ def _decode_palette_bmp(encoded: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
         entries = tf.io.decode_bmp(encoded, channels=0)[..., 0]
     used = _number(header, 46, 3)
     colours = tf.where(used == 0, 2**_PALETTE_BITS, used)
-    table = tf.strings.substr(encoded, 14 + _number(header, 14, 3), 4 * colours)
+    # A place beyond the file would be an error that quotes the file's bytes, which TensorFlow then
+    # fails to decode as UTF-8. Of an empty table, gather says that it has too few colours.
+    place = tf.minimum(14 + _number(header, 14, 3), tf.strings.length(encoded))
+    table = tf.strings.substr(encoded, place, 4 * colours)
     blue_green_red = tf.reshape(tf.io.decode_raw(table, tf.uint8), [-1, 4])
     return tf.gather(tf.reverse(blue_green_red[:, :3], [1]), tf.cast(entries, tf.int32))

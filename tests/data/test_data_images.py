@@ -106,6 +106,12 @@ def test_a_compressed_bmp_is_refused_rather_than_read_wrongly(gradient, encode):
     assert "compressed BMP" in undecodable_reason(bytes(encoded))
 
 
+def test_a_palette_beyond_the_end_of_its_file_is_refused(gradient, encode):
+    encoded = bytearray(encode(gradient, "BMP", "P"))
+    encoded[14:17] = b"\xc6\xff\xff"  # the header's size, after which the palette begins
+    assert "damaged or truncated BMP" in undecodable_reason(bytes(encoded))
+
+
 @pytest.mark.parametrize("shape", [(30, 60), (60, 30), (17, 31), (1, 300), (300, 1), (16, 24)])
 @pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
 def test_every_shape_is_brought_to_the_size(shape, fit):
