@@ -18,16 +18,15 @@ import tensorflow as tf
 
 from sft_keras.checkpoints import Checkpoints
 from sft_keras.cluster import Cluster, Strategy
-from sft_keras.devices import ONE_DEVICE, Devices, Replicas, Workers
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.environment import keras_for, package_versions
 from sft_keras.errors import ClusterError, RecipeError, RunFolderError
-from sft_keras.keeper import Keeper
 from sft_keras.meeting import meet
-from sft_keras.opened_run import open_run
+from sft_keras.opened_run import open_run, train_opened
 from sft_keras.recipe_loader import LoadedRecipe, as_plain
 from sft_keras.run_folder import RunFolder
+from sft_keras.several_devices import Replicas, Workers, require_an_example_each
 from sft_keras.stop import listening
-from sft_keras.training import train_stages
 
 _GONE = re.compile(r"/task:(\d+)")
 
@@ -66,12 +65,7 @@ def join(
             say(f"devices  one of {devices.count}. {error}")
             return ONE_DEVICE
         return devices
-    size = loaded.recipe.data.batch_size
-    if size < len(cluster.addresses):
-        raise RecipeError(
-            "`data.batch_size` is that of all workers together, and must give each of them an "
-            f"example. Received: {size} for {len(cluster.addresses)} workers."
-        )
+    require_an_example_each(loaded.recipe, len(cluster.addresses), "workers")
     versions = {**package_versions(), "python": platform.python_version()}
     about = {
         "addresses": list(cluster.addresses),
@@ -160,26 +154,7 @@ def assist(
         checkpoints = Checkpoints(run_dir, run.say, reads_only=True)
         resumed = checkpoints.newest() if resume else None
         opened = open_run(recipe, run, resumed, devices, allow_changed)
-        keeper = Keeper(
-            opened.staged,
-            checkpoints,
-            recipe.checkpoints,
-            about={"data": opened.digest},
-            stop=stop,
-            clock=opened.clock,
-            say=run.say,
-            resumed=opened.resumed,
-            devices=devices,
-        )
-        stages = train_stages(
-            opened.staged,
-            recipe,
-            opened.prepared,
-            opened.info,
-            run,
-            keeper=keeper,
-            devices=devices,
-        )
+        stages = train_opened(opened, recipe, run, checkpoints, stop, devices)
         devices.wait()
         return opened.staged.model, stages
 

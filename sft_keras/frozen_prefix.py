@@ -15,6 +15,7 @@ import errno
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import psutil
 import tensorflow as tf
 
@@ -29,6 +30,7 @@ from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.errors import RecipeError
 from sft_keras.freezing import unfrozen_blocks
 from sft_keras.recipe import Recipe, Stage
@@ -88,6 +90,7 @@ class FrozenPrefixStore:
         tick: Callable[[str], None],
         splits: Sequence[str] = ("train", "validation"),
         memory: MemoryStore | None = None,
+        devices: Devices = ONE_DEVICE,
     ) -> None:
         """Makes an empty store.
 
@@ -100,14 +103,17 @@ class FrozenPrefixStore:
           tick: Takes a line to show for a moment, on a terminal.
           splits: Those that stages will read.
           memory: Where rows lie that outlive this store; None to keep them no longer than needed.
+          devices: The processes that share the work out; each must ask for the same.
         """
         self.held: dict[int, StageInput] = {}
         self._staged, self._recipe, self._prepared, self._info = staged, recipe, prepared, info
-        self._splits = tuple(splits)
+        self._splits, self._devices = tuple(splits), devices
         self._keys: dict[int, set[str]] = {}
         self._outlives = memory is not None
         disk = DiskStore(store_folder(recipe.store.folder), say)
-        self._rows = RowProvider(staged, recipe, info, memory or MemoryStore(), disk, say, tick)
+        self._rows = RowProvider(
+            staged, recipe, info, memory or MemoryStore(), disk, say, tick, devices
+        )
 
     def input_of(self, stage: Stage) -> StageInput:
         """Returns what a stage reads: stored boundary outputs where that is possible and fits.
@@ -172,10 +178,13 @@ class FrozenPrefixStore:
     def _provide(self, stage: Stage) -> None:
         """Finds or computes the boundary of a stage, and those ahead that fit beside it."""
         own = self._below(stage)
-        budgets: dict[Place, float] = {
+        free = {
             "memory": self._memory_share() * psutil.virtual_memory().available,
             "disk": _LARGEST_SHARE * self._rows.disk.free(),
         }
+        # Where there is room must be so for all workers, or they would go different ways.
+        (everyones,) = self._devices.gathered([np.array(list(free.values()), np.float64)])
+        budgets: dict[Place, float] = dict(zip(free, everyones.min(axis=0).tolist()))
         lacking: list[tuple[WantedSplits, Place]] = []
         for below in self._ahead(stage):
             wanted = self._wanted(below)
@@ -227,9 +236,10 @@ class FrozenPrefixStore:
         if found is None and self._recipe.cache in ("auto", "disk"):
             found = self._rows.find_on_disk(wanted)
             story = f"found on disk, {self._size(wanted)} in {self._rows.disk.folder}"
-        if found is not None:
+        is_found = self._devices.all_agree(found is not None)
+        if is_found:
             self._hold(below, wanted, found, story)
-        return found is not None
+        return is_found
 
     def _hold(
         self, below: int, wanted: WantedSplits, splits: Mapping[str, Prepared], story: str
@@ -260,9 +270,11 @@ class FrozenPrefixStore:
                 where = f"on disk in {self._rows.disk.folder}"
             if found is None:
                 raise _NotStoredError(f"what was written to {self._rows.disk.folder} is not there")
+            count = self._devices.processes
+            by = f" by {count} workers" if count > 1 else ""
             story = (
-                f"computed once for {done.examples} examples in {done.seconds:.1f} s, and not in "
-                f"each of {epochs} epochs; {self._size(wanted)} {where}"
+                f"computed once for {done.examples} examples in {done.seconds:.1f} s{by}, and not "
+                f"in each of {epochs} epochs; {self._size(wanted)} {where}"
             )
             self._hold(below, wanted, found, story)
 
@@ -280,7 +292,7 @@ class FrozenPrefixStore:
           RecipeError: If the recipe insists on memory, which has no room.
         """
         cache, needed = self._recipe.cache, self._bytes(wanted)
-        if cache == "auto" and self._rows.is_mostly_on_disk(wanted):
+        if cache == "auto" and self._devices.all_agree(self._rows.is_mostly_on_disk(wanted)):
             return "disk"
         if cache != "disk" and needed <= budgets["memory"]:
             return "memory"

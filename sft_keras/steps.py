@@ -67,8 +67,7 @@ class Steps:
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._watch, self._output_watches = watch, tuple(output_watches)
         self._devices = devices
-        # XLA cannot compile what devices say to each other.
-        graph = {"autograph": False, "jit_compile": model.jit_compile and devices.count == 1}
+        graph = {"autograph": False, "jit_compile": model.jit_compile and _pays(batch, devices)}
         asks = tf.TensorSpec([_ASKS], tf.float32)
         self._train = tf.function(self._trained, input_signature=[batch, asks], **graph)
         self._test = tf.function(self._tested, input_signature=[validation_batch, asks], **graph)
@@ -140,6 +139,11 @@ class Steps:
         """Returns the figures of what this worker has computed; the loss is that of all."""
         return {metric.name: float(metric.result()) for metric in self._figures}
 
+    @property
+    def examples(self) -> int:
+        """How many examples have been computed since the figures were reset, by all devices."""
+        return int(self._mean_loss.count)
+
     def warnings(self) -> list[str]:
         """Returns what is to be said of the outputs of the latest validation."""
         seen = [each for watch in self._output_watches for each in watch.variables]
@@ -199,7 +203,7 @@ class Steps:
             # Before its gradient: with synchronized statistics that has parts of all workers.
             counted = self._weighed(loss, share, batch)
             scaled = model.optimizer.scale_loss(counted)
-        gradients = tape.gradient(scaled, model.trainable_weights)
+        gradients = [_dense(each) for each in tape.gradient(scaled, model.trainable_weights)]
         self._count(self._metrics, y, outputs, share)
         return self._sums([counted, *gradients], asks)
 
@@ -269,6 +273,26 @@ class Steps:
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:
     return [each.numpy() for each in variables]
+
+
+def _pays(batch: Any, devices: Devices) -> bool:
+    """Whether compiling with XLA can be worth its time.
+
+    Not on CPUs; and what devices say to each other cannot be compiled. Texts would be compiled for
+    each length anew.
+    """
+    is_of_one_size = all(None not in spec.shape[1:] for spec in tf.nest.flatten(batch))
+    return devices.count == 1 and is_of_one_size and bool(tf.config.list_physical_devices("GPU"))
+
+
+def _dense(gradient: Any) -> tf.Tensor | None:
+    """Returns a gradient as one number for each weight.
+
+    That of an embedding comes as a row for each time that a token occurs. Keras' optimizers would
+    square each row by itself, and clipping would take the norm of all rows: both of what is only
+    part of a gradient.
+    """
+    return None if gradient is None else tf.convert_to_tensor(gradient)
 
 
 def _norm(gradients: Sequence[Any], optimizer: keras.optimizers.Optimizer) -> tf.Tensor:

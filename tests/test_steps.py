@@ -158,3 +158,30 @@ def test_one_class_for_all_is_said(given, right, is_said):
             watch.update_state(np.eye(3, dtype=np.float32)[[other]], logits)
     warning = watch.warning()
     assert ("given the class 'bee'" in warning) if is_said else warning is None
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_a_token_that_occurs_often_is_one_row_of_the_gradient(clip):
+    # By Keras itself Adam would square each occurrence by itself, and clipping would count each.
+    tokens = np.array([[1, 1, 1, 2], [1, 2, 3, 3]])
+    labels = np.eye(2, dtype=np.float32)
+    first = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+    def trained(layer, x):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(x.shape[1:], dtype=x.dtype.name)
+        pooled = keras.layers.GlobalAveragePooling1D()(layer(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(2)(pooled))
+        layer.set_weights([first])
+        model.compile(keras.optimizers.Adam(1e-2, global_clipnorm=clip))
+        model.optimizer.build(model.trainable_variables)
+        batches = tf.data.Dataset.from_tensors((x, labels))
+        spec, loss = batches.element_spec, keras.losses.CategoricalCrossentropy(from_logits=True)
+        steps = Steps(model, loss, (), batch=spec, validation_batch=spec)
+        for batch in batches.repeat(3):
+            steps.train(batch)
+        return layer.get_weights()[0]
+
+    by_lookup = trained(keras.layers.Embedding(5, 3), tokens)
+    by_product = trained(keras.layers.Dense(3, use_bias=False), np.eye(5, dtype=np.float32)[tokens])
+    np.testing.assert_allclose(by_lookup, by_product, rtol=1e-5, atol=1e-7)

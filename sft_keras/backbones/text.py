@@ -193,7 +193,8 @@ class MeanOverTokens(keras.layers.Layer):
 
     def call(self, sequence: Any, padding_mask: Any) -> Any:
         """Returns the mean."""
-        mask = keras.ops.cast(padding_mask, sequence.dtype)[:, :, None]
+        # Not [:, :, None], which LiteRT has no operation for where both sizes are free.
+        mask = keras.ops.expand_dims(keras.ops.cast(padding_mask, sequence.dtype), -1)
         count = keras.ops.maximum(keras.ops.sum(mask, axis=1), 1)
         return keras.ops.sum(sequence * mask, axis=1) / count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow as tf
 from sft_keras.cache.memory import Writer
 from sft_keras.cache.stored_features import as_fields
 from sft_keras.data.features import Structure
+from sft_keras.devices import ONE_DEVICE, Devices
 
 _JUDGED_AFTER = 2**27  # bytes written, so that the disk's own buffers are full
 _PUBLISHED_EVERY = (
@@ -31,13 +33,20 @@ class Sink:
 
     Attributes:
       failure: Why nothing was stored; None if all was.
+      takes_all: Whether it takes the rows that other processes have computed too.
     """
 
     def __init__(
-        self, begin: Callable[[], Writer], *, on_disk: bool, gives_up: bool = False
+        self,
+        begin: Callable[[], Writer],
+        *,
+        on_disk: bool,
+        takes_all: bool = True,
+        gives_up: bool = False,
     ) -> None:
         """`begin` makes the writer; `gives_up` where the disk is slower than computing."""
         self.failure: OSError | None = None
+        self.takes_all = takes_all
         self._writer: Writer | None = None
         self._begin, self._on_disk, self._gives_up = begin, on_disk, gives_up
         self._seconds, self._bytes = 0.0, 0
@@ -101,13 +110,13 @@ class Batch:
 
     Attributes:
       names: Of their rows, uint8 [m, DIGEST_SIZE].
-      inputs: What the model reads, [m, ...].
+      inputs: What the model reads, [m, ...]; None if another process computes them.
       sinks: Where the rows of each boundary go.
       extra: Tensors [m, ...] to be stored in each row beside what the prefix gives.
     """
 
     names: np.ndarray
-    inputs: Structure
+    inputs: Structure | None
     sinks: Sequence[Sink]
     extra: Sequence[tf.Tensor] = ()
 
@@ -120,29 +129,30 @@ def run_pass(
     stored: Sequence[Sequence[tf.TensorSpec]],
     in_bfloat16: Sequence[keras.Layer],
     tick: Callable[[int], None],
+    devices: Devices = ONE_DEVICE,
 ) -> float:
     """Runs a prefix over batches and hands what it computes to their sinks.
 
     Args:
       prefix: From what the model reads to a list of boundaries, see
         `StagedModel.prefix_with_outputs`.
-      batches: Of at most `batch_size` examples.
+      batches: Of at most `batch_size` examples; those of the processes of `devices` in turn.
       batch_size: The prefix is always run on so many; the last batch is filled up, so that it is
         traced once and gives an example the same bits in any company.
       stored: What each boundary's tensors are stored as, in the order of `tf.nest.flatten`.
       in_bfloat16: Layers that are to compute in bfloat16.
       tick: Called with the number of examples done.
+      devices: The processes that each compute their batches.
 
     Returns:
-      The seconds that computing took.
+      The seconds that computing took in this process.
     """
 
     signature = keras.tree.map_structure(
         lambda tensor: tf.TensorSpec([batch_size, *tensor.shape[1:]], tensor.dtype), prefix.input
     )
 
-    @tf.function(input_signature=[signature], autograph=False)
-    def compute(inputs: Structure) -> list[list[tf.Tensor]]:
+    def rows(inputs: Structure) -> list[list[tf.Tensor]]:
         outputs = prefix(inputs, training=False)
         # A model of one output returns it bare, even where it was made with a list.
         outputs = outputs if isinstance(outputs, list) else [outputs]
@@ -151,19 +161,76 @@ def run_pass(
             for each, specs in zip(outputs, stored, strict=True)
         ]
 
+    compute = tf.function(
+        lambda *parts: devices.each(rows, parts),
+        input_signature=[signature] * devices.devices_here,
+        autograph=False,
+    )
     computing, done = 0.0, 0
     with _computing_in_bfloat16(in_bfloat16):
-        for batch in batches:
+        for together in _in_turns(batches, devices.count):
             began = time.perf_counter()
-            count = len(batch.names)
-            outputs = compute(tf.nest.map_structure(_filled_up(count, batch_size), batch.inputs))
+            own = [
+                tf.nest.map_structure(_filled_up(len(batch.names), batch_size), batch.inputs)
+                for batch in together
+                if batch.inputs is not None
+            ]
+            # All devices compute, if need be the same as another.
+            parts = own + own[-1:] * (devices.devices_here - len(own))
+            outputs = compute(*parts)[: len(own)] if own else []
             computing += time.perf_counter() - began
-            for sink, tensors in zip(batch.sinks, outputs, strict=True):
-                rows = [tensor[:count] for tensor in tensors]
-                sink.append(batch.names, [*rows, *batch.extra], computing)
-            done += count
+            found = _rows_of(together, outputs, stored, batch_size, devices)
+            for batch, of_boundaries in zip(together, found):
+                for sink, tensors in zip(batch.sinks, of_boundaries, strict=True):
+                    if tensors is not None:
+                        filled = [tensor[: len(batch.names)] for tensor in tensors]
+                        sink.append(batch.names, [*filled, *batch.extra], computing)
+                done += len(batch.names)
             tick(done)
     return computing
+
+
+def _in_turns(batches: Iterable[Batch], devices: int) -> Iterator[list[Batch]]:
+    """Yields the batches that are computed at the same time; the last may be fewer."""
+    left = iter(batches)
+    while together := list(itertools.islice(left, devices)):
+        yield together
+
+
+_Rows = list[list[tf.Tensor] | None]
+"""The tensors of a batch for each boundary, [batch_size, ...]; None for what is not stored here."""
+
+
+def _rows_of(
+    together: Sequence[Batch],
+    outputs: Sequence[list[list[tf.Tensor]]],
+    stored: Sequence[Sequence[tf.TensorSpec]],
+    batch_size: int,
+    devices: Devices,
+) -> list[_Rows]:
+    """Returns what this process stores of batches that were computed at the same time.
+
+    Args:
+      together: The batches.
+      outputs: What this process has computed of them, in their order.
+      stored: See `run_pass`.
+      batch_size: See `run_pass`.
+      devices: See `run_pass`.
+    """
+    found: list[_Rows] = [[None] * len(stored) for _ in together]
+    own = [rows for rows, batch in zip(found, together) if batch.inputs is not None]
+    for number, specs in enumerate(stored):
+        if devices.processes == 1 or not together[0].sinks[number].takes_all:
+            for rows, tensors in zip(own, outputs, strict=True):
+                rows[number] = tensors[number]
+            continue
+        sent = [tf.zeros([batch_size, *spec.shape], spec.dtype) for spec in specs]
+        if outputs:
+            sent = outputs[0][number]
+        gathered = devices.gathered([tensor.numpy() for tensor in sent])
+        for rows, *everyones in zip(found, *gathered):
+            rows[number] = [tf.convert_to_tensor(each) for each in everyones]
+    return found
 
 
 def _as_stored(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:

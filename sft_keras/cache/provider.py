@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
+import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
@@ -15,13 +17,13 @@ from sft_keras.cache.boundary import Boundary
 from sft_keras.cache.disk import Collection, DiskStore
 from sft_keras.cache.extraction import Batch, Sink, as_model_input, run_pass
 from sft_keras.cache.memory import MemoryStore
+from sft_keras.cache.pass_batches import shared_out
 from sft_keras.cache.wanted import Wanted
 from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.examples import DataInfo
-from sft_keras.data.features import Structure
-from sft_keras.data.lengths import padded_length
+from sft_keras.data.features import Features, Structure
 from sft_keras.data.prepared import Prepared
-from sft_keras.data.streams import in_graph
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.recipe import Recipe
 from sft_keras.staged_model import StagedModel
 
@@ -31,6 +33,9 @@ WantedSplits = Mapping[str, Wanted]
 
 # Share of the largest number by which a spot check may differ: bfloat16 rounds by less.
 _SAME = 2e-2
+# Seconds after which what another machine has written must be there: file systems of a network show
+# a folder as it was up to a minute ago.
+_SEEN_AFTER = 90.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Pass:
     """What a pass over the data did.
 
     Attributes:
-      examples: How many inputs were computed, each view counted.
+      examples: How many inputs were computed, each view counted, by all processes together.
       seconds: What computing them took.
       failures: {key of a collection: why it is not stored}.
     """
@@ -60,10 +65,11 @@ class RowProvider:
         disk: DiskStore,
         say: Callable[[str], None],
         tick: Callable[[str], None],
+        devices: Devices = ONE_DEVICE,
     ) -> None:
         self.memory, self.disk = memory, disk
         self._staged, self._recipe, self._info = staged, recipe, info
-        self._say, self._tick = say, tick
+        self._say, self._tick, self._devices = say, tick, devices
         self._collections: dict[str, Collection] = {}
 
     def find_in_memory(self, wanted: WantedSplits) -> dict[str, Prepared] | None:
@@ -83,10 +89,14 @@ class RowProvider:
           is_new: Whether this process has written them. Otherwise the first of them is computed
             anew and compared, in case that something decides on it which no key covers.
         """
-        if is_new:
-            self._forget(wanted)
-        found = {name: each.on_disk(self._collection(each)) for name, each in wanted.items()}
-        if any(features is None for features in found.values()):
+        found = self._on_disk(wanted, is_new)
+        deadline = time.monotonic() + _SEEN_AFTER
+        while is_new and self._devices.processes > 1 and None in found.values():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(1.0)
+            found = self._on_disk(wanted, is_new)
+        if None in found.values():
             return None
         splits = {name: wanted[name].read_from(features) for name, features in found.items()}
         if not is_new and not self._is_same(wanted["validation"], splits["validation"]):
@@ -100,6 +110,11 @@ class RowProvider:
             return None
         return splits
 
+    def _on_disk(self, wanted: WantedSplits, is_new: bool) -> dict[str, Features | None]:
+        if is_new:
+            self._forget(wanted)
+        return {name: each.on_disk(self._collection(each)) for name, each in wanted.items()}
+
     def is_mostly_on_disk(self, wanted: WantedSplits) -> bool:
         """Whether at least half of the rows are on disk."""
         if not all(any(self.disk.shards(each.boundary.key)) for each in wanted.values()):
@@ -111,9 +126,12 @@ class RowProvider:
     def compute(self, lacking: Sequence[tuple[WantedSplits, Place]]) -> Pass:
         """Computes what is lacking of several boundaries in one traversal of the network.
 
-        What cannot be written is left out, and said in the result.
+        Each process computes its part of what any of them lacks, and all of them must ask for it.
+        What one cannot write is left out, and said in the result.
         """
         todo = {name: self._todo(name, lacking) for name in lacking[0][0]}
+        is_on_disk = any(place == "disk" for _, place in lacking)
+        takes_all = is_on_disk and self._devices.processes > 1 and not self._is_disk_shared()
         counts: Counter[str] = Counter()
         targets: dict[str, tuple[Boundary, Place]] = {}
         for wanted, place in lacking:
@@ -124,7 +142,7 @@ class RowProvider:
         total = sum(map(len, todo.values()))
         try:
             for key, target in targets.items():
-                sinks[key] = self._sink(*target, counts[key])
+                sinks[key] = self._sink(*target, counts[key], takes_all)
             seconds = self._run(lacking, todo, sinks, total)
             for sink in sinks.values():
                 sink.commit()
@@ -135,8 +153,31 @@ class RowProvider:
         finally:
             for sink in sinks.values():
                 sink.close()
-        failures = {key: sink.failure for key, sink in sinks.items() if sink.failure is not None}
-        return Pass(total, seconds, failures)
+        return Pass(total, seconds, self._failures(sinks))
+
+    def _failures(self, sinks: Mapping[str, Sink]) -> dict[str, OSError]:
+        """Returns what cannot be used since this process, or another, could not store it."""
+        (failed,) = self._devices.gathered([[each.failure is not None for each in sinks.values()]])
+        return {
+            key: sink.failure or OSError("by another worker")
+            for (key, sink), is_failed in zip(sinks.items(), failed.any(axis=0))
+            if is_failed
+        }
+
+    def _is_disk_shared(self) -> bool:
+        """Whether all processes have the same folder on disk."""
+        token = self._devices.gathered([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
+        mark = self.disk.folder / f".shared-{token.tobytes().hex()}"
+        with contextlib.suppress(OSError):  # What the chief cannot write is not shared.
+            if self._devices.is_chief:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+        self._devices.wait()
+        is_shared = self._devices.all_agree(os.path.exists(mark))
+        with contextlib.suppress(OSError):
+            if self._devices.is_chief:
+                mark.unlink()
+        return is_shared
 
     def _run(
         self,
@@ -159,6 +200,7 @@ class RowProvider:
                 for layer in block.layers
             ],
             tick=lambda done: self._tick(f"computing the frozen blocks {done}/{total}"),
+            devices=self._devices,
         )
 
     def _batches(
@@ -170,15 +212,12 @@ class RowProvider:
         recipe, size = self._recipe, self._recipe.store.batch_size
         splits = lacking[0][0]  # the rows of each boundary have the same names
         plain = [name for name in todo if splits[name].views is None and len(todo[name])]
-        for parts in _of_one_size([(splits[name], todo[name]) for name in plain]):
-            # As one, so that only the last batch of all has to be filled up.
-            own = [sinks[each[plain[0]].boundary.key] for each, _ in lacking]
-            names = np.concatenate([wanted.names[rows] for wanted, rows in parts])
-            start = 0
-            for batch in _inputs(parts, size):
-                end = start + len(tf.nest.flatten(batch)[0])
-                yield Batch(names[start:end], batch, own)
-                start = end
+        number = 0
+        parts = [(splits[name], todo[name]) for name in plain]
+        for names, inputs in shared_out(parts, size, self._devices):
+            # Every split of a boundary has the same sink, but for one of views.
+            yield Batch(names, inputs, [sinks[each[plain[0]].boundary.key] for each, _ in lacking])
+            number += 1
         for name in todo:
             views = splits[name].views
             if views is None or not len(todo[name]):
@@ -188,7 +227,10 @@ class RowProvider:
             whole = dataclasses.replace(splits[name].prepared, lengths=None)
             drawn = recipe.task.augmented_views(whole, recipe, self._info, views)
             for rows, batch, targets in with_options(drawn.rebatch(size)):
-                yield Batch(splits[name].names[rows.numpy()], batch, own, [targets])
+                is_own = self._devices.has_turn(number)
+                names = splits[name].names[rows.numpy()]
+                yield Batch(names, batch if is_own else None, own, [targets])
+                number += 1
 
     def _todo(self, name: str, lacking: Sequence[tuple[WantedSplits, Place]]) -> np.ndarray:
         """Returns the rows of a split to compute: what any of the boundaries lacks."""
@@ -200,16 +242,18 @@ class RowProvider:
             else:
                 found = self._collection(each).find(each.names)
             lacks |= found < 0
+        lacks = self._devices.totals([lacks.astype(np.int32)])[0] > 0
         if lacking[0][0][name].views is not None:
             lacks[:] = lacks.any()  # a view is drawn in a batch with others
         return np.flatnonzero(lacks)
 
-    def _sink(self, boundary: Boundary, place: Place, count: int) -> Sink:
+    def _sink(self, boundary: Boundary, place: Place, count: int, takes_all: bool) -> Sink:
         if place == "memory":
             return Sink(lambda: self.memory.writer(boundary.key, count), on_disk=False)
         return Sink(
             lambda: self.disk.writer(boundary.key, boundary.fields, boundary.about),
             on_disk=True,
+            takes_all=takes_all,
             gives_up=self._recipe.cache == "auto",
         )
 
@@ -236,55 +280,6 @@ class RowProvider:
             np.allclose(row, now, rtol=0.0, atol=_SAME * max(1e-6, np.abs(now).max()))
             for row, now in zip(_as_floats(rows), _as_floats(outputs), strict=True)
         )
-
-
-_Parts = Sequence[tuple[Wanted, np.ndarray]]
-"""Rows of some splits."""
-
-
-def _of_one_size(parts: _Parts) -> Iterator[_Parts]:
-    """Returns the parts, or of texts those of each padded length by themselves.
-
-    So that what is computed of a text depends on its own length alone, and not on those of others.
-    """
-    lengths = [wanted.prepared.lengths for wanted, _ in parts]
-    if not parts or lengths[0] is None:
-        yield from [parts] if parts else []
-        return
-    padded = [padded_length(each[rows]) for each, (_, rows) in zip(lengths, parts)]
-    for length in np.unique(np.concatenate(padded)):
-        chosen = [(wanted, rows[own == length]) for own, (wanted, rows) in zip(padded, parts)]
-        yield [(wanted, rows) for wanted, rows in chosen if len(rows)]
-
-
-def _inputs(parts: _Parts, batch_size: int) -> Iterator[Structure]:
-    """Yields batches of what the model reads for some rows of several splits, in that order."""
-    if all(wanted.prepared.features is not None for wanted, _ in parts):
-        # Without a data set, of which making one takes longer than all it does.
-        yield from _held_inputs(parts, batch_size)
-        return
-    inputs = [
-        ordered_batches(wanted.prepared, batch_size, rows).map(
-            in_graph(lambda batch: batch["input"])
-        )
-        for wanted, rows in parts
-    ]
-    joined = functools.reduce(tf.data.Dataset.concatenate, inputs)
-    yield from with_options(joined.rebatch(batch_size))
-
-
-def _held_inputs(parts: _Parts, batch_size: int) -> Iterator[Structure]:
-    total = sum(len(rows) for _, rows in parts)
-    for start in range(0, total, batch_size):
-        pieces, before = [], 0
-        for wanted, rows in parts:
-            chosen = rows[max(0, start - before) : max(0, start + batch_size - before)]
-            before += len(rows)
-            if len(chosen):
-                lengths = wanted.prepared.lengths
-                longest = None if lengths is None else padded_length(lengths[chosen].max())
-                pieces.append(wanted.prepared.features.take(tf.constant(chosen), longest))
-        yield tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *pieces)
 
 
 def _as_floats(tensors: Structure) -> list[np.ndarray]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sft_keras import Arrays, Backbone, Checkpointing, Data, Recipe, Stage, TaggedWords
-from sft_keras.tasks import ImageClassification, TokenClassification
+from sft_keras import Arrays, Backbone, Checkpointing, Data, Recipe, Stage, Store, TaggedWords
+from sft_keras.tasks import Augment, ImageClassification, TokenClassification
 
 SIZES = {"train": 101, "validation": 25, "test": 9}
 
@@ -54,6 +54,8 @@ STAGES = {
         {"layer_decay": 0.5, "weight_decay": 1e-2, "l2": 1e-3, "clip_norm": 1.0, "ema": 0.5},
     ),
     "found_rate": ({"learning_rate": "auto", "epochs": 1}, {"epochs": 1}),
+    "on_disk": ({"epochs": 1}, {"epochs": 1}),
+    "endless": ({"epochs": 100_000}, {}),
     "batch_norm": ({}, {"train_batch_norm": True, "optimizer": "sgd"}),
 }
 
@@ -66,7 +68,8 @@ def plan(name: str, preset: str) -> Recipe:
         backbone = Backbone(preset="tiny:bert", weights=None, arguments={"dropout": 0.0})
     else:
         dropout = 0.3 if name == "found_rate" else 0.0
-        task, source = ImageClassification(dropout=dropout), coloured()
+        augment = Augment(flip=name == "on_disk")
+        task, source = ImageClassification(dropout=dropout, augment=augment), coloured()
         scale = {"scale": 1 / 128, "offset": -1.0}
         backbone = Backbone(preset=f"hub:{preset}", image_size=(32, 32), arguments=scale)
     return Recipe(
@@ -74,6 +77,7 @@ def plan(name: str, preset: str) -> Recipe:
         data=Data(source=source, batch_size=8),
         backbone=backbone,
         stages=(Stage(**HEAD | head), Stage(**TOP | top)),
-        cache="off" if name == "batch_norm" else "memory",
+        cache={"batch_norm": "off", "on_disk": "disk"}.get(name, "memory"),
+        store=Store(batch_size=8, views=2 if name == "on_disk" else None),
         checkpoints=Checkpointing(every_steps=5),
     )

@@ -1,4 +1,4 @@
-"""TF_CONFIG as launchers set it, and the meeting before several processes train together."""
+"""What launchers say of who trains together, and the meeting before they do."""
 
 import json
 import socket
@@ -7,9 +7,12 @@ import time
 
 import pytest
 
-from sft_keras.cluster import Cluster, cluster_for, cluster_from_environment
+from sft_keras.cluster import Cluster
 from sft_keras.errors import ClusterError, RunFolderError
+from sft_keras.launcher import cluster_for
 from sft_keras.meeting import meet
+from sft_keras.slurm import cluster_from_slurm
+from sft_keras.tf_config import cluster_from_tf_config
 
 
 def config(cluster, **task):
@@ -42,7 +45,7 @@ def config(cluster, **task):
     ],
 )
 def test_tf_config_says_who_trains_together(environment, expected):
-    assert cluster_from_environment(environment) == expected
+    assert cluster_from_tf_config(environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,14 +63,17 @@ def test_tf_config_says_who_trains_together(environment, expected):
 )
 def test_a_malformed_tf_config_is_said_with_an_example(text, said):
     with pytest.raises(ClusterError) as raised:
-        cluster_from_environment({"TF_CONFIG": text})
+        cluster_from_tf_config({"TF_CONFIG": text})
     message = str(raised.value)
     assert said in message and '"worker": ["10.0.0.1:2222"' in message and "Received" in message
 
 
 def test_strategies_that_lack_something_are_refused(monkeypatch):
-    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name in [*slurm_step(0), "TF_CONFIG"]:
+        monkeypatch.delenv(name, raising=False)
     assert cluster_for("auto", None) is None
+    with pytest.raises(ClusterError, match="--strategy=tpu is not possible yet"):
+        cluster_for("tpu", "runs/a")
     with pytest.raises(ClusterError, match="no TF_CONFIG"):
         cluster_for("multi_worker", "runs/a")
     given = config({"worker": ["a:1", "b:1"]}, type="worker", index=0)
@@ -76,6 +82,67 @@ def test_strategies_that_lack_something_are_refused(monkeypatch):
     with pytest.raises(RunFolderError, match="--run_dir=FOLDER"):
         cluster_for("auto", None)
     assert cluster_for("auto", "runs/a").addresses == ("a:1", "b:1")
+
+
+# SLURM
+
+
+def slurm_step(task, nodes="n[8-10],m5", tasks="2,1(x3)", node="n8", local=None):
+    """The variables of a task, as srun sets them; of a step on n8 (twice), n9, n10 and m5."""
+    return {
+        "SLURM_JOB_ID": "41",
+        "SLURM_STEP_NUM_TASKS": "5",
+        "SLURM_PROCID": str(task),
+        "SLURM_LOCALID": str(task if local is None else local),
+        "SLURMD_NODENAME": node,
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+    }
+
+
+@pytest.mark.parametrize(
+    ("environment", "index"),
+    [(slurm_step(0), 0), (slurm_step(1), 1), (slurm_step(3, node="n10", local=0), 3)],
+)
+def test_slurm_says_who_trains_together(environment, index):
+    cluster = cluster_from_slurm(environment)
+    ports = (10_656, 10_657, 10_656, 10_656, 10_656)
+    hosts = ("n8", "n8", "n9", "n10", "m5")  # in the order of its list, not of the alphabet
+    assert cluster == Cluster(tuple(f"{h}:{port}" for h, port in zip(hosts, ports)), index)
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ("a1", ["a1"]),
+        ("gpu[008-010]-x,b", ["gpu008-x", "gpu009-x", "gpu010-x", "b"]),
+        ("n[1,3-4]", ["n1", "n3", "n4"]),
+    ],
+)
+def test_slurm_lists_of_hosts_are_read(given, hosts):
+    step = slurm_step(0, given, f"2(x{len(hosts)})", hosts[0])
+    assert [each.split(":")[0] for each in cluster_from_slurm(step).addresses[::2]] == hosts
+
+
+def test_a_task_of_slurm_alone_is_no_cluster():
+    assert cluster_from_slurm({}) is None
+    assert cluster_from_slurm({**slurm_step(0), "SLURM_STEP_NUM_TASKS": "1"}) is None
+    # a batch script's own environment, in which nothing was started by srun
+    assert cluster_from_slurm({"SLURM_JOB_ID": "41", "SLURM_STEP_NUM_TASKS": "5"}) is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        (slurm_step(1, node="n9", local=0), "--distribution=block"),  # dealt out in turns
+        (slurm_step(0, nodes="n[8-"), "list of hosts"),
+        (slurm_step(0, nodes="n[8-x]"), "list of hosts"),
+        ({k: v for k, v in slurm_step(0).items() if k != "SLURM_LOCALID"}, "SLURM_LOCALID"),
+    ],
+)
+def test_what_slurm_does_not_say_clearly_is_refused(environment, said):
+    with pytest.raises(ClusterError, match=said):
+        cluster_from_slurm(environment)
 
 
 # The meeting

@@ -1,0 +1,141 @@
+"""What a step on several devices costs: computing, and adding up the gradients of what trains.
+
+A prediction, from numbers that are written down in `MACHINES`; nothing of it was run on them.
+
+    computing = FLOPs of an example x examples on a device / FLOPs a second
+    exchange  = 2 (n - 1) / n x bytes of gradients / bandwidth + 2 (n - 1) x latency
+
+the second for a ring of n devices (Patarasuk & Yuan 2009), one after the other, which is the worst
+case: TensorFlow adds up the gradients of the last layers while it computes those of the first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.profiler.model_analyzer import profile
+from tensorflow.python.profiler.option_builder import ProfileOptionBuilder
+
+from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras.backbones import BuiltBackbone
+from sft_keras.data.examples import DataInfo
+from sft_keras.freezing import set_trainable
+from sft_keras.tasks import ImageClassification, TextClassification
+from sft_keras.tasks.base import Task
+from sft_keras.training import build_staged
+
+CLASSES, TOKENS = 5, 128
+_PASSES = 3  # forward, and backward to the inputs and to the weights of each layer
+HEAD = Stage(name="head", epochs=1, learning_rate=1e-3)
+TOP = Stage(name="top", epochs=1, learning_rate=1e-5, unfreeze=1)
+ALL = Stage(name="all layers", epochs=1, learning_rate=1e-5, unfreeze="all")
+_BERT_BASE = {
+    "vocabulary_size": 30522,
+    "num_layers": 12,
+    "num_heads": 12,
+    "hidden_dim": 768,
+    "intermediate_dim": 3072,
+    "max_sequence_length": 512,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Devices that train together, by assumption.
+
+    Attributes:
+      what: In words.
+      devices: How many.
+      flops: What one computes in a second.
+      bandwidth: Bytes a second from one to the next.
+      latency: Seconds until the first of them arrives.
+    """
+
+    what: str
+    devices: int
+    flops: float
+    bandwidth: float
+    latency: float
+
+
+# A third of the 312 TFLOP/s that an A100 has in bfloat16, by its data sheet.
+_FLOPS = 1e14
+MACHINES = (
+    Machine("8 GPUs of one machine, 200 GB/s between them", 8, _FLOPS, 2e11, 1e-5),
+    Machine("32 machines with such a GPU each, 25 Gbit/s between them", 32, _FLOPS, 3e9, 5e-5),
+)
+NETWORKS = {
+    "VGG16, 224 px": (ImageClassification(), Backbone(preset="keras:vgg16", weights=None)),
+    "ResNet50, 224 px": (ImageClassification(), Backbone(preset="keras:resnet50", weights=None)),
+    f"BERT base, {TOKENS} tokens": (
+        TextClassification(sequence_length=TOKENS),
+        Backbone(preset="tiny:bert", weights=None, arguments=_BERT_BASE),
+    ),
+}
+
+
+def exchange_seconds(size: int, devices: int, bandwidth: float, latency: float) -> float:
+    """Returns how long a ring of devices takes to add up `size` bytes of each."""
+    if devices == 1:
+        return 0.0
+    return 2 * (devices - 1) / devices * size / bandwidth + 2 * (devices - 1) * latency
+
+
+def predictions(examples: int) -> list[dict[str, Any]]:
+    """Returns what each stage of each network costs, with so many examples on a device."""
+    rows = []
+    for name, (task, backbone) in NETWORKS.items():
+        keras.backend.clear_session()
+        for stage, size, flops in _stages(task, backbone):
+            speed_ups = {}
+            for machine in MACHINES:
+                computing = flops * examples / machine.flops
+                exchange = exchange_seconds(
+                    size, machine.devices, machine.bandwidth, machine.latency
+                )
+                speed_ups[machine.what] = machine.devices * computing / (computing + exchange)
+            rows.append(
+                {
+                    "network": name,
+                    "stage": stage.name,
+                    "bytes": size,
+                    "flops_per_example": flops,
+                    "speed_ups": speed_ups,
+                }
+            )
+    return rows
+
+
+def _stages(task: Task, backbone: Backbone) -> list[tuple[Stage, int, float]]:
+    """Returns each stage with the bytes of its gradients and the FLOPs of an example."""
+    recipe = Recipe(
+        task=task, data=Data(source="folder:none"), backbone=backbone, stages=(HEAD, TOP, ALL)
+    )
+    names = tuple(map(str, range(CLASSES)))
+    info = DataInfo("none", names, {"train": 1}, {"train": (1,) * CLASSES}, {})
+    built: BuiltBackbone = task.build_backbone(recipe)
+    staged = build_staged(recipe, built, info)
+    found = []
+    for stage in recipe.stages:
+        set_trainable(staged, stage)
+        is_stored = stage.unfreeze != "all"
+        model = staged.from_boundary(stage.unfreeze) if is_stored else staged.for_stage("all")
+        size = sum(4 * int(tf.size(each.value)) for each in model.trainable_variables)
+        found.append((stage, size, _flops(model)))
+    return found
+
+
+def _flops(model: keras.Model) -> float:
+    """Returns the FLOPs of a training step on one example."""
+
+    def shape(tensor: keras.KerasTensor) -> tf.TensorSpec:
+        sizes = [TOKENS if size is None else size for size in tensor.shape[1:]]
+        return tf.TensorSpec([1, *sizes], tensor.dtype)
+
+    forward = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
+    graph = forward.get_concrete_function(keras.tree.map_structure(shape, model.input)).graph
+    options = ProfileOptionBuilder(ProfileOptionBuilder.float_operation()).with_empty_output()
+    return _PASSES * float(profile(graph, options=options.build()).total_float_ops)

@@ -1,0 +1,252 @@
+"""Several devices that train one model: one in each of several processes, or several in one.
+
+See docs/decisions/several-workers.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.cluster import Cluster
+from sft_keras.devices import Devices, Share
+from sft_keras.errors import ClusterError, RecipeError
+from sft_keras.recipe import Recipe
+
+_PACKED = 2**25  # bytes that are sent at once
+_APART = 1_000_003  # between the random seeds of workers
+_NUMBER = np.dtype(np.int32)
+
+
+class _Several(Devices):
+    """What several devices have in common: a strategy that takes steps on each and adds up."""
+
+    _strategy: tf.distribute.Strategy
+
+    def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """See `Devices.run`."""
+        return self._strategy.run(step, args=arguments)
+
+    def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
+        """See `Devices.total`."""
+        context = tf.distribute.get_replica_context()
+        own = [tf.identity(each) for each in tensors]  # on the device, which arguments are not
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+
+    @contextlib.contextmanager
+    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
+        """See `Devices.synchronized`."""
+        before = [layer.synchronized for layer in layers]
+        for layer in layers:
+            layer.synchronized = True
+        try:
+            yield
+        finally:
+            for layer, was in zip(layers, before):
+                layer.synchronized = was
+
+
+class Workers(_Several):
+    """One device in each of several processes, over `tf.distribute`.
+
+    Make it before anything else of TensorFlow is used. They are those of `cluster`, whatever
+    TF_CONFIG says.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.count = self.processes = len(cluster.addresses)
+        self.index = cluster.index
+        options = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=_PACKED)
+        self._strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            _resolver(cluster), communication_options=options
+        )
+        if self._strategy.num_replicas_in_sync != self.count:
+            raise ClusterError(
+                "Each worker must have one device. Received: "
+                f"{self._strategy.num_replicas_in_sync} devices in {self.count} workers. Start a "
+                "process for each GPU, with its number in CUDA_VISIBLE_DEVICES."
+            )
+        self._summed = tf.function(lambda values: self.run(self.total, values), autograph=False)
+        numbers = tf.TensorSpec([None], tf.int32)
+        self._joined = tf.function(
+            lambda values: self.run(_of_all, values), input_signature=[numbers], autograph=False
+        )
+
+    def share_of(self, batch: Any) -> Share:
+        """See `Devices.share_of`."""
+        return _part(batch, self.index, self.count)
+
+    def totals(self, values: Sequence[Any]) -> list[np.ndarray]:
+        """See `Devices.totals`."""
+        given = [tf.convert_to_tensor(value) for value in values]
+        return [each.numpy() for each in self._summed(given)] if given else []
+
+    def gathered(self, values: Sequence[Any]) -> list[np.ndarray]:
+        """See `Devices.gathered`."""
+        arrays = [np.ascontiguousarray(value).reshape(np.shape(value)) for value in values]
+        packed = b"".join(array.tobytes() for array in arrays)
+        # As whole numbers, which are what collectives take of all that there is.
+        packed += bytes(-len(packed) % _NUMBER.itemsize)
+        found = self._joined(np.frombuffer(packed, _NUMBER)).numpy()
+        rows = found.reshape(self.count, -1).view(np.uint8)
+        unpacked, start = [], 0
+        for array in arrays:
+            part = np.ascontiguousarray(rows[:, start : start + array.nbytes])
+            unpacked.append(part.view(array.dtype).reshape(self.count, *array.shape))
+            start += array.nbytes
+        return unpacked
+
+    def require_same(self, what: str, value: str) -> None:
+        """See `Devices.require_same`."""
+        digest = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8)
+        (found,) = self.gathered([digest])
+        others = [n for n in range(self.count) if not np.array_equal(found[n], found[0])]
+        if others:
+            raise ClusterError(
+                f"All workers must have the same {what}. Received: another one in "
+                f"{', '.join(map(self._cluster.name, others))} than in the chief. Is it the same "
+                "data, the same weights file and the same kind of machine?"
+            )
+
+    def wait(self) -> None:
+        """See `Devices.wait`."""
+        self.totals([np.zeros([], np.int32)])
+
+    def spread(self, states: Mapping[str, keras.Variable]) -> None:
+        """See `Devices.spread`."""
+        for state in states.values():
+            value = state.numpy()
+            apart = np.zeros_like(value)
+            apart.flat[0] = self.index * _APART
+            state.assign(value + apart)
+
+    def in_words(self, batch_size: int) -> str:
+        """See `Devices.in_words`."""
+        return f"{self.count} workers; {_shared(batch_size, self.count)}"
+
+
+class Replicas(_Several):
+    """Several devices of this machine in one process, each with a copy of the weights."""
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self._strategy, self.count = strategy, strategy.num_replicas_in_sync
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """See `Devices.scope`."""
+        return self._strategy.scope()
+
+    def require_possible(self, recipe: Recipe) -> None:
+        """See `Devices.require_possible`."""
+        require_an_example_each(recipe, self.count, "devices")
+        for stage in recipe.stages:
+            if stage.accumulate > 1:
+                raise RecipeError(
+                    f"`stages.{stage.name}.accumulate` cannot be used on several devices of one "
+                    f"process, where Keras fails. Received: {stage.accumulate} with {self.count} "
+                    "devices. Together they hold larger batches: raise `data.batch_size` instead, "
+                    "or start a process for each device, see docs/scale.md."
+                )
+            if stage.learning_rate == "auto":
+                raise RecipeError(
+                    f"`stages.{stage.name}.learning_rate` cannot be 'auto' on several devices of "
+                    "one process: the range test is for one. Find it with --strategy=one, and set "
+                    "it."
+                )
+
+    def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """See `Devices.prepare`."""
+        # Keras would sum them, which clipping and loss scaling have to come after.
+        for each in (optimizer, getattr(optimizer, "inner_optimizer", None)):
+            if each is not None:
+                each._all_reduce_sum_gradients = lambda gradients: gradients
+
+    def update(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """See `Devices.update`."""
+        self._strategy.run(step, args=arguments)
+
+    def each(self, step: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+        """See `Devices.each`."""
+        handed_out = self._strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        results = self._strategy.run(step, args=(handed_out,))
+        local = [
+            [self._strategy.experimental_local_results(tensor) for tensor in tensors]
+            for tensors in results
+        ]
+        return [
+            [[tensor[number] for tensor in tensors] for tensors in local]
+            for number in range(len(parts))
+        ]
+
+    def one_of(self, results: Any) -> Any:
+        """See `Devices.one_of`."""
+        return [self._strategy.experimental_local_results(each)[0] for each in results]
+
+    def share_of(self, batch: Any) -> Share:
+        """See `Devices.share_of`."""
+        context = tf.distribute.get_replica_context()
+        return _part(batch, context.replica_id_in_sync_group, self.count)
+
+    def in_words(self, batch_size: int) -> str:
+        """See `Devices.in_words`."""
+        return f"{self.count} devices of this machine; {_shared(batch_size, self.count)}"
+
+
+def _resolver(cluster: Cluster) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Returns what TensorFlow asks who is who."""
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.index,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
+
+
+def require_an_example_each(recipe: Recipe, count: int, what: str) -> None:
+    """Checks that a batch can be shared by `count` workers or devices.
+
+    Raises:
+      RecipeError: If it has fewer examples.
+    """
+    size = recipe.data.batch_size
+    if size < count:
+        raise RecipeError(
+            f"`data.batch_size` is that of all {what} together, and must give each of them an "
+            f"example. Received: {size} for {count} {what}."
+        )
+
+
+def _of_all(values: tf.Tensor) -> tf.Tensor:
+    return tf.distribute.get_replica_context().all_gather(tf.identity(values), axis=0)
+
+
+def _part(batch: Any, index: int | tf.Tensor, count: int) -> Share:
+    """Returns what one of `count` devices computes of a batch."""
+    size = tf.shape(tf.nest.flatten(batch)[0])[0]
+    is_short = size < count
+    first = tf.where(is_short, 0, size * index // count)
+    end = tf.where(is_short, size, size * (index + 1) // count)
+    all_or_none = tf.where(tf.equal(index, 0), size, 0)
+    return Share(
+        tf.nest.map_structure(lambda tensor: tensor[first:end], batch),
+        tf.where(is_short, all_or_none, end - first),
+        tf.where(is_short, 1.0 / count, 1.0),
+    )
+
+
+def _shared(batch_size: int, count: int) -> str:
+    least, more = divmod(batch_size, count)
+    computes = f"{least} or {least + 1}" if more else f"{least}"
+    return (
+        f"of each batch of {batch_size} examples each computes {computes}, so learning rates stay "
+        "as they are"
+    )
