@@ -20,6 +20,8 @@ class Endpoints:
       needs: Modules to be imported, beside TensorFlow, where the export is loaded.
       compared: The output that must be as the trained model's.
       unit: What its differences are measured in: 1 for probabilities.
+      class_names: What the columns of "probabilities" are called, in order; none where they are
+        nobody's, or differ from answer to answer.
     """
 
     signatures: Mapping[str, tuple[Callable[..., Any], Sequence[tf.TensorSpec]]]
@@ -27,6 +29,7 @@ class Endpoints:
     needs: tuple[str, ...] = ()
     compared: str = "probabilities"
     unit: float = 1.0
+    class_names: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Returns names and arguments as plain values, for the report."""
@@ -35,3 +38,11 @@ class Endpoints:
             for name, (_, specs) in self.signatures.items()
         }
         return {"signatures": signatures, "needs": list(self.needs)}
+
+
+def is_binary(name: str) -> bool:
+    """Returns whether strings of this argument or output are bytes, and not UTF-8.
+
+    TensorFlow Serving's convention for outputs, and this package's for arguments.
+    """
+    return name.endswith("_bytes")

@@ -56,7 +56,8 @@ def image_endpoints(model: keras.Model, class_names: Sequence[str], fit: str) ->
 
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
     floats = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    return Endpoints({ENCODED: (from_encoded, [encoded]), FLOATS: (from_floats, [floats])})
+    served = {ENCODED: (from_encoded, [encoded]), FLOATS: (from_floats, [floats])}
+    return Endpoints(served, class_names=class_names)
 
 
 def image_samples(prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:

@@ -64,6 +64,7 @@ def entity_endpoints(
         {TEXTS: (served(natural_words), [spec]), SPACED: (served(spaced_words), [spec])},
         tracked=(encoder,),
         needs=needs,
+        class_names=tags,
     )
 
 

@@ -40,7 +40,8 @@ def text_endpoints(
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in ARGUMENTS]
     served = (from_pairs, specs) if info.facts["texts"] == 2 else (from_texts, specs[:1])
     needs = (encoder.needs,) if encoder.needs else ()
-    return Endpoints({TEXTS: served}, tracked=(encoder,), needs=needs)
+    names = info.class_names
+    return Endpoints({TEXTS: served}, tracked=(encoder,), needs=needs, class_names=names)
 
 
 def one_label(class_names: Sequence[str]) -> Answer:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,15 +15,22 @@ import tensorflow as tf
 from sft_keras import serving_check
 from sft_keras.endpoints import Endpoints
 from sft_keras.errors import ExportError
+from sft_keras.export.fresh_process import run_alone
+from sft_keras.warm_up import warm_up_inputs, write_warm_up
 
+CLASS_NAMES = "class_names.json"
 LARGEST_DIFFERENCE = 1e-4
 """By how much what is served may differ from the trained model's, in `Endpoints.unit`."""
 
 
 def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -> None:
-    """Writes a SavedModel with the given signatures.
+    """Writes a SavedModel with the given signatures, as TensorFlow Serving takes it.
 
-    By TensorFlow's own function: `keras.export.ExportArchive` traces each of them twice.
+    By TensorFlow's own function: `keras.export.ExportArchive` traces each of them twice. In it are
+    `assets/class_names.json`, a list, where classes have names, and requests to warm up with.
+
+    Raises:
+      ExportError: If a signature does not answer its own request to warm up with.
     """
     served = tf.Module(name="served")
     served.parameters = [variable.value for variable in model.variables]
@@ -35,7 +39,29 @@ def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -
         name: tf.function(function, input_signature=specs, autograph=False)
         for name, (function, specs) in endpoints.signatures.items()
     }
-    tf.saved_model.save(served, str(folder), signatures=signatures)
+    with tempfile.TemporaryDirectory() as scratch:
+        if endpoints.class_names:
+            names = Path(scratch, CLASS_NAMES)
+            names.write_text(json.dumps(list(endpoints.class_names)), encoding="utf-8")
+            served.class_names = tf.saved_model.Asset(str(names))
+        tf.saved_model.save(served, str(folder), signatures=signatures)
+    write_warm_up(folder, _answered(signatures, endpoints))
+
+
+def _answered(
+    signatures: Mapping[str, Any], endpoints: Endpoints
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns requests to warm up with, which these functions have answered."""
+    requests = {}
+    for name, (_, specs) in endpoints.signatures.items():
+        requests[name] = warm_up_inputs(specs)
+        try:
+            signatures[name](*map(tf.constant, requests[name].values()))
+        except tf.errors.OpError as error:  # TensorFlow Serving would not load the model
+            raise ExportError(
+                f"The signature {name!r} must answer any input. Received: {error.message}"
+            ) from error
+    return requests
 
 
 def check_saved_model(
@@ -66,19 +92,8 @@ def check_saved_model(
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
         np.savez(inputs, **samples)
         paths = map(str, (folder, inputs, outputs))
-        ran = subprocess.run(
-            # -I: nothing of this environment but its site-packages, so no checkout on the path.
-            [sys.executable, "-I", serving_check.__file__, *paths, compared, *needs],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
-            check=False,
-        )
-        if ran.returncode != 0:
-            raise ExportError(
-                f"The exported model in {folder} could not be loaded and asked in a fresh process "
-                f"with TensorFlow alone. What it said last:\n{ran.stderr[-2000:]}"
-            )
+        about = f"The exported model in {folder}, with TensorFlow alone,"
+        run_alone(serving_check.__file__, *paths, compared, *needs, about=about)
         with np.load(outputs) as answers:
             differences = {name: float(np.abs(answers[name] - expected).max()) for name in answers}
     worst = max(differences.values())

@@ -1,0 +1,128 @@
+"""Serves a run's exported model over HTTP, in the form of TensorFlow Serving's REST API.
+
+    python -m sft_keras.serve --run=runs/quickstart
+
+answers until Ctrl-C, on this machine alone unless --host says otherwise; it knows no users and
+no encryption. See docs/serving.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from sft_keras.command import run_command
+from sft_keras.errors import RunFolderError, ServingError
+from sft_keras.export.location import saved_model_of
+from sft_keras.start_tensorflow import start_tensorflow
+
+_RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on.")
+_PORT = flags.DEFINE_integer(
+    "port", 8501, "The port to listen on; 0 for a free one.", lower_bound=0, upper_bound=65535
+)
+_NAME = flags.DEFINE_string("name", None, "What requests call the model; default: the run's name.")
+_MOST = flags.DEFINE_integer("max_request_mb", 32, "The most MB of a request.", lower_bound=1)
+_THREADS = flags.DEFINE_integer(
+    "threads", None, "Threads that compute at a time; default: the CPU cores, at most 8.", 1
+)
+_LOG = flags.DEFINE_bool("log_requests", True, "Print a line for each request.")
+
+_PACKAGES = ("starlette", "uvicorn")
+_GRACE = 10  # seconds
+
+
+def main(_: Sequence[str]) -> None:
+    """Serves until it is stopped."""
+    if _RUN.value is None:
+        raise RunFolderError("Say which run: python -m sft_keras.serve --run=RUN_FOLDER")
+    # All that can be wrong is said before TensorFlow is imported.
+    saved_model_of(_RUN.value)
+    missing = [each for each in _PACKAGES if importlib.util.find_spec(each) is None]
+    if missing:
+        raise ServingError(
+            f"The server needs {' and '.join(missing)}: pip install 'sft_keras[serve]'"
+        )
+    name = _name()
+    start_tensorflow()
+    with _bound(_HOST.value, _PORT.value) as listening:
+        _serve(name, listening)
+
+
+def _name() -> str:
+    name = _NAME.value or Path(_RUN.value).expanduser().resolve().name
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise ServingError(
+            "The model's name must be of letters, digits, '.', '-' and '_'. "
+            f"Received: {name!r}. Pass --name."
+        )
+    return name
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Returns a socket that has the address; nobody is heard before it listens."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ServingError(
+            f"--host and --port must be a free address of this machine. Received: {host} and "
+            f"{port}: {error.strerror}. Try --port=0 for any free port."
+        ) from error
+    return bound
+
+
+def _serve(name: str, listening: socket.socket) -> None:
+    import uvicorn
+
+    from sft_keras.serving.app import LOG, Application
+    from sft_keras.serving.limits import Limits
+    from sft_keras.serving.model import ServedModel
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO if _LOG.value else logging.WARNING)
+    LOG.propagate = False
+    threads = _THREADS.value or min(os.cpu_count() or 1, 8)
+    model = ServedModel(_RUN.value, name, Limits(body_bytes=_MOST.value * 2**20), threads)
+
+    class Server(uvicorn.Server):
+        """Says when it listens."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            host, port = listening.getsockname()[:2]
+            host = f"[{host}]" if ":" in host else host
+            print(
+                f"serving http://{host}:{port}/v1/models/{name}  Ctrl-C ends it",
+                flush=True,
+            )
+
+    config = uvicorn.Config(
+        Application(model).starlette(),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on, once all is answered
+        Server(config).run(sockets=[listening])
+    print("stopped", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)

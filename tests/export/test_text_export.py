@@ -1,0 +1,117 @@
+"""Exports of runs on texts: files that take tokens, and what says how to make these.
+
+The modules of the extras are needed: pip install -e '.[litert,onnx]'
+"""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import sft_keras
+from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras.backbones.text import tiny_vocabulary
+from sft_keras.export.exporting import export_run
+from sft_keras.tasks import TextClassification, TokenClassification
+
+pytest.importorskip("ai_edge_litert")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("tf2onnx")
+pytestmark = pytest.mark.slow
+
+FORMATS = ["saved_model", "litert", "onnx"]
+TOKENS = {"token_ids", "padding_mask", "segment_ids"}
+
+
+def recipe_of(task, source):
+    return Recipe(
+        task=task,
+        data=Data(source=source, batch_size=8),
+        backbone=Backbone(preset="tiny:bert"),
+        stages=(Stage(name="all", epochs=3, learning_rate=3e-3, unfreeze="all"),),
+    )
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory):
+    """A run on texts of random letters in which one letter says the class, and its exports."""
+    folder, draw = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
+    with (folder / "texts.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "label"])
+        for number in range(160):
+            letters = list(draw.choice(list("abcdefgh "), draw.integers(2, 40)))
+            letters.insert(draw.integers(0, len(letters)), "qz"[number % 2])
+            rows.writerow(["".join(letters), ("left", "right")[number % 2]])
+    task = TextClassification(sequence_length=32, dropout=0.0)
+    recipe = recipe_of(task, f"csv:{folder / 'texts.csv'}")
+    run = sft_keras.finetune(recipe, run_dir=folder / "run")
+    return run, export_run(run.run_dir, FORMATS, say=lambda line: None), recipe
+
+
+@pytest.fixture(scope="module")
+def tagged(tmp_path_factory):
+    """A run on sentences in which words of q are people, and its exports."""
+    folder, draw = tmp_path_factory.mktemp("words"), np.random.default_rng(0)
+    lines = []
+    for _ in range(120):
+        for _ in range(draw.integers(1, 6)):
+            is_name = draw.random() < 0.3
+            word = "qq" if is_name else "".join(draw.choice(list("abcdef"), draw.integers(1, 6)))
+            lines.append(f"{word} {'B-PER' if is_name else 'O'}")
+        lines.append("")
+    (folder / "words.conll").write_text("\n".join(lines))
+    task = TokenClassification(sequence_length=48, dropout=0.0)
+    recipe = recipe_of(task, f"conll:{folder / 'words.conll'}")
+    run = sft_keras.finetune(recipe, run_dir=folder / "run")
+    return run, export_run(run.run_dir, FORMATS, say=lambda line: None), recipe
+
+
+@pytest.mark.parametrize("fixture", ["classified", "tagged"])
+def test_files_that_take_tokens_answer_as_the_trained_model(fixture, request):
+    run, facts, recipe = request.getfixturevalue(fixture)
+    assert [row["format"] for row in facts["rows"]] == FORMATS
+    name, score = recipe.task.score(run.metrics)
+    for row in facts["rows"]:
+        assert row["largest_difference"] < 1e-5
+        assert row["agreement"] == 1
+        assert row["examples"] == run.metrics["examples"]
+        assert row["score"] == {"name": name, "trained": score, "exported": score}
+        if row["format"] != "saved_model":
+            assert set(row["takes"]) == TOKENS
+            assert all("int32" in each for each in row["takes"].values())
+
+
+@pytest.mark.parametrize("fixture", ["classified", "tagged"])
+def test_tokens_made_of_what_is_said_are_those_of_the_run(fixture, request):
+    run, facts, recipe = request.getfixturevalue(fixture)
+    said = facts["tokenizer"]
+    assert "in the SavedModel alone" in said["note"]
+    pieces = json.loads((run.run_dir / said["vocabulary"]).read_text(encoding="utf-8"))
+    assert tuple(pieces) == tiny_vocabulary()
+    ids = recipe.task.encoder(recipe).inputs(tf.constant(["abc q"]))["token_ids"].numpy()[0]
+    assert [pieces[each] for each in ids] == ["[CLS]", "a", "##b", "##c", "q", "[SEP]"]
+    special = said["special"]
+    assert [pieces[special[name]] for name in ("start", "end", "pad")] == [
+        "[CLS]",
+        "[SEP]",
+        "[PAD]",
+    ]
+    types = run.report["data"]["class_names"]
+    tags = ["O", "B-PER", "I-PER"] if fixture == "tagged" else types
+    assert facts["class_names"] == tags
+    assert said["sequence_length"] == recipe.task.sequence_length
+
+
+def test_a_file_takes_any_number_of_texts_of_any_length(classified):
+    from ai_edge_litert.interpreter import Interpreter
+
+    run, _, recipe = classified
+    interpreter = Interpreter(str(run.run_dir / "exports" / "model.tflite"))
+    runner = interpreter.get_signature_runner()
+    for texts in (["q"], ["abc q", "a much longer text z", ""]):
+        inputs = recipe.task.encoder(recipe).inputs(tf.constant(texts))
+        given = runner(**{name: each.numpy() for name, each in inputs.items()})["probabilities"]
+        np.testing.assert_allclose(given, run.model(inputs, training=False), atol=1e-5)
