@@ -5,7 +5,7 @@
 Writes results/texts.json, a run at a time, so that seeds can be added. Every run is a process of
 its own, by turns, with the same weights, splits, sequence length and batch size; only the seed
 differs. The seconds are those of the work after import, tokenizing and validation included, until
-the model is trained.
+the model is trained; with --untimed they are not written, since other work was done beside it.
 
 FOLDERs: a BERT as `save_pretrained` leaves it; rt-polarity.pos and .neg (Pang & Lee 2005), a text a
 line; WNUT-17 in CoNLL's columns. PYTHON: of an environment with torch, transformers, accelerate,
@@ -42,6 +42,7 @@ _PEER = flags.DEFINE_string("peer_python", None, "The Python that has the Traine
 _CASES = flags.DEFINE_list("cases", ["reviews", "entities"], "Which to run.")
 _SIDES = flags.DEFINE_list("sides", ["staged", "trainer", "all layers"], "Which to run.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs.")
+_UNTIMED = flags.DEFINE_bool("untimed", False, "Other work goes on beside it: leave out seconds.")
 _EXAMPLES = flags.DEFINE_integer("examples", None, "So many training examples, to try it.")
 _CHILD = flags.DEFINE_string("child", None, "CASE:SIDE:SEED; what the processes are started with.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where the splits are; for the same.")
@@ -182,6 +183,8 @@ def main(_: list[str]) -> None:
             for seed in _SEEDS.value:
                 for side in sides:
                     made = run(case, side, seed, Path(folder))
+                    if _UNTIMED.value:
+                        made = {"validation": made["validation"], "test": made["test"]}
                     if _EXAMPLES.value is None:
                         sizes = {name: len(labels) for name, (_, labels) in splits.items()}
                         add(case, side, seed, made, sizes)
@@ -206,11 +209,13 @@ def add(case: str, side: str, seed: str, made: dict[str, Any], sizes: dict[str, 
 
 def _summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     tests = [each["test"] for each in runs.values()]
+    seconds = [each["seconds"] for each in runs.values() if "seconds" in each]
     return {
         "test_mean": statistics.mean(tests),
         "test_range": [min(tests), max(tests)],
         "validation_mean": statistics.mean(each["validation"] for each in runs.values()),
-        "seconds_median": statistics.median(each["seconds"] for each in runs.values()),
+        "seconds_median": statistics.median(seconds) if seconds else None,
+        "timed": len(seconds),
         "runs": runs,
     }
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from sft_keras.errors import RecipeError
 from sft_keras.recipe import Recipe
 
+_BFLOAT16_FROM = (8, 0)  # NVIDIA's compute capability: Ampere
 _PACKAGES = ("sft_keras", "tensorflow", "keras", "keras-hub", "tensorflow-datasets", "numpy")
 
 
@@ -34,7 +35,7 @@ def keras_for(recipe: Recipe) -> Iterator[None]:
             "Import sft_keras before keras, or set KERAS_BACKEND=tensorflow."
         )
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
+    keras.config.set_dtype_policy(_dtype_policy(recipe))
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -42,6 +43,16 @@ def keras_for(recipe: Recipe) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(policy)
+
+
+def _dtype_policy(recipe: Recipe) -> str:
+    """Returns what a recipe computes in, on this machine."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    gpus = tf.config.list_physical_devices("GPU")
+    details = map(tf.config.experimental.get_device_details, gpus)
+    made_for_it = [each.get("compute_capability", (0, 0)) >= _BFLOAT16_FROM for each in details]
+    return "mixed_bfloat16" if made_for_it and all(made_for_it) else "float32"
 
 
 def environment() -> dict[str, Any]:

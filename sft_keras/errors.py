@@ -69,6 +69,12 @@ class ExportError(SFTError, RuntimeError):
     """The exported model does not answer as the trained one does."""
 
 
+class ServingError(SFTError, RuntimeError):
+    """The server cannot start: a package or an address is missing, or the model is another kind."""
+
+    exit_status = 2
+
+
 class StoppedError(SFTError, RuntimeError):
     """Somebody has stopped the run; its message says how to go on."""
 

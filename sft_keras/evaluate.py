@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -20,7 +22,11 @@ def answers(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
     def answer(x: tf.Tensor) -> tf.Tensor:
         return model(x, training=False)
 
-    parts = [answer(batch[0]).numpy() for batch in batches]
+    return joined([answer(batch[0]).numpy() for batch in batches])
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the outputs for batches as one array; see `answers` for those of other lengths."""
     if parts[0].ndim > 2:
         longest = max(part.shape[1] for part in parts)
         parts = [_lengthened(part, longest) for part in parts]

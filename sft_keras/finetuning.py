@@ -15,11 +15,13 @@ import tensorflow as tf
 from sft_keras import run_parts
 from sft_keras.assisting import assist, explaining_loss_of, join
 from sft_keras.check.checking import short_check
-from sft_keras.cluster import WORKER_TIMEOUT, Strategy, cluster_for
+from sft_keras.cluster import WORKER_TIMEOUT, Strategy
+from sft_keras.console import Log
 from sft_keras.devices import Devices
 from sft_keras.environment import keras_for
-from sft_keras.keeper import Keeper
-from sft_keras.opened_run import OpenedRun, open_run
+from sft_keras.export.location import SAVED_MODEL
+from sft_keras.launcher import cluster_for
+from sft_keras.opened_run import OpenedRun, open_run, train_opened
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
@@ -29,7 +31,7 @@ from sft_keras.run_folder import RECIPE, RunFolder
 from sft_keras.run_lock import held
 from sft_keras.snapshot import Snapshot
 from sft_keras.stop import Stop, listening
-from sft_keras.training import train_stages
+from sft_keras.trackers import Followers, followed, require_trackers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Result:
       metrics: The figures of the test split, as in the report.
       history: {stage name: {figure: value an epoch}}.
       model: The trained model: images float32 [batch, height, width, 3] in 0..255 to
-        probabilities [batch, num_classes].
+        probabilities [batch, num_classes], calibrated on the validation split.
       report: All that report.json holds.
       run_dir: The run folder.
       export_dir: The SavedModel in it.
@@ -67,6 +69,7 @@ def finetune(
     strategy: Strategy = "auto",
     worker_timeout: float = WORKER_TIMEOUT,
     virtual_devices: int = 0,
+    log: Log = "plain",
 ) -> Result:
     """Runs a recipe from the data to the checked SavedModel.
 
@@ -89,6 +92,8 @@ def finetune(
         several GPUs, else "one". `Data.batch_size` is that of all of them together.
       worker_timeout: Seconds to wait for the other workers.
       virtual_devices: Into how many devices to split the CPU, to try "mirrored" on it; 0 for none.
+      log: What is printed: "plain" lines; "quiet", only warnings and what came out; or "json", an
+        object a line with "time" and "said", or "stage", "step" and the figures of an epoch.
 
     Returns:
       What the run leaves behind; of a worker that is not the chief without metrics and report.
@@ -101,14 +106,15 @@ def finetune(
     if smoke:
         loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
     loaded.recipe.data.require_path()
+    require_trackers(loaded.recipe)
     cluster = cluster_for(strategy, run_dir)
     joining = {"resume": resume, "timeout": worker_timeout}
     if cluster is not None and not cluster.is_chief:
         folder = Path(run_dir).expanduser()
         model, stages = assist(loaded, cluster, folder, allow_changed=allow_changed, **joining)
-        return Result({}, _history(stages), model, {}, folder, folder / "export")
-    reopened = RunFolder.reopen(run_dir) if resume else None
-    run = reopened or RunFolder.create(loaded.name, run_dir, overwrite)
+        return Result({}, _history(stages), model, {}, folder, folder / SAVED_MODEL)
+    reopened = RunFolder.reopen(run_dir, log) if resume else None
+    run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
     with (
         listening() as stop,
         held(run.path),
@@ -133,7 +139,8 @@ def finetune(
                 run.say(f"resume  going on with {run.path}")
             opened = open_run(loaded.recipe, run, resumed, devices, allow_changed)
             opening.close()
-            return _run(loaded.recipe, run, stop, began.facts, opened, devices)
+            with followed(loaded.recipe, run) as followers:
+                return _run(loaded.recipe, run, stop, began.facts, opened, devices, followers)
 
 
 def _run(
@@ -143,6 +150,7 @@ def _run(
     began: Mapping[str, Any],
     opened: OpenedRun,
     devices: Devices,
+    followers: Followers,
 ) -> Result:
     """Does what is left of a run."""
     task, progress, clock = recipe.task, run.checkpoints, opened.clock
@@ -150,20 +158,10 @@ def _run(
     warnings = short_check(prepared, info)
     for warning in warnings:
         run.say(f"warning  {warning} See python -m sft_keras.check.")
-    keeper = Keeper(
-        staged,
-        progress,
-        recipe.checkpoints,
-        about={"data": opened.digest},
-        stop=stop,
-        clock=clock,
-        say=run.say,
-        resumed=opened.resumed,
-        devices=devices,
-    )
     with clock("stages"):
-        stages = train_stages(staged, recipe, prepared, info, run, keeper=keeper, devices=devices)
-    parts = run_parts.RunParts(staged, recipe, prepared["test"], info, run)
+        stages = train_opened(opened, recipe, run, progress, stop, devices)
+    temperature = task.temperature(stages[-1]["validation"])
+    parts = run_parts.RunParts(staged, recipe, prepared["test"], info, run, temperature)
     saved = progress.done("saved", parts.save)
     with clock("evaluation"):
         evaluated = progress.done("evaluated", parts.evaluate)
@@ -183,8 +181,9 @@ def _run(
         "notes": notes,
     }
     pictures = run_parts.pictures_of(evaluated)
-    write_report(report, {"mistakes": pictures} if pictures else {}, run.path)
+    write_report(report, {"mistakes": pictures} if pictures else {}, run.path, task.pipeline_tag)
     progress.clear()
+    followers.end(metrics, run.file("report.html"))
     for note in saved.facts["notes"]:
         run.say(f"note  {note}")
     run.say(f"test  {task.summary(metrics)}")
@@ -195,10 +194,10 @@ def _run(
     return Result(
         metrics=metrics,
         history=_history(stages),
-        model=staged.model,
+        model=parts.model,
         report=report,
         run_dir=run.path,
-        export_dir=run.file("export"),
+        export_dir=run.file(SAVED_MODEL),
     )
 
 

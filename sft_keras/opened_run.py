@@ -1,4 +1,4 @@
-"""A run's model and data, opened before it trains."""
+"""A run's model and data, opened and then trained."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
+
+from sft_keras.checkpoints import Checkpoints
 from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.devices import Devices
 from sft_keras.freezing import random_states
+from sft_keras.keeper import Keeper
 from sft_keras.opening import digest_of_splits, open_backbone_and_data
 from sft_keras.recipe import Recipe
 from sft_keras.resuming import require_same_data
@@ -19,7 +23,8 @@ from sft_keras.run_folder import RunFolder
 from sft_keras.snapshot import Snapshot
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import count_parameters, require_same_weights
-from sft_keras.training import build_staged
+from sft_keras.stop import Stop
+from sft_keras.training import build_staged, train_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,7 @@ def open_run(
         with devices.scope():
             staged = build_staged(recipe, backbone, splits.info)
     _say_what_is_trained(run, recipe, staged, splits.info, devices)
+    devices.require_same("precision", keras.config.dtype_policy().name)
     devices.require_same("data", digest)
     devices.require_same(
         "way to read it", str({n: s.features is None for n, s in prepared.items()})
@@ -85,6 +91,46 @@ def open_run(
     require_same_weights(staged, devices, "at the start")
     devices.spread(random_states(staged))
     return OpenedRun(resumed, staged, prepared, splits.info, digest, clock)
+
+
+def train_opened(
+    opened: OpenedRun,
+    recipe: Recipe,
+    run: RunFolder,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    devices: Devices,
+) -> list[dict[str, Any]]:
+    """Runs the stages, or what is left of them; see `train_stages`.
+
+    Args:
+      opened: The run; its model is trained in place.
+      recipe: The run's.
+      run: Where to write and say how it goes.
+      checkpoints: Where those of the run lie.
+      stop: Whether the run is to end.
+      devices: What the stages are trained on.
+    """
+    keeper = Keeper(
+        opened.staged,
+        checkpoints,
+        recipe.checkpoints,
+        about={"data": opened.digest},
+        stop=stop,
+        clock=opened.clock,
+        say=run.say,
+        resumed=opened.resumed,
+        devices=devices,
+    )
+    return train_stages(
+        opened.staged,
+        recipe,
+        opened.prepared,
+        opened.info,
+        run,
+        keeper=keeper,
+        devices=devices,
+    )
 
 
 def _where(resumed: Snapshot | None) -> str:
@@ -105,7 +151,7 @@ def _say_what_is_trained(
     run.say(
         f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
         f"{count_parameters(staged.model.weights):,} parameters, "
-        f"{len(staged.backbone.blocks)} blocks"
+        f"{len(staged.backbone.blocks)} blocks; computes in {keras.config.dtype_policy().name}"
     )
     if devices.count > 1:
         run.say(f"devices  {devices.in_words(recipe.data.batch_size)}")

@@ -14,7 +14,6 @@ the others are answered all the same; the exit status is then 1.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import itertools
 import json
 import sys
@@ -26,12 +25,13 @@ from absl import flags
 
 from sft_keras.command import run_command
 from sft_keras.errors import RunFolderError
+from sft_keras.export.location import load_exported, saved_model_of
 from sft_keras.predictions import Prediction, predictions
+from sft_keras.start_tensorflow import start_tensorflow
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line, with all probabilities.")
 
-_TEXT_OPERATIONS = "tensorflow_text"
 _BATCH_SIZE = 32
 _ARGUMENTS = ("image_bytes", "texts", "text_pairs", "questions", "contexts")
 
@@ -47,12 +47,7 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Predictio
     Raises:
       RunFolderError: If `run` holds no exported model.
     """
-    import tensorflow as tf
-
-    folder = _export_of(Path(run))
-    for module in _needs(Path(run)):
-        importlib.import_module(module)
-    model = tf.saved_model.load(str(folder))
+    model = load_exported(run)
     answer = model.signatures["serving_default"]
     arguments = [name for name in _ARGUMENTS if name in answer.structured_input_signature[1]]
     read = _read_files if "image_bytes" in arguments else _as_texts
@@ -69,7 +64,8 @@ def main(argv: Sequence[str]) -> None:
             "Say which run, and which files or texts: "
             "python -m sft_keras.predict --run=RUN_FOLDER FILE_OR_TEXT..."
         )
-    _export_of(Path(_RUN.value))  # before TensorFlow is imported
+    saved_model_of(_RUN.value)  # before TensorFlow is imported
+    start_tensorflow()
     given = (line.rstrip("\n") for line in sys.stdin) if argv[1:] == ["-"] else argv[1:]
     failed = 0
     for prediction in predict(_RUN.value, given):
@@ -82,37 +78,6 @@ def main(argv: Sequence[str]) -> None:
             print(*prediction.lines(), sep="\n", flush=True)
     if failed:
         sys.exit(1)
-
-
-def _export_of(run: Path) -> Path:
-    folder = run.expanduser() / "export"
-    if not (folder / "saved_model.pb").is_file():
-        raise RunFolderError(
-            f"--run must be the folder of a finished run. Received: {str(run)!r}, which holds no "
-            "export/saved_model.pb."
-        )
-    return folder
-
-
-def _needs(run: Path) -> list[str]:
-    """Returns the modules that the export needs beside TensorFlow, as its report says."""
-    report = run.expanduser() / "report.json"
-    if not report.is_file():
-        return []
-    try:
-        needs = list(json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", []))
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise RunFolderError(
-            f"{report} must be as the run wrote it, JSON that says what the export needs. It "
-            f"cannot be read: {type(error).__name__} {error}. Copy it anew from where it ran."
-        ) from error
-    unknown = [each for each in needs if each != _TEXT_OPERATIONS]
-    if unknown:
-        raise RunFolderError(
-            f"A run's export may need {_TEXT_OPERATIONS} and nothing else. Received: {unknown} in "
-            f"{report}, which somebody has changed."
-        )
-    return needs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,7 +171,11 @@ class Recipe:
       store: How it is stored, and how many augmented views of it.
       checkpoints: When what a stopped run goes on from is written.
       seed: Of splits, initial weights, order of examples, augmentation and dropout.
-      precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16".
+      precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". "auto" is
+        "mixed_bfloat16" on GPUs made for it (NVIDIA's from compute capability 8.0 on) and
+        "float32" elsewhere.
+      trackers: Services that are told the figures of each epoch and of the test, beside
+        TensorBoard: "mlflow", "wandb". Each must be installed; its own variables say where it is.
       deterministic: Whether two runs with one seed give bit-identical weights, at some cost in
         speed on accelerators.
     """
@@ -184,8 +188,9 @@ class Recipe:
     store: Store = dataclasses.field(default_factory=Store)
     checkpoints: Checkpointing = dataclasses.field(default_factory=Checkpointing)
     seed: int = 0
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     deterministic: bool = True
+    trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
 
     def validate(self) -> None:
         """Raises a `RecipeError` that lists every fault of the recipe."""

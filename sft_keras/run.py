@@ -16,9 +16,11 @@ from typing import get_args
 
 from absl import flags
 
-from sft_keras.cluster import WORKER_TIMEOUT, Strategy, cluster_for
+from sft_keras.cluster import WORKER_TIMEOUT, Strategy
 from sft_keras.command import run_command
+from sft_keras.console import Log
 from sft_keras.errors import RecipeError
+from sft_keras.launcher import cluster_for
 from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
 from sft_keras.run_folder import (
     RECIPE,
@@ -27,6 +29,7 @@ from sft_keras.run_folder import (
     require_usable,
     unfinished_run,
 )
+from sft_keras.start_tensorflow import start_tensorflow
 from sft_keras.trial_plan import TrialPlan, plan_trials
 
 _RECIPE = flags.DEFINE_string(
@@ -92,6 +95,13 @@ _VIRTUAL_DEVICES = flags.DEFINE_integer(
 )
 _WORKER_TIMEOUT = flags.DEFINE_float(
     "worker_timeout", WORKER_TIMEOUT, "Seconds to wait for the other workers.", lower_bound=0.0
+)
+_LOG = flags.DEFINE_enum(
+    "log",
+    "plain",
+    get_args(Log),
+    "What is printed: plain lines; quiet, only warnings and what came out; json, an object a line. "
+    "RUN/log.txt has all lines.",
 )
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the earlier run in --run_dir first.")
 
@@ -182,6 +192,7 @@ def _print_recipes() -> None:
 
 
 def _dry_run(loaded: LoadedRecipe) -> None:
+    start_tensorflow()
     from sft_keras.dry_run import dry_run
 
     for line in dry_run(loaded.recipe):
@@ -189,6 +200,7 @@ def _dry_run(loaded: LoadedRecipe) -> None:
 
 
 def _run_trials(loaded: LoadedRecipe, plan: TrialPlan) -> None:
+    start_tensorflow()
     from sft_keras.trials import run_trials
 
     run_trials(
@@ -198,6 +210,7 @@ def _run_trials(loaded: LoadedRecipe, plan: TrialPlan) -> None:
         overwrite=_OVERWRITE.value,
         smoke=_SMOKE.value,
         command=_command(),
+        log=_LOG.value,
     )
 
 
@@ -206,6 +219,7 @@ def _command() -> str:
 
 
 def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None:
+    start_tensorflow()
     from sft_keras.finetuning import finetune
 
     finetune(
@@ -220,6 +234,7 @@ def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None
         strategy=_STRATEGY.value,
         worker_timeout=_WORKER_TIMEOUT.value,
         virtual_devices=_VIRTUAL_DEVICES.value,
+        log=_LOG.value,
     )
 
 

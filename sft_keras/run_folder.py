@@ -10,11 +10,11 @@ import os
 import shlex
 import shutil
 import signal
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_keras.console import Log, print_figures, print_line, print_passing
 from sft_keras.durable_files import write_whole
 from sft_keras.errors import RunFolderError, StoppedError
 from sft_keras.run_lock import CHECKPOINTS, held
@@ -40,11 +40,17 @@ class RunFolder:
       path: The folder.
       replaced: The earlier run that it overwrites, put aside until the new one is under way.
       is_quiet: Whether what is said goes to the log alone, as of one of many trials.
+      log: How it is printed, see `console`; log.txt has all lines.
+      noting: Who is told the figures of each epoch, see `note`.
     """
 
     path: Path
     replaced: Path | None = None
     is_quiet: bool = False
+    log: Log = "plain"
+    noting: list[Callable[[int, Mapping[str, float]], None]] = dataclasses.field(
+        default_factory=list
+    )
 
     @classmethod
     def create(
@@ -53,6 +59,7 @@ class RunFolder:
         run_dir: str | os.PathLike[str] | None,
         overwrite: bool,
         parent: str = DEFAULT_PARENT,
+        log: Log = "plain",
     ) -> RunFolder:
         """Makes the folder: `run_dir`, or the first free of PARENT/NAME, PARENT/NAME-2, ...
 
@@ -61,7 +68,7 @@ class RunFolder:
         """
         try:
             if run_dir is None:
-                return cls(_first_free(Path(parent), name))
+                return cls(_first_free(Path(parent), name), log=log)
             path = Path(run_dir).expanduser()
             replaced = None
             require_usable(path, overwrite)
@@ -79,10 +86,10 @@ class RunFolder:
                 f"The run folder must be writable. Received: {str(target)!r}, and the system says: "
                 f"{error.strerror or error}. Choose another with --run_dir=FOLDER."
             ) from error
-        return cls(path, replaced)
+        return cls(path, replaced, log=log)
 
     @classmethod
-    def reopen(cls, run_dir: str | os.PathLike[str]) -> RunFolder:
+    def reopen(cls, run_dir: str | os.PathLike[str], log: Log = "plain") -> RunFolder:
         """Opens the folder of a run that was begun, to go on with it.
 
         Raises:
@@ -96,7 +103,7 @@ class RunFolder:
                 f"The run folder must be writable. Received: {str(path)!r}, and the system says: "
                 f"{error.strerror or error}."
             ) from error
-        return cls(path)
+        return cls(path, log=log)
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -160,8 +167,7 @@ class RunFolder:
     def say(self, line: str) -> None:
         """Prints a line and adds it to log.txt."""
         if not self.is_quiet:
-            # A terminal may still show the start of a passing line; wipe it.
-            print(f"\r\x1b[K{line}" if sys.stdout.isatty() else line, flush=True)
+            print_line(line, self.log)
         # A disk that is full is no reason to stop training.
         with (
             contextlib.suppress(OSError),
@@ -169,11 +175,16 @@ class RunFolder:
         ):
             log.write(line + "\n")
 
+    def note(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Tells the figures of an epoch of a stage, after so many batches in all stages."""
+        if not self.is_quiet:
+            print_figures(stage, step, figures, self.log)
+        for each in self.noting:
+            each(step, figures)
+
     def tick(self, line: str) -> None:
         """Shows a line on a terminal until the next one; elsewhere it is left out."""
-        if sys.stdout.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{line[:width]}", end="", flush=True)
+        print_passing(line, self.log)
 
 
 def _first_free(parent: Path, name: str) -> Path:

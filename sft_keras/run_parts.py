@@ -6,9 +6,11 @@ import shutil
 
 import numpy as np
 
+from sft_keras.calibration import calibration, tempered
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
-from sft_keras.export import check_saved_model, export_saved_model
+from sft_keras.export.location import EXPORT, SAVED_MODEL, VERSION
+from sft_keras.export.saved_model import check_saved_model, export_saved_model
 from sft_keras.recipe import Recipe
 from sft_keras.run_folder import RunFolder
 from sft_keras.serving_check import packed
@@ -21,7 +23,11 @@ _PICTURE, _SAMPLE, _EXPECTED = "picture/", "sample/", "expected"
 
 
 class RunParts:
-    """Saves, evaluates and exports a model whose stages are done."""
+    """Saves, evaluates and exports a model whose stages are done.
+
+    Attributes:
+      model: The whole model, with its probabilities calibrated where that is possible.
+    """
 
     def __init__(
         self,
@@ -30,15 +36,17 @@ class RunParts:
         test: Prepared,
         info: DataInfo,
         run: RunFolder,
+        temperature: float = 1.0,
     ) -> None:
         self._staged, self._recipe, self._test = staged, recipe, test
-        self._info, self._run = info, run
+        self._info, self._run, self._temperature = info, run, temperature
+        self.model = staged.model if temperature == 1.0 else staged.calibrated(temperature)
 
     def save(self) -> Snapshot:
         """Writes model.keras and what files of its own the task has; returns {"notes"}."""
         whole, part = self._run.file("model.keras"), self._run.file(".part-model.keras")
         try:
-            self._staged.model.save(part)
+            self.model.save(part)
             part.replace(whole)
         finally:
             part.unlink(missing_ok=True)  # of a disk that is full
@@ -55,23 +63,29 @@ class RunParts:
         """
         task, test, info = self._recipe.task, self._test, self._info
         batches = task.evaluation_batches(test, self._recipe, info)
-        outputs = task.answers(self._staged.model, batches)
+        outputs = task.answers(self.model, batches)
         mistakes, pictures = task.worst_mistakes(outputs, test, info)
         samples, expected = task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
         for number, picture in enumerate(pictures):
             arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)
         metrics = task.evaluate(outputs, test, info, self._recipe.seed)
+        if "calibration" in metrics:
+            before = tempered(outputs, 1 / self._temperature)
+            metrics["calibration"] |= {
+                "temperature": self._temperature,
+                "before": calibration(before, test.examples.labels),
+            }
         return Snapshot({"metrics": metrics, "mistakes": mistakes}, {**arrays, _EXPECTED: expected})
 
     def export(self, evaluated: Snapshot) -> Snapshot:
         """Writes the SavedModel and asks it in a fresh process; returns what the report says."""
         self._run.say("export  writing the SavedModel and asking it in a fresh process")
-        endpoints = self._recipe.task.endpoints(self._staged.model, self._recipe, self._info)
-        whole, part = self._run.file("export"), self._run.file(".part-export")
+        endpoints = self._recipe.task.endpoints(self.model, self._recipe, self._info)
+        whole, part = self._run.file(EXPORT), self._run.file(f".part-{EXPORT}")
         for folder in (part, whole):  # of a run that was stopped here
             shutil.rmtree(folder, ignore_errors=True)
-        export_saved_model(endpoints, self._staged.model, part)
+        export_saved_model(endpoints, self.model, part / str(VERSION))
         part.rename(whole)
         samples = {
             name.removeprefix(_SAMPLE): values
@@ -79,14 +93,14 @@ class RunParts:
             if name.startswith(_SAMPLE)
         }
         checked = check_saved_model(
-            whole,
+            self._run.file(SAVED_MODEL),
             samples,
             evaluated.arrays[_EXPECTED],
             endpoints.needs,
             endpoints.compared,
             endpoints.unit,
         )
-        return Snapshot({"path": "export", **endpoints.as_json(), **checked})
+        return Snapshot({"path": SAVED_MODEL, **endpoints.as_json(), **checked})
 
 
 def pictures_of(evaluated: Snapshot) -> list[bytes]:

@@ -29,7 +29,7 @@ from sft_keras.durable_files import (
 PART = ".part-"
 """How the names of half-written snapshots begin."""
 
-_FORMAT = 1
+_FORMAT = 2
 _ARRAYS, _FACTS = "arrays.safetensors", "facts.json"
 
 

@@ -21,6 +21,13 @@ from sft_keras.watch import Watch
 
 _TICKS_EVERY = 0.2  # seconds
 
+Note = Callable[[int, Mapping[str, float]], None]
+"""Takes the figures of an epoch, with the steps of the stage so far."""
+
+
+def unnoted(step: int, figures: Mapping[str, float]) -> None:
+    """A `Note` for nobody."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Length:
@@ -79,6 +86,7 @@ class StageLoop:
         rate: Callable[[int], Any],
         say: Callable[[str], None],
         tick: Callable[[str], None],
+        note: Note = unnoted,
     ) -> None:
         """Takes what a stage is made of.
 
@@ -94,16 +102,18 @@ class StageLoop:
           rate: The learning rate of a step, counted from 0.
           say: Takes a line to show and log.
           tick: Takes a line to show for a moment, on a terminal.
+          note: Takes the figures of each epoch.
         """
         self.position = Position()
         self._stage, self._length, self._steps, self._watch = stage, length, steps, watch
         self._best, self._training, self._validation = best, training, validation
-        self._rate, self._say, self._tick = rate, say, tick
+        self._rate, self._say, self._tick, self._note = rate, say, tick, note
         self._ema = None
         if stage.ema is not None:
             self._ema = keras.callbacks.SwapEMAWeights()
             self._ema.set_model(model)
         self._began = self._ticked = time.perf_counter()
+        self._began_at = 0
 
     def run(self, has_start: bool, keeper: Keeper | None = None) -> None:
         """Runs what is left of the stage.
@@ -116,8 +126,8 @@ class StageLoop:
           LossError: If a loss or a gradient is not finite.
           KeyboardInterrupt: If `keeper` says so.
         """
-        self._began = time.perf_counter()
-        position = self.position
+        self._began, position = time.perf_counter(), self.position
+        self._began_at = position.step
         with contextlib.nullcontext() if keeper is None else keeper.within_stage():
             if has_start and position.start is None:
                 position.start = self._steps.validate(self._validation, *_listening(keeper))
@@ -159,16 +169,21 @@ class StageLoop:
         first, last = position.epoch * in_epoch, (position.epoch + 1) * in_epoch
         if position.step == first:
             self._steps.reset()
-        self._epoch_began = time.perf_counter()
+        self._epoch_began, before = time.perf_counter(), self._steps.examples
         while position.step < last:
             asked = self._steps.train(next(batches), NOTHING if keeper is None else keeper.asks())
             position.step += 1
             if time.perf_counter() - self._ticked > _TICKS_EVERY:
                 if self._steps.is_alone:  # else all look at the same step, at the end of the epoch
                     self._watch.require_good()
-                figures = _shown(self._steps.own_figures())
-                self._tick(f"{self._head()}  step {position.step - first}/{in_epoch}  {figures}")
                 self._ticked = time.perf_counter()
+                passed = self._ticked - self._epoch_began
+                self._tick(
+                    f"{self._head()}  step {position.step - first}/{in_epoch}  "
+                    f"{_shown(self._steps.own_figures())}  "
+                    f"rate {float(self._rate(position.step - 1)):.2g}  "
+                    f"{(self._steps.examples - before) / passed:,.0f} examples/s  {self._left()}"
+                )
             if keeper is not None:
                 keeper.after_step(self.snapshot, asked)
         self._watch.require_good()
@@ -191,6 +206,7 @@ class StageLoop:
         rate = {"learning_rate": float(self._rate(position.step - 1))}
         for name, value in {**shown, **rate}.items():
             position.history.setdefault(name, []).append(value)
+        self._note(position.step, {**shown, **rate})
         seconds = time.perf_counter() - self._epoch_began
         self._say(f"{self._head()}  {_shown(shown)}  {seconds:.1f} s")
         if position.epoch == 0:
@@ -220,6 +236,13 @@ class StageLoop:
 
     def _seconds(self) -> float:
         return self.position.seconds + time.perf_counter() - self._began
+
+    def _left(self) -> str:
+        """Returns how long the stage goes on at most, by how long it took so far."""
+        done = self.position.step - self._began_at
+        seconds = (time.perf_counter() - self._began) / done
+        minutes, seconds = divmod(round(seconds * (self._length.steps - self.position.step)), 60)
+        return f"{minutes}:{seconds:02d} left of the stage"
 
     def _head(self) -> str:
         return f"{self._stage.name}  epoch {self.position.epoch + 1}/{self._length.epochs}"

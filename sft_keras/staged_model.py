@@ -71,8 +71,18 @@ class StagedModel:
         """The whole model: raw features (0..255) to answers. This is what is saved and served."""
         if len(self.head_variables) < len(self.head.variables):
             return self._in_one_graph()
+        return self.calibrated(1.0)
+
+    def calibrated(self, temperature: float) -> keras.Model:
+        """Returns the whole model with its logits divided by a temperature before the answers.
+
+        Not for a head that shares layers with the backbone.
+        """
         inputs, x = self._scaled_inputs()
         logits = self.head(self.backbone.model(x))
+        if temperature != 1.0:
+            divided = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
+            logits = divided(logits)
         return keras.Model(inputs, self._answers(logits), name="model")
 
     def for_stage(self, unfreeze: int | Literal["all"]) -> keras.Model:

@@ -89,6 +89,7 @@ def train_stages(
         tick=run.tick,
         splits=read,
         memory=memory,
+        devices=devices,
     )
     try:
         return _trained(staged, recipe, store, info, run, read, keeper, devices)
@@ -131,7 +132,9 @@ def _trained(
         if keeper is not None:
             keeper.facts = {"results": results, "rate_test": rate_test}
         try:
-            result = _run_stage(staged, recipe, stage, source, info, run, keeper, resumed, devices)
+            result = _run_stage(
+                staged, recipe, stage, source, info, run, keeper, resumed, devices, results
+            )
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
             raise LossError(
@@ -162,9 +165,11 @@ def _run_stage(
     keeper: Keeper | None,
     resumed: Snapshot | None,
     devices: Devices,
+    earlier: Sequence[Mapping[str, Any]],
 ) -> StageResult:
     """Runs a stage from its start, or from a checkpoint within it."""
     task, train = recipe.task, source.prepared["train"]
+    before = sum(each["steps"] for each in earlier)
     with contextlib.ExitStack() as adapters:
         with devices.scope():
             adapters.enter_context(stage_adapters(staged, recipe, stage))
@@ -185,6 +190,7 @@ def _run_stage(
             keeper=keeper,
             resumed=resumed,
             devices=devices,
+            note=lambda step, figures: run.note(stage.name, before + step, figures),
         )
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from sft_keras.adapters import layers_to_adapt
 from sft_keras.clock import Clock
+from sft_keras.console import Log
 from sft_keras.data.examples import DataInfo
 from sft_keras.environment import environment, keras_for
 from sft_keras.errors import RecipeError, SFTError
@@ -40,6 +41,7 @@ def run_trials(
     overwrite: bool = False,
     smoke: bool = False,
     command: str = "sft_keras.trials.run_trials(...)",
+    log: Log = "plain",
 ) -> dict[str, Any]:
     """Runs a plan and leaves a folder with trials.json, report.html and a folder for each trial.
 
@@ -53,6 +55,7 @@ def run_trials(
       overwrite: Whether an earlier run in `run_dir` may be deleted.
       smoke: Whether the recipe was made for `--smoke`, for the report.
       command: What to repeat it with, for the report.
+      log: See `finetune`.
 
     Returns:
       What trials.json holds; "points" are in the order of the plan.
@@ -64,7 +67,7 @@ def run_trials(
         trial alone.
     """
     loaded.recipe.data.require_path()
-    run = RunFolder.create(f"{loaded.name}-{plan.kind}", run_dir, overwrite)
+    run = RunFolder.create(f"{loaded.name}-{plan.kind}", run_dir, overwrite, log=log)
     run.write_json("recipe.json", as_plain(loaded.recipe))
     clock = Clock()
     bench = Workbench(lambda done, total: run.tick(f"reading {done}/{total}"))

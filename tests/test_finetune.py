@@ -49,7 +49,7 @@ def test_the_run_folder_holds_everything(run):
     names = {path.name for path in run.run_dir.iterdir()}
     assert names == {
         *("recipe.json", "splits.json", "history.json", "log.txt", "model.keras"),
-        *("export", "report.json", "report.html"),
+        *("export", "report.json", "report.html", "README.md", "tensorboard"),
     }
     report = json.loads((run.run_dir / "report.json").read_text())
     assert report["test"] == run.metrics
@@ -65,6 +65,14 @@ def test_the_saved_model_answers_as_the_trained_one(run, colour_images):
     loaded = keras.models.load_model(run.run_dir / "model.keras")  # safe_mode is on
     np.testing.assert_array_equal(loaded(images, training=False).numpy(), expected)
     np.testing.assert_allclose(expected.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_the_export_lies_in_a_folder_of_its_version_as_tensorflow_serving_wants_it(run):
+    assert run.export_dir == run.run_dir / "export" / "1"
+    assert [path.name for path in (run.run_dir / "export").iterdir()] == ["1"]
+    assert (run.export_dir / "saved_model.pb").is_file()
+    assert (run.export_dir / "assets.extra" / "tf_serving_warmup_requests").is_file()
+    assert run.report["export"]["path"] == "export/1"
 
 
 def test_the_export_answers_for_files_as_the_trained_model_does_for_pixels(run, colour_images):
@@ -248,7 +256,7 @@ def test_predict_exits_with_1_if_a_file_had_no_answer(run, tmp_path):
 
 
 def test_predict_without_a_finished_run_says_so(tmp_path):
-    with pytest.raises(RunFolderError, match=r"holds no export/saved_model.pb"):
+    with pytest.raises(RunFolderError, match=r"holds no export/1/saved_model.pb"):
         next(predict(tmp_path, ["x.png"]))
 
 
@@ -260,3 +268,59 @@ def test_a_smoke_run_says_so_and_replaces_data_and_weights(tiny_recipe, tmp_path
     assert smoke.data.source == "synthetic:3"
     assert smoke.backbone.weights is None
     smoke.validate()
+
+
+def test_what_the_model_card_shows_can_be_run(run, colour_images, tmp_path, monkeypatch, capsys):
+    card = (run.run_dir / "README.md").read_text()
+    assert f"**{run.metrics['accuracy']['value']:.1%}**".replace("%", " %") in card.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    (tmp_path / "export").symlink_to(run.run_dir / "export")
+    tf.io.write_file(str(tmp_path / "photo.jpg"), tf.io.encode_png(colour_images[0][0]))
+    monkeypatch.chdir(tmp_path)
+    exec(card.split("```python\n")[1].split("```")[0], {})
+    assert "'label': b'" in capsys.readouterr().out
+
+
+def test_tensorboard_shows_the_figures_of_each_epoch_over_all_stages(run):
+    found = {}
+    for split, prefix in (("train", ""), ("validation", "val_")):
+        for file in sorted((run.run_dir / "tensorboard" / split).iterdir()):
+            for record in tf.data.TFRecordDataset(str(file)):
+                event = tf.compat.v1.Event.FromString(record.numpy())
+                for value in event.summary.value:
+                    number = tf.make_ndarray(value.tensor).item()
+                    found.setdefault(prefix + value.tag, []).append((event.step, number))
+    expected, step = {}, 0
+    for history in run.history.values():
+        for epoch in range(len(history["loss"])):
+            step += 3  # batches of 8 out of 24 examples
+            for name, values in history.items():
+                expected.setdefault(name, []).append((step, values[epoch]))
+    assert found.keys() == expected.keys()
+    for name, points in expected.items():
+        np.testing.assert_allclose(found[name], points, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_the_temperature_of_validation_is_in_all_that_the_run_leaves(
+    tmp_path, colours_recipe, colour_images
+):
+    images, labels = colour_images
+    wrong = np.where(
+        np.arange(48) % 5 == 0, (labels + 1) % 3, labels
+    )  # nobody can be sure of these
+    source = Arrays(train=(images, wrong), class_names=("red", "green", "blue"))
+    recipe = dataclasses.replace(
+        colours_recipe, data=dataclasses.replace(colours_recipe.data, source=source)
+    )
+    result = sft_keras.finetune(recipe, run_dir=tmp_path / "run")
+    validation = result.report["stages"][-1]["validation"]["calibration"]
+    tested = result.metrics["calibration"]
+    assert tested["temperature"] == validation["temperature"] != 1.0
+    assert tested["loss"] == pytest.approx(result.metrics["loss"], abs=1e-6)
+    assert tested["before"]["loss"] != pytest.approx(tested["loss"], rel=1e-3)
+    # The export was asked and compared with this; and so is the file.
+    loaded = keras.saving.load_model(result.run_dir / "model.keras")
+    np.testing.assert_array_equal(loaded(images[:4]), result.model(images[:4]))
+    assert any(layer.name == "temperature" for layer in loaded.layers)

@@ -538,8 +538,8 @@ def test_an_image_network_is_no_text_encoder(tiny_preset):
 def test_a_report_that_needs_another_module_is_refused_before_it_is_imported(
     tmp_path, monkeypatch, report
 ):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "export" / "1").mkdir(parents=True)
+    (tmp_path / "export" / "1" / "saved_model.pb").write_bytes(b"")
     (tmp_path / "modules").mkdir()
     marker = tmp_path / "marker"
     (tmp_path / "modules" / "planted_module.py").write_text(f"open({str(marker)!r}, 'w')")
@@ -551,8 +551,8 @@ def test_a_report_that_needs_another_module_is_refused_before_it_is_imported(
 
 
 def test_a_report_that_is_no_json_is_refused(tmp_path):
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "export" / "1").mkdir(parents=True)
+    (tmp_path / "export" / "1" / "saved_model.pb").write_bytes(b"")
     for content in (b"", b"{", b"\xff", b"[" * 100_000):
         (tmp_path / "report.json").write_bytes(content)
         with pytest.raises(RunFolderError, match=r"report\.json"):

@@ -187,7 +187,7 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
             for number in range(mistakes)
         ],
         "export": {
-            "path": "export",
+            "path": "export/1",
             "signatures": {"serving_default": "encoded pictures", "images": "pixels"},
             "largest_difference": 3e-7,
             "checked": 32,

@@ -128,3 +128,21 @@ def test_the_model_takes_raw_pixels_and_answers_with_probabilities(staged, image
     logits = staged.head(features, training=False)
     np.testing.assert_allclose(answers, tf.nn.softmax(logits), rtol=1e-6)
     np.testing.assert_allclose(answers.numpy().sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_a_calibrated_model_divides_its_logits_and_is_loaded_by_keras_alone(
+    staged, images, tmp_path
+):
+    from sft_keras.calibration import tempered
+
+    given = staged.model(images, training=False).numpy()
+    calibrated = staged.calibrated(2.5)
+    np.testing.assert_allclose(
+        calibrated(images, training=False), tempered(given, 2.5), rtol=1e-4, atol=1e-6
+    )
+    assert len(calibrated.variables) == len(staged.model.variables)
+    calibrated.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded(images, training=False), calibrated(images, training=False)
+    )

@@ -23,6 +23,7 @@ from sft_keras.errors import RecipeError
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import load_recipe
 from sft_keras.run_folder import RunFolder
+from sft_keras.start_tensorflow import start_tensorflow
 
 _RECIPE = flags.DEFINE_string("recipe", None, "As for sft_keras.run.")
 _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE: override a field, as for sft_keras.run.")
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     """Checks, writes and prints; returns whether something would spoil a result."""
+    start_tensorflow()
     from sft_keras.check.checking import check_data
     from sft_keras.check.page import write_page
 

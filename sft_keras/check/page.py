@@ -11,7 +11,8 @@ import tensorflow as tf
 from sft_keras.check.findings import Checked, Example, Finding
 from sft_keras.data.prepared import Prepared
 from sft_keras.durable_files import write_whole
-from sft_keras.report.html import page_template, picture
+from sft_keras.report.html import picture
+from sft_keras.report.templates import page_template
 
 _SHOWN_GROUPS = 24  # of each finding; all are in check.json
 _SHOWN_IN_GROUP = 4

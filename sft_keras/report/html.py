@@ -8,10 +8,9 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from sft_keras.report.formats import FILTERS, counted
+from sft_keras.report.calibration_plot import reliability_plot
 from sft_keras.report.length_plot import length_plot
 from sft_keras.report.plots import (
     Plot,
@@ -21,13 +20,12 @@ from sft_keras.report.plots import (
     rate_test_plot,
     row_shares,
 )
+from sft_keras.report.templates import page_template
 
 # Up to so many classes the confusion matrix is a table with numbers, then one with colours
 # alone; a table for still more would not fit any screen and becomes a picture.
 _NUMBERED_CLASSES = 15
 _TABLE_CLASSES = 40
-# Longer tables show so many rows and fold the rest.
-_OPEN_ROWS = 25
 _LISTED_CONFUSIONS = 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -45,6 +43,10 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
     test = report["test"]
     return page_template("report.html.j2").render(
         report=report,
+        test=test,
+        data=report["data"],
+        model=report["model"],
+        support=sum(one["support"] for one in test.get("per_class", ())),
         curves=[safe_plot(plot) for plot in learning_curves(report["stages"])],
         rate_tests=_rate_tests(report["stages"]),
         estimates=[name for name, each in test.items() if _is_estimate(each)],
@@ -53,23 +55,9 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
         classes=_worst_first(test.get("per_class", ())),
         mistakes=_mistakes(report["mistakes"], pictures),
         lengths=_lengths(report["inputs"]),
+        reliability=_reliability(test),
         recipe_lines=list(flattened(report["recipe"])),
     )
-
-
-def page_template(name: str) -> Template:
-    """Returns a template of this folder, with escaping on and the filters of `formats`."""
-    environment = Environment(
-        loader=PackageLoader("sft_keras.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= FILTERS
-    environment.globals |= {"counted": counted, "open_rows": _OPEN_ROWS}
-    return environment.get_template(name)
 
 
 def safe_plot(plot: Plot) -> dict[str, Any]:
@@ -183,6 +171,12 @@ def picture(file: bytes, name: str) -> dict[str, Any]:
     width, height = struct.unpack(">II", file[16:24])
     uri = "data:image/png;base64," + base64.b64encode(file).decode("ascii")
     return {"uri": uri, "width": width, "height": height}
+
+
+def _reliability(test: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns how far probabilities can be believed, with a plot; None where that is not known."""
+    found = test.get("calibration")
+    return None if found is None else {**found, **safe_plot(reliability_plot(found))}
 
 
 def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

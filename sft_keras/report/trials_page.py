@@ -9,7 +9,8 @@ from typing import Any
 
 from sft_keras.durable_files import write_whole
 from sft_keras.report.formats import figure_name
-from sft_keras.report.html import flattened, page_template, safe_plot
+from sft_keras.report.html import flattened, safe_plot
+from sft_keras.report.templates import page_template
 from sft_keras.report.trials_plot import Scored, score_by_row, score_over_value
 
 # A plot of more rows would be a wall; the table has them all.

@@ -1,4 +1,4 @@
-"""Writes `report.json` and `report.html` into a run's folder."""
+"""Writes `report.json`, `report.html` and a model card into a run's folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from sft_keras.durable_files import write_whole
 from sft_keras.report.html import render_page
+from sft_keras.report.model_card import render_model_card
 from sft_keras.snapshot import plain
 
 # The order in which a person reads the file: what it is, how well it went, what went in.
@@ -29,6 +30,7 @@ _READING_ORDER = (
     "inputs",
     "model",
     "export",
+    "exports",
     "environment",
     "recipe",
     "notes",
@@ -36,7 +38,10 @@ _READING_ORDER = (
 
 
 def write_report(
-    report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]], folder: Path
+    report: Mapping[str, Any],
+    pictures: Mapping[str, Sequence[bytes]],
+    folder: Path,
+    pipeline_tag: str | None = None,
 ) -> None:
     """Writes the report of one run; each file appears whole or not at all.
 
@@ -46,12 +51,14 @@ def write_report(
       report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
         `smoke`, `title`, `description`, `command`, `started`, `seconds`, `score` (the name of the
         figure of `test` that comes first), `test`, `stages`, `mistakes`, `data`, `inputs` (by
-        split, what preparing found), `model`, `export` (or None), `environment`, `recipe`, `notes`.
+        split, what preparing found), `model`, `export` (or None), `environment`, `recipe`, `notes`;
+        and where files in other formats were made, `exports`, as exports.json has it.
         Shares are in 0..1, times in seconds; epochs count from 1. A float that is not finite
         becomes null, since JSON has no NaN.
       pictures: `"mistakes"`: one PNG file's bytes for each of `report["mistakes"]`, in the same
         order; left out, the mistakes are listed without pictures.
       folder: Where to write; made if it is not there.
+      pipeline_tag: What Hugging Face's hub calls the task, for a model card; None for none.
 
     Raises:
       TypeError: A value is neither plain nor NumPy's.
@@ -61,6 +68,8 @@ def write_report(
     ordered = _in_reading_order(_finite(plain(report)))
     write_whole(folder / "report.json", _json_text(ordered) + "\n")
     write_whole(folder / "report.html", render_page(ordered, pictures))
+    if pipeline_tag is not None:
+        write_whole(folder / "README.md", render_model_card(ordered, pipeline_tag))
 
 
 def _finite(value: Any) -> Any:

@@ -36,6 +36,7 @@ class Task(abc.ABC):
       sources: The kinds of `data.source` it can read, e.g. "csv"; classes by their names.
       presets: The kinds of `backbone.preset` it can use, e.g. "hub".
       asked_about: What `sft_keras.predict` takes, e.g. "FILE".
+      pipeline_tag: What Hugging Face's hub calls it, for the model card.
       watched: What `Stage.monitor` may be.
       unused: Fields of `Stage` that the task has no use for, which must be as they are by default.
       scored_at_start: Whether the model is validated before it trains at all, as one that can do
@@ -46,6 +47,7 @@ class Task(abc.ABC):
     sources: ClassVar[tuple[str, ...]]
     presets: ClassVar[tuple[str, ...]]
     asked_about: ClassVar[str]
+    pipeline_tag: ClassVar[str]
     watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
     unused: ClassVar[tuple[str, ...]] = ()
     scored_at_start: ClassVar[bool] = False
@@ -189,6 +191,10 @@ class Task(abc.ABC):
         Those with an interval are {"value", "low", "high"}; the report shows them all.
         """
 
+    def temperature(self, figures: dict[str, Any]) -> float:
+        """Returns what to divide logits by, by what `evaluate` gave of the validation split."""
+        return 1.0
+
     @abc.abstractmethod
     def summary(self, figures: dict[str, Any]) -> str:
         """Returns the main figures of what `evaluate` gave, in a line."""
@@ -210,6 +216,17 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """Returns what the exported model answers."""
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """Returns why `sft_keras.export` cannot make a file of the model alone; "" if it can.
+
+        Such a file has no preprocessing: it takes what `evaluation_batches` gives and answers
+        probabilities, the classes on the last axis, of which the most probable one is the answer.
+
+        Args:
+          in_integers: Whether the file is to compute in integers.
+        """
+        return "there is no comparison of what it answers."
 
     @abc.abstractmethod
     def serving_samples(

@@ -44,6 +44,7 @@ class ImageClassification(OneLabel):
     sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
     presets: ClassVar = ("keras", "hub", "bundled")
     asked_about: ClassVar = "FILE"
+    pipeline_tag: ClassVar = "image-classification"
 
     dropout: float = 0.2
     hidden: tuple[int, ...] = ()
@@ -148,6 +149,10 @@ class ImageClassification(OneLabel):
         from sft_keras.image_serving import image_endpoints
 
         return image_endpoints(model, info.class_names, self.fit)
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return ""
 
     def serving_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int

@@ -47,6 +47,7 @@ class MaskedLM(TextTask):
 
     sources: ClassVar = ("texts", "csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
     asked_about: ClassVar = '"TEXT WITH A [MASK]"'
+    pipeline_tag: ClassVar = "fill-mask"
     scored_at_start: ClassVar = True
     takes_views: ClassVar = False
     unused: ClassVar = ("class_weights", "label_smoothing")
@@ -192,6 +193,10 @@ class MaskedLM(TextTask):
         from sft_keras.text.fill_in import fill_in_endpoints
 
         return fill_in_endpoints(model, self.encoder(recipe))
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return "it is made to train on from: its run left a preset folder for other recipes."
 
     def serving_samples(
         self, outputs: MaskedAnswers, prepared: Prepared, limit: int

@@ -54,6 +54,7 @@ class QuestionAnswering(TextTask):
 
     sources: ClassVar = ("squad", "synthetic", "Questions")
     asked_about: ClassVar = '"QUESTION<TAB>PASSAGE"'
+    pipeline_tag: ClassVar = "question-answering"
     smoke_source: ClassVar = "synthetic:30"
     unused: ClassVar = ("class_weights", "label_smoothing")
 
@@ -235,6 +236,13 @@ class QuestionAnswering(TextTask):
             self._encode(encoder),
             max_answer_length=self.max_answer_length,
             no_answer_threshold=self._threshold(info),
+        )
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return (
+            "what makes windows of a passage, and an answer of their scores, is in the SavedModel "
+            "alone, which is in `export`."
         )
 
     def serving_samples(

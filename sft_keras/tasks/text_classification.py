@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sft_keras.recipe_checks import Checks, section
 from sft_keras.tasks.labelled_texts import LabelledTexts
 from sft_keras.tasks.one_label import OneLabel
+from sft_keras.tasks.text_task import NO_INTEGERS
 
 if TYPE_CHECKING:
     import keras
@@ -59,3 +60,7 @@ class TextClassification(LabelledTexts, OneLabel):
         from sft_keras.text.serving import one_label, text_endpoints
 
         return text_endpoints(model, self.encoder(recipe), info, one_label(info.class_names))
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return NO_INTEGERS if in_integers else ""

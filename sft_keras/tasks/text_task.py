@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from sft_keras.recipe import Recipe
     from sft_keras.text.encoder import TextEncoder
 
+NO_INTEGERS = (
+    "attention has a huge negative score where there is padding, beside which integers leave "
+    "nothing of the others. Take the format in float32."
+)
+"""Why a text model computes in floats alone, see `Task.lacks_file`."""
 _SMOKE_BATCH_SIZE = 8
 _SMOKE_LENGTH = 64
 _TINY_BLOCKS = 3  # of "tiny:bert"
@@ -29,6 +34,7 @@ class TextTask(Task):
 
     presets: ClassVar = ("hub", "hf", "tiny")
     asked_about: ClassVar = '"TEXT"'
+    pipeline_tag: ClassVar = "text-classification"
     smoke_source: ClassVar = "synthetic:3"
 
     sequence_length: int

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sft_keras.recipe_checks import Checks, section
 from sft_keras.tasks.base import Progress
-from sft_keras.tasks.text_task import TextTask
+from sft_keras.tasks.text_task import NO_INTEGERS, TextTask
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +34,7 @@ class TokenClassification(TextTask):
       dropout: Share of the features of each token dropped while training.
     """
 
+    pipeline_tag: ClassVar = "token-classification"
     sources: ClassVar = ("conll", "synthetic", "TaggedWords")
     smoke_source: ClassVar = "synthetic:2"
     unused: ClassVar = ("class_weights",)
@@ -155,6 +156,10 @@ class TokenClassification(TextTask):
         from sft_keras.text.entity_serving import entity_endpoints
 
         return entity_endpoints(model, self.encoder(recipe), info.class_names, _tags(info))
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return NO_INTEGERS if in_integers else ""
 
     def serving_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int

@@ -40,7 +40,7 @@ def recipe(tmp_path_factory):
         backbone=Backbone(preset="tiny:bert"),
         stages=(
             Stage(name="head", epochs=1, learning_rate=1e-2),
-            Stage(name="all", epochs=7, learning_rate=1e-2, unfreeze="all"),
+            Stage(name="all", epochs=14, learning_rate=1e-2, unfreeze="all"),
         ),
     )
 

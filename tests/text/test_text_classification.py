@@ -15,7 +15,7 @@ import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, Store, Texts
 from sft_keras.backbones.text import build_text_backbone, tiny_vocabulary
 from sft_keras.errors import BackboneError, RecipeError
-from sft_keras.export import export_saved_model
+from sft_keras.export.saved_model import export_saved_model
 from sft_keras.predict import predict
 from sft_keras.run_folder import RunFolder
 from sft_keras.tasks import ImageClassification, TextAugment, TextClassification
@@ -123,7 +123,7 @@ def test_pairs_are_served_by_two_arguments(recipe, tmp_path):
     info = plan.task.open_data(plan, seed=0).info
     staged = build_staged(plan, plan.task.build_backbone(plan), info)
     endpoints = plan.task.endpoints(staged.model, plan, info)
-    export_saved_model(endpoints, staged.model, tmp_path / "export")
+    export_saved_model(endpoints, staged.model, tmp_path / "export" / "1")
     good, bad = predict(tmp_path, ["abc\tq", "abc"])
     assert "a tab between" in bad.error
     inputs = plan.task.encoder(plan).inputs(tf.constant(["abc"]), tf.constant(["q"]))

@@ -18,7 +18,7 @@ from trained_alike import (
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.errors import DataError, ExportError, RecipeError
-from sft_keras.export import check_saved_model
+from sft_keras.export.saved_model import check_saved_model
 from sft_keras.predict import predict
 from sft_keras.regression_metrics import regression_metrics
 from sft_keras.serving_check import packed

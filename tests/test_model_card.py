@@ -1,0 +1,54 @@
+"""What the model card says in the form that programs read, whatever names are in it."""
+
+import json
+
+import pytest
+
+from sft_keras.report.model_card import render_model_card
+from sft_keras.report.templates import as_code, as_yaml
+
+NAMES = ("a`b", "``", "c: {d}", "two\nlines", "<e>", "ü")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_shown_letter_by_letter_in_one_line(name):
+    shown = as_code(name)
+    fence = shown[: len(shown) - len(shown.lstrip("`"))]
+    inside = shown.removeprefix(fence).removesuffix(fence)
+    assert inside.strip() == " ".join(name.split())
+    assert fence not in inside and "\n" not in shown
+
+
+def test_the_head_is_yaml_of_a_line_for_each_key():
+    assert json.loads(as_yaml(list(NAMES))) == list(NAMES) and "\n" not in as_yaml(list(NAMES))
+
+
+@pytest.mark.parametrize(
+    ("signature", "asked"),
+    [
+        ("texts: string (None,)", 'texts=tf.constant(["..."])'),
+        (
+            "questions: string (None,), contexts: string (None,)",
+            'questions=tf.constant(["..."]), contexts=tf.constant(["..."])',
+        ),
+    ],
+)
+def test_the_card_asks_with_the_arguments_that_the_export_has(signature, asked):
+    report = {
+        "title": "t",
+        "description": "",
+        "smoke": True,
+        "score": "f1",
+        "test": {"f1": {"value": 0.5, "low": 0.4, "high": 0.6}, "examples": 10},
+        "model": {"preset": "hub:x", "weights": None, "reads": "texts", "parameters": 3},
+        "stages": [],
+        "data": {"source": "csv:x", "sizes": {"train": 1}, "class_names": [], "origin": {}},
+        "export": {"path": "export", "needs": [], "signatures": {"serving_default": signature}},
+        "command": "python",
+        "environment": {"packages": {"keras": "3"}},
+    }
+    card = render_model_card(report, "question-answering")
+    assert f"served({asked})" in card and "Smoke run" in card
+    front = dict(line.split(": ", 1) for line in card.split("---\n")[1].splitlines())
+    assert "How to ask" not in render_model_card({**report, "export": None}, "fill-mask")
+    assert json.loads(front["model-index"])[0]["results"][0]["metrics"][0]["value"] == 0.5
