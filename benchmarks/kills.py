@@ -133,7 +133,11 @@ def _outcome(path: Path) -> dict[str, Any]:
             weights.visititems(add)
     report = json.loads((path / "report.json").read_text())
     stages = [
-        {key: value for key, value in stage.items() if key not in ("seconds", "frozen_blocks")}
+        {
+            key: value
+            for key, value in stage.items()
+            if key not in ("seconds", "frozen_blocks", "frozen_pass")
+        }
         for stage in report["stages"]
     ]
     figures = {"test": report["test"], "stages": stages, "mistakes": report["mistakes"]}

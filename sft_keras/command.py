@@ -15,7 +15,7 @@ def run_command(entry: Callable[[Sequence[str]], None]) -> None:
     """Runs a command; an error of this package is printed without a traceback."""
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)  # else TensorFlow's notes bury what a run says
+        logging.set_verbosity(logging.ERROR)  # else libraries' notes bury what a run says
         try:
             entry(argv)
         except SFTError as error:

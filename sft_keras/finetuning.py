@@ -155,9 +155,10 @@ def _run(
     """Does what is left of a run."""
     task, progress, clock = recipe.task, run.checkpoints, opened.clock
     staged, prepared, info = opened.staged, opened.prepared, opened.info
-    warnings = short_check(prepared, info)
-    for warning in warnings:
-        run.say(f"warning  {warning} See python -m sft_keras.check.")
+    found = short_check(prepared, info)
+    for finding in found:
+        if finding.spoils:
+            run.say(f"warning  {finding.in_words()} See python -m sft_keras.check.")
     with clock("stages"):
         stages = train_opened(opened, recipe, run, progress, stop, devices)
     temperature = task.temperature(stages[-1]["validation"])
@@ -168,20 +169,20 @@ def _run(
     with clock("export"):
         exported = progress.done("exported", lambda: parts.export(evaluated))
     metrics = evaluated.facts["metrics"]
-    warnings += [each for stage in stages for each in stage["warnings"]]
-    notes = [*saved.facts["notes"], *warnings]
+    warnings = [each for stage in stages for each in stage["warnings"]]
     report = {
         **about_run(recipe, began, clock, info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
+        "checked": [{"what": each.in_words(), "spoils": each.spoils} for each in found],
         "stages": stages,
         "score": task.score(metrics)[0],
         "test": metrics,
         "mistakes": evaluated.facts["mistakes"],
+        "uncertain": evaluated.facts["uncertain"],
         "export": exported.facts,
-        "notes": notes,
+        "notes": [*saved.facts["notes"], *warnings],
     }
-    pictures = run_parts.pictures_of(evaluated)
-    write_report(report, {"mistakes": pictures} if pictures else {}, run.path, task.pipeline_tag)
+    write_report(report, run_parts.pictures_of(evaluated), run.path, task.pipeline_tag)
     progress.clear()
     followers.end(metrics, run.file("report.html"))
     for note in saved.facts["notes"]:

@@ -49,11 +49,14 @@ class StageInput:
       prepared: The splits; their features are what the frozen blocks give, or images as they were.
       from_boundary: Which of the two.
       story: How that came, in words for the log and the report.
+      frozen_pass: The pass that computed it in this run: "seconds" that it took, for all boundaries
+        ahead, and "epoch_seconds" that so many examples as are in an epoch took of it.
     """
 
     prepared: Mapping[str, Prepared]
     from_boundary: bool
     story: str
+    frozen_pass: Mapping[str, float] | None = None
 
     @property
     def how_read(self) -> str:
@@ -242,15 +245,25 @@ class FrozenPrefixStore:
         return is_found
 
     def _hold(
-        self, below: int, wanted: WantedSplits, splits: Mapping[str, Prepared], story: str
+        self,
+        below: int,
+        wanted: WantedSplits,
+        splits: Mapping[str, Prepared],
+        story: str,
+        frozen_pass: Mapping[str, float] | None = None,
     ) -> None:
-        self.held[below] = StageInput(splits, True, story)
+        self.held[below] = StageInput(splits, True, story, frozen_pass)
         self._keys[below] = {each.boundary.key for each in wanted.values()}
 
     def _compute(self, own: int, lacking: Sequence[tuple[WantedSplits, Place]]) -> None:
         """Computes boundaries in one pass and holds them; `own` is the one that is needed now."""
         done = self._rows.compute(lacking)
         epochs = self._epochs([wanted["validation"].boundary.below for wanted, _ in lacking])
+        in_an_epoch = sum(map(self._size_of, lacking[0][0]))
+        frozen_pass = {
+            "seconds": done.seconds,
+            "epoch_seconds": done.seconds * in_an_epoch / done.examples,
+        }
         for wanted, place in lacking:
             below = wanted["validation"].boundary.below
             failures = [
@@ -276,7 +289,7 @@ class FrozenPrefixStore:
                 f"computed once for {done.examples} examples in {done.seconds:.1f} s{by}, and not "
                 f"in each of {epochs} epochs; {self._size(wanted)} {where}"
             )
-            self._hold(below, wanted, found, story)
+            self._hold(below, wanted, found, story, frozen_pass)
 
     def _epochs(self, boundaries: Sequence[int]) -> int:
         """Returns in how many epochs, at the most, stages read one of the boundaries."""

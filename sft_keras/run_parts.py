@@ -58,16 +58,16 @@ class RunParts:
         """Scores the test split.
 
         Returns:
-          {"metrics", "mistakes"}, and in the arrays pictures of mistakes, and what to ask the
-          exported model.
+          {"metrics", "mistakes", "uncertain"}, and in the arrays the pictures of these examples,
+          and what to ask the exported model.
         """
         task, test, info = self._recipe.task, self._test, self._info
         batches = task.evaluation_batches(test, self._recipe, info)
         outputs = task.answers(self.model, batches)
-        mistakes, pictures = task.worst_mistakes(outputs, test, info)
+        shown = task.shown_examples(outputs, test, info)
         samples, expected = task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
-        for number, picture in enumerate(pictures):
+        for number, picture in enumerate(shown.pictures):
             arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)
         metrics = task.evaluate(outputs, test, info, self._recipe.seed)
         if "calibration" in metrics:
@@ -76,7 +76,8 @@ class RunParts:
                 "temperature": self._temperature,
                 "before": calibration(before, test.examples.labels),
             }
-        return Snapshot({"metrics": metrics, "mistakes": mistakes}, {**arrays, _EXPECTED: expected})
+        facts = {"metrics": metrics, "mistakes": shown.mistakes, "uncertain": shown.uncertain}
+        return Snapshot(facts, {**arrays, _EXPECTED: expected})
 
     def export(self, evaluated: Snapshot) -> Snapshot:
         """Writes the SavedModel and asks it in a fresh process; returns what the report says."""

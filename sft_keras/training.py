@@ -146,7 +146,11 @@ def _trained(
         for name in read[1:] if planned is recipe.stages[-1] else read[1:2]:
             figures[name] = _figures(staged, recipe, stage, source, info, name)
         _say_stage(run, result, recipe.task.summary(figures["validation"]))
-        story = {"rate_test": rate_test, "frozen_blocks": source.story}
+        story = {
+            "rate_test": rate_test,
+            "frozen_blocks": source.story,
+            "frozen_pass": source.frozen_pass,
+        }
         results.append(plain({**result.as_json(), **figures, **story}))
         run.write_json("history.json", {each["name"]: each["history"] for each in results})
         if keeper is not None:

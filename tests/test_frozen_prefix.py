@@ -204,7 +204,9 @@ def test_one_pass_stores_the_boundaries_of_all_stages_ahead(data):
     assert set(store.held) == {3, 4}
     store.drop_after(recipe.stages[0])
     assert set(store.held) == {3}
-    assert store.input_of(recipe.stages[1]).story == first.story
+    second = store.input_of(recipe.stages[1])
+    assert (second.story, second.frozen_pass) == (first.story, first.frozen_pass)
+    assert first.frozen_pass["epoch_seconds"] == first.frozen_pass["seconds"]  # no views
 
 
 def test_a_boundary_above_what_a_stage_trains_is_computed_anew_afterwards(data):

@@ -123,6 +123,20 @@ def rate_test(steps: int = 100) -> dict:
     }
 
 
+def shown(names: list[str], count: int) -> list[dict]:
+    """Returns examples for a report, each with a picture."""
+    return [
+        {
+            "id": f"img/{number}.jpg",
+            "true": names[number % len(names)],
+            "predicted": names[(number + 1) % len(names)],
+            "probability": 0.98,
+            "picture": number,
+        }
+        for number in range(count)
+    ]
+
+
 def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: Any) -> dict:
     """Returns a whole report over the classes `names`."""
     names = names or [f"digit {number}" for number in range(10)]
@@ -165,6 +179,7 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
             "facts": {},
         },
         "inputs": {"train": {}, "validation": {}, "test": {}},
+        "checked": [],
         "model": {
             "preset": "bundled:efficientnet_lite0",
             "weights": "imagenet",
@@ -177,15 +192,8 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
         "stages": [stage("head", 0, 8, 0.93, names), stage("top", 1, 5, 0.971, names)],
         "score": "accuracy",
         "test": metrics(names, 0.968, {"5": 0.9991}),
-        "mistakes": [
-            {
-                "id": f"img/{number}.jpg",
-                "true": names[number % len(names)],
-                "predicted": names[(number + 1) % len(names)],
-                "probability": 0.98,
-            }
-            for number in range(mistakes)
-        ],
+        "mistakes": shown(names, mistakes),
+        "uncertain": [],
         "export": {
             "path": "export/1",
             "signatures": {"serving_default": "encoded pictures", "images": "pixels"},
@@ -197,8 +205,8 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
     return report | changes
 
 
-def pictures_of(report: dict) -> dict[str, list[bytes]]:
-    return {"mistakes": [png(number) for number in range(len(report["mistakes"]))]}
+def pictures_of(report: dict) -> list[bytes]:
+    return [png(number) for number in range(len(report["mistakes"]))]
 
 
 class Page(HTMLParser):
@@ -440,24 +448,54 @@ def test_mistakes_show_their_pictures_in_order(without_curves, tmp_path):
     images = [values for tag, values in page.elements if tag == "img"]
     assert [image["alt"] for image in images] == [one["id"] for one in report["mistakes"]]
     files = [base64.b64decode(image["src"].partition("base64,")[2]) for image in images]
-    assert files == pictures_of(report)["mistakes"]
+    assert files == pictures_of(report)
     assert all(image["width"] == "8" and image["class"] == "tiny" for image in images)
+
+
+def test_the_least_certain_share_their_pictures_with_mistakes(without_curves, tmp_path):
+    report = make_report()
+    names = report["data"]["class_names"]
+    unsure = {**shown(names, 4)[3], "second": names[3], "second_probability": 0.4}
+    report["uncertain"] = [unsure | {"id": "a"}, unsure | {"id": "b", "predicted": names[3]}]
+    page = written_page(tmp_path, report)
+    *_, first, last = [values for tag, values in page.elements if tag == "img"]
+    assert (first["alt"], last["alt"]) == ("a", "b")
+    assert first["src"] == last["src"] and first["data-picture"] == "3"
+    signs = re.findall(r"[✗✓·] [^✗✓·]*", page.text.partition("Least certain")[2])
+    assert [" ".join(sign.split()[:3]) for sign in signs[:2]] == ["✗ digit 4", "✓ digit 3"]
+
+
+def test_what_a_check_found_and_what_was_saved_are_said(without_curves, tmp_path):
+    report = make_report()
+    for each in report["stages"]:
+        each["frozen_pass"] = {"seconds": 5.0, "epoch_seconds": 4.0}
+    page = written_page(tmp_path, report)
+    assert re.search(
+        r"which saved about 47(\.0)?\ss", page.text
+    )  # 8 + 5 epochs of 4 s, but for one pass
+    assert "found nothing: no example twice" in page.text
+    report["stages"][1]["frozen_pass"] = None
+    report["checked"] = [{"what": "Same across splits: 2.", "spoils": True}]
+    page = written_page(tmp_path, report)
+    assert re.search(r"which saved about 27(\.0)?\ss", page.text)
+    assert "It spoils the result. Same across splits: 2." in page.text
+    assert "found nothing" not in page.text
 
 
 def test_figures_are_kept_when_the_page_fails(without_curves, tmp_path):
     report = make_report()
-    with pytest.raises(ValueError, match="3 pictures for 4 mistakes"):
-        write_report(report, {"mistakes": pictures_of(report)["mistakes"][:3]}, tmp_path)
+    with pytest.raises(ValueError, match=r"'img/3.jpg' names number 3, .* 3 pictures"):
+        write_report(report, pictures_of(report)[:3], tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     with pytest.raises(ValueError, match=r"'img/0.jpg': .* begin with b'GIF89a"):
-        write_report(report, {"mistakes": [b"GIF89a" * 9] * 4}, tmp_path)
+        write_report(report, [b"GIF89a" * 9] * 4, tmp_path)
 
 
 def test_a_failed_write_leaves_the_old_report_and_nothing_else(
     without_curves, tmp_path, monkeypatch
 ):
     report = make_report(mistakes=0)
-    write_report(report, {}, tmp_path)
+    write_report(report, [], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full_disk(descriptor: int) -> None:
@@ -465,7 +503,7 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(
 
     monkeypatch.setattr("sft_keras.durable_files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_report(report | {"title": "another"}, {}, tmp_path)
+        write_report(report | {"title": "another"}, [], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -58,6 +58,9 @@ def test_a_view_is_what_the_prefix_gives_for_an_augmented_image_with_its_label(
     plan, staged = recipe(augment), build_staged()
     source = source_of(plan, staged, prepared)
     assert f"computed once for {VIEWS * SIZE + 6} examples" in source.story
+    share = (SIZE + 6) / (VIEWS * SIZE + 6)  # an epoch shows a view of each
+    found = source.frozen_pass
+    assert found["epoch_seconds"] == pytest.approx(found["seconds"] * share)
     split = source.prepared["train"]
     assert (split.views, split.has_targets) == (VIEWS, True)
     prefix = staged.prefix_with_outputs([len(staged.backbone.blocks)])

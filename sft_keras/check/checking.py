@@ -70,17 +70,11 @@ def _keeping_same(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, clean=clean))
 
 
-def short_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[str]:
-    """Returns what would spoil a run's result, as far as it shows at no cost, a sentence each."""
+def short_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Finding]:
+    """Returns what shows at no cost, what would spoil a run's result first."""
     together = Together(prepared, info)
     found = [*label_findings(info), *same_findings(together, drops_same=False)]
-    return [
-        f"{finding.kind.capitalize()}: {finding.count} examples. {finding.what}"
-        if finding.count
-        else finding.what
-        for finding in found
-        if finding.spoils
-    ]
+    return sorted(found, key=lambda finding: not finding.spoils)
 
 
 def _read(

@@ -45,6 +45,12 @@ class Finding:
         """Examples in it."""
         return sum(map(len, self.groups))
 
+    def in_words(self) -> str:
+        """Returns the finding in a line."""
+        if not self.count:
+            return self.what
+        return f"{self.kind.capitalize()}: {self.count} examples. {self.what}"
+
     def proposed(self) -> list[Example]:
         """Returns the examples that a person may want to leave out."""
         return [each for group in self.groups for each in group[1 if self.keeps_first else 0 :]]

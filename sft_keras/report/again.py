@@ -18,7 +18,7 @@ _URI = "data:image/png;base64,"
 def add_to_report(folder: Path, name: str, value: Mapping[str, Any]) -> None:
     """Writes a run's report again with `value` under `name`; all else stays as it is.
 
-    The pictures of mistakes are those that the page holds.
+    The pictures are those that the page holds.
 
     Args:
       folder: The run folder, with report.json and report.html.
@@ -31,35 +31,38 @@ def add_to_report(folder: Path, name: str, value: Mapping[str, Any]) -> None:
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         pictures = _pictures_of((folder / "report.html").read_text(encoding="utf-8"))
-        mistakes = report["mistakes"]
+        examples = [*report["mistakes"], *report["uncertain"]]
+        wanted = {each["picture"] for each in examples if "picture" in each}
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
         raise RunFolderError(
             f"The report in {str(folder)!r} must be as the run wrote it, report.json and "
             f"report.html. It cannot be read: {error}. Copy both anew from where it ran."
         ) from error
-    if pictures and len(pictures) != len(mistakes):
+    if sorted(pictures) != sorted(wanted):
         raise RunFolderError(
-            f"{folder / 'report.html'} must have a picture for each of {len(mistakes)} mistakes in "
-            f"report.json. Received: {len(pictures)}. Copy both anew from where it ran."
+            f"{folder / 'report.html'} must have the {len(wanted)} pictures that report.json "
+            f"names. Received: {len(pictures)}. Copy both anew from where it ran."
         )
-    write_report({**report, name: value}, {"mistakes": pictures} if pictures else {}, folder)
+    write_report({**report, name: value}, [pictures[each] for each in sorted(pictures)], folder)
 
 
 class _Pictures(html.parser.HTMLParser):
-    """Collects the pictures of a page, in order."""
+    """Collects the pictures of a page by their numbers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[bytes] = []
+        self.found: dict[int, bytes] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """See `HTMLParser`."""
-        source = dict(attrs).get("src") or ""
-        if tag == "img" and source.startswith(_URI):
-            self.found.append(base64.b64decode(source.removeprefix(_URI), validate=True))
+        given = dict(attrs)
+        source, number = given.get("src") or "", given.get("data-picture")
+        if tag == "img" and number is not None and source.startswith(_URI):
+            file = base64.b64decode(source.removeprefix(_URI), validate=True)
+            self.found[int(number)] = file
 
 
-def _pictures_of(page: str) -> list[bytes]:
+def _pictures_of(page: str) -> dict[int, bytes]:
     parser = _Pictures()
     parser.feed(page)
     return parser.found

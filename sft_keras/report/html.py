@@ -30,7 +30,7 @@ _LISTED_CONFUSIONS = 12
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes]]) -> str:
+def render_page(report: Mapping[str, Any], pictures: Sequence[bytes]) -> str:
     """Returns the page as HTML.
 
     Args:
@@ -38,7 +38,7 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
       pictures: As for `write_report`.
 
     Raises:
-      ValueError: The pictures are not PNG files or not as many as the mistakes.
+      ValueError: A picture is no PNG file, or is not there.
     """
     test = report["test"]
     return page_template("report.html.j2").render(
@@ -53,9 +53,11 @@ def render_page(report: Mapping[str, Any], pictures: Mapping[str, Sequence[bytes
         amounts=[name for name, each in test.items() if isinstance(each, float) and name != "loss"],
         confusion=_confusion(test) if "confusion_matrix" in test else None,
         classes=_worst_first(test.get("per_class", ())),
-        mistakes=_mistakes(report["mistakes"], pictures),
+        mistakes=_examples(report["mistakes"], pictures),
+        uncertain=_examples(report["uncertain"], pictures),
         lengths=_lengths(report["inputs"]),
         reliability=_reliability(test),
+        saved_seconds=_saved_seconds(report["stages"]),
         recipe_lines=list(flattened(report["recipe"])),
     )
 
@@ -135,23 +137,31 @@ def _worst_first(per_class: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     )
 
 
-def _mistakes(
-    mistakes: Sequence[Mapping[str, Any]], pictures: Mapping[str, Sequence[bytes]]
-) -> list[dict[str, Any]]:
-    """Returns the mistakes, each with its picture as a data URI and its size in pixels."""
-    usual = dict.fromkeys(("text", "marked", "predicted", "true", "probability", "picture"))
-    if "mistakes" not in pictures:
-        return [{**usual, **mistake} for mistake in mistakes]
-    files = pictures["mistakes"]
-    if len(files) != len(mistakes):
-        raise ValueError(
-            "The report needs one picture for each mistake, in the same order. "
-            f"Received: {len(files)} pictures for {len(mistakes)} mistakes."
-        )
+def _examples(rows: Sequence[Mapping[str, Any]], pictures: Sequence[bytes]) -> list[dict[str, Any]]:
+    """Returns examples, each with its picture, if it has one, as the template wants it."""
+    fields = ("true", "predicted", "probability", "second", "second_probability", "text", "marked")
+    usual = dict.fromkeys((*fields, "picture"))
     return [
-        {**usual, **mistake, "picture": picture(file, mistake["id"])}
-        for mistake, file in zip(mistakes, files, strict=True)
+        {
+            **usual,
+            "right": row.get("predicted") == row.get("true"),
+            **row,
+            "picture": _picture_of(row, pictures),
+        }
+        for row in rows
     ]
+
+
+def _picture_of(row: Mapping[str, Any], pictures: Sequence[bytes]) -> dict[str, Any] | None:
+    number = row.get("picture")
+    if number is None:
+        return None
+    if number >= len(pictures):
+        raise ValueError(
+            f"The report needs a picture for each example that names one. {row['id']!r} names "
+            f"number {number}, counted from 0. Received: {len(pictures)} pictures."
+        )
+    return {"number": number, **picture(pictures[number], row["id"])}
 
 
 def _lengths(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -177,6 +187,17 @@ def _reliability(test: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns how far probabilities can be believed, with a plot; None where that is not known."""
     found = test.get("calibration")
     return None if found is None else {**found, **safe_plot(reliability_plot(found))}
+
+
+def _saved_seconds(stages: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns about how long frozen blocks would have computed beyond what they did, or None."""
+    once = [(stage, stage["frozen_pass"]) for stage in stages if stage.get("frozen_pass")]
+    if not once:
+        return None
+    in_epochs = sum(stage["epochs_run"] * done["epoch_seconds"] for stage, done in once)
+    # A pass that served several stages is the same number of seconds in each.
+    saved = in_epochs - sum({done["seconds"] for _, done in once})
+    return max(saved, 0.0) or None
 
 
 def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

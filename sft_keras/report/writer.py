@@ -26,8 +26,10 @@ _READING_ORDER = (
     "test",
     "stages",
     "mistakes",
+    "uncertain",
     "data",
     "inputs",
+    "checked",
     "model",
     "export",
     "exports",
@@ -39,7 +41,7 @@ _READING_ORDER = (
 
 def write_report(
     report: Mapping[str, Any],
-    pictures: Mapping[str, Sequence[bytes]],
+    pictures: Sequence[bytes],
     folder: Path,
     pipeline_tag: str | None = None,
 ) -> None:
@@ -50,19 +52,20 @@ def write_report(
     Args:
       report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
         `smoke`, `title`, `description`, `command`, `started`, `seconds`, `score` (the name of the
-        figure of `test` that comes first), `test`, `stages`, `mistakes`, `data`, `inputs` (by
-        split, what preparing found), `model`, `export` (or None), `environment`, `recipe`, `notes`;
-        and where files in other formats were made, `exports`, as exports.json has it.
+        figure of `test` that comes first), `test`, `stages`, `mistakes` and `uncertain` (see
+        `ShownExamples`), `data`, `inputs` (by split, what preparing found), `checked` (what a
+        check of the data found before training, each as "what" and whether it "spoils" the
+        result), `model`, `export` (or None), `environment`, `recipe`, `notes`; and where files in
+        other formats were made, `exports`, as exports.json has it.
         Shares are in 0..1, times in seconds; epochs count from 1. A float that is not finite
         becomes null, since JSON has no NaN.
-      pictures: `"mistakes"`: one PNG file's bytes for each of `report["mistakes"]`, in the same
-        order; left out, the mistakes are listed without pictures.
+      pictures: PNG files, which examples name by their place.
       folder: Where to write; made if it is not there.
       pipeline_tag: What Hugging Face's hub calls the task, for a model card; None for none.
 
     Raises:
       TypeError: A value is neither plain nor NumPy's.
-      ValueError: The pictures are not PNG files or not as many as the mistakes.
+      ValueError: A picture is no PNG file, or is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ordered = _in_reading_order(_finite(plain(report)))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.shown_examples import ShownExamples
     from sft_keras.staged_model import StagedModel
     from sft_keras.steps import OutputWatch
 
@@ -204,10 +205,10 @@ class Task(abc.ABC):
         """Returns name and value of the figure that runs are judged by; more is better."""
 
     @abc.abstractmethod
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """Returns the most confident mistakes, worst first, and a picture (PNG) of each."""
+    ) -> ShownExamples:
+        """Returns the worst mistakes, and the least certain answers, for the report."""
 
     def write_more(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
         """Writes files of its own into the run folder; returns a sentence on each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sft_keras.recipe_checks import Checks, section, section_faults
 from sft_keras.tasks.augment import Augment
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe
+    from sft_keras.shown_examples import ShownExamples
     from sft_keras.staged_model import StagedModel
 
 _SMOKE_IMAGE_SIZE = (96, 96)  # above the smallest that any backbone of the table takes
@@ -136,13 +137,13 @@ class ImageClassification(OneLabel):
 
         return build_augmentation(self.augment)
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`."""
-        from sft_keras.mistakes import worst_image_mistakes
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.shown_examples import shown_images
 
-        return worst_image_mistakes(outputs, prepared, info.class_names)
+        return shown_images(outputs, prepared, info.class_names)
 
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""

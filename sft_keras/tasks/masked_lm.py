@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.shown_examples import ShownExamples
     from sft_keras.staged_model import StagedModel
     from sft_keras.text.masked_lm_scores import MaskedAnswers
     from sft_keras.text.masking import Masking
@@ -170,13 +171,13 @@ class MaskedLM(TextTask):
         """See `Task.score`."""
         return "accuracy", figures["accuracy"]["value"]
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: MaskedAnswers, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`; there are no pictures."""
-        from sft_keras.text.masked_lm_scores import worst_masked_mistakes
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.text.masked_lm_scores import shown_masked
 
-        return worst_masked_mistakes(outputs, prepared, _encoder(prepared).vocabulary()), []
+        return shown_masked(outputs, prepared, _encoder(prepared).vocabulary())
 
     def write_more(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
         """See `Task.write_more`; writes the backbone and its tokenizer as a preset folder."""

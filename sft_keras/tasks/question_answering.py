@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.shown_examples import ShownExamples
     from sft_keras.staged_model import StagedModel
     from sft_keras.text.encoder import TextEncoder
     from sft_keras.text.windows import Windows
@@ -215,15 +216,15 @@ class QuestionAnswering(TextTask):
         """See `Task.score`."""
         return "f1", figures["f1"]["value"]
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`; there are no pictures."""
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
         from sft_keras.text.question_answers import question_answers
-        from sft_keras.text.question_figures import wrong_answers
+        from sft_keras.text.question_figures import shown_answers
 
         answers = question_answers(outputs, prepared.details, self.max_answer_length)
-        return wrong_answers(answers, self._threshold(info)), []
+        return shown_answers(answers, self._threshold(info))
 
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""

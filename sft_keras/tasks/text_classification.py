@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sft_keras.recipe_checks import Checks, section
 from sft_keras.tasks.labelled_texts import LabelledTexts
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sft_keras.data.text_labels import LabelKind
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe
+    from sft_keras.shown_examples import ShownExamples
 
 
 @section
@@ -47,13 +48,13 @@ class TextClassification(LabelledTexts, OneLabel):
 
         return OneClass()
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`; there are no pictures."""
-        from sft_keras.mistakes import worst_text_mistakes
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.shown_examples import shown_texts
 
-        return worst_text_mistakes(outputs, prepared, info.class_names), []
+        return shown_texts(outputs, prepared, info.class_names)
 
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sft_keras.data.text_labels import LabelKind
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.shown_examples import ShownExamples
 
 
 @section
@@ -125,13 +126,13 @@ class TextMultiLabel(LabelledTexts):
         """See `Task.score`."""
         return "micro_f1", figures["micro_f1"]["value"]
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`; there are no pictures."""
-        from sft_keras.mistakes import worst_label_sets
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.shown_examples import shown_label_sets
 
-        return worst_label_sets(outputs, prepared, info.class_names, self.threshold), []
+        return shown_label_sets(outputs, prepared, info.class_names, self.threshold)
 
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""

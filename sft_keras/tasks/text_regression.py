@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sft_keras.data.text_labels import LabelKind
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.shown_examples import ShownExamples
     from sft_keras.staged_model import StagedModel
 
 _BATCH = 1024
@@ -139,13 +140,13 @@ class TextRegression(LabelledTexts):
         """
         return "r2", figures["r2"]["value"]
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`: the largest errors; there are no pictures."""
-        from sft_keras.mistakes import largest_errors
+    ) -> ShownExamples:
+        """See `Task.shown_examples`; the largest errors."""
+        from sft_keras.shown_examples import largest_errors
 
-        return largest_errors(outputs[:, 0], _labels(prepared), prepared), []
+        return largest_errors(outputs[:, 0], _labels(prepared), prepared)
 
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""

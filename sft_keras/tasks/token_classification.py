@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
+    from sft_keras.shown_examples import ShownExamples
     from sft_keras.staged_model import StagedModel
 
 
@@ -143,13 +144,13 @@ class TokenClassification(TextTask):
         """See `Task.score`."""
         return "f1", figures["f1"]["value"]
 
-    def worst_mistakes(
+    def shown_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """See `Task.worst_mistakes`; sentences with their entities marked, and no pictures."""
-        from sft_keras.text.tagging import worst_sentences
+    ) -> ShownExamples:
+        """See `Task.shown_examples`; sentences with their entities marked."""
+        from sft_keras.text.tagging import shown_sentences
 
-        return worst_sentences(outputs, prepared, _tags(info)), []
+        return shown_sentences(outputs, prepared, _tags(info))
 
     def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
         """See `Task.endpoints`."""

@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from sft_keras.bootstrap import bootstrap_intervals
 from sft_keras.data.prepared import Prepared
+from sft_keras.shown_examples import MISTAKES_SHOWN, ShownExamples, texts_of
 from sft_keras.text.masking import UNUSED
-
-_SHOWN = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +101,14 @@ def masked_lm_figures(given: MaskedAnswers, texts: int, seed: int) -> dict[str, 
     }
 
 
-def worst_masked_mistakes(
+def shown_masked(
     given: MaskedAnswers, prepared: Prepared, vocabulary: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Returns the wrong answers of highest probability, worst first, each with its whole "text"."""
+) -> ShownExamples:
+    """Returns the wrong answers of highest probability, each with its whole "text"."""
     wrong = np.flatnonzero(given.predicted != given.targets)
-    worst = wrong[np.argsort(-given.probabilities[wrong], kind="stable")][:_SHOWN]
-    wanted = set(given.rows[worst].tolist())
-    texts = {
-        int(example["index"]): "\n".join(text.decode() for text in example["texts"].numpy())
-        for example in prepared.examples.stream(None)
-        if int(example["index"]) in wanted
-    }
-    return [
+    worst = wrong[np.argsort(-given.probabilities[wrong], kind="stable")][:MISTAKES_SHOWN]
+    texts = texts_of(prepared, set(given.rows[worst].tolist()))
+    mistakes = [
         {
             "id": prepared.examples.ids[given.rows[each]],
             "true": vocabulary[given.targets[each]],
@@ -124,3 +118,4 @@ def worst_masked_mistakes(
         }
         for each in worst
     ]
+    return ShownExamples(mistakes)

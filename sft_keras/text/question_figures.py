@@ -9,12 +9,12 @@ import numpy as np
 
 from sft_keras.bootstrap import bootstrap_intervals
 from sft_keras.data.questions import Question
+from sft_keras.shown_examples import MISTAKES_SHOWN, UNCERTAIN_SHOWN, ShownExamples
 from sft_keras.text.squad_metrics import exact_match, f1
 
 if TYPE_CHECKING:
     from sft_keras.text.question_answers import QuestionAnswers
 
-_SHOWN = 24
 _AROUND = 200  # characters of a passage
 NO_ANSWER = "(no answer)"
 
@@ -86,33 +86,35 @@ def best_threshold(
     return {"threshold": float(edges[best]), "f1": float(means[best])}
 
 
-def wrong_answers(
-    answers: QuestionAnswers, no_answer_threshold: float | None
-) -> list[dict[str, Any]]:
-    """Returns the answers that are none of the right ones, the most probable first."""
+def shown_answers(answers: QuestionAnswers, no_answer_threshold: float | None) -> ShownExamples:
+    """Returns the most probable of the wrong answers, and the least probable of all."""
     texts = answers.texts(no_answer_threshold)
     probabilities = answers.probabilities(no_answer_threshold)
-    wrong = [
-        index
-        for index, question in enumerate(answers.questions)
-        if not exact_match(texts[index], _right(question))
+    is_right = [
+        bool(exact_match(text, _right(question)))
+        for text, question in zip(texts, answers.questions, strict=True)
     ]
-    found = []
-    for index in sorted(wrong, key=lambda index: -probabilities[index])[:_SHOWN]:
+
+    def shown(index: int) -> dict[str, Any]:
         question, text = answers.questions[index], texts[index]
         place = int(answers.spans.starts[index]) if text else 0
         if not text and question.answers:
             place = question.answers[0].start
-        found.append(
-            {
-                "id": question.name,
-                "text": f"{question.question}\n{_around(question.context, place)}",
-                "true": " | ".join(dict.fromkeys(_right(question))) or NO_ANSWER,
-                "predicted": text or NO_ANSWER,
-                "probability": float(probabilities[index]),
-            }
-        )
-    return found
+        return {
+            "id": question.name,
+            "text": f"{question.question}\n{_around(question.context, place)}",
+            "true": " | ".join(dict.fromkeys(_right(question))) or NO_ANSWER,
+            "predicted": text or NO_ANSWER,
+            "right": is_right[index],
+            "probability": float(probabilities[index]),
+        }
+
+    by_certainty = sorted(range(len(texts)), key=lambda index: probabilities[index])
+    wrong = [index for index in reversed(by_certainty) if not is_right[index]]
+    return ShownExamples(
+        [shown(index) for index in wrong[:MISTAKES_SHOWN]],
+        [shown(index) for index in by_certainty[:UNCERTAIN_SHOWN]],
+    )
 
 
 def _right(question: Question) -> list[str]:

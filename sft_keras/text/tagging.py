@@ -10,10 +10,10 @@ import numpy as np
 from sft_keras.data.conll import as_iob2
 from sft_keras.data.prepared import Prepared
 from sft_keras.entity_metrics import entities_of
+from sft_keras.shown_examples import MISTAKES_SHOWN, UNCERTAIN_SHOWN, ShownExamples
 from sft_keras.text.word_preparing import TaggedText
 from sft_keras.text.word_tokens import NO_PLACE
 
-_SHOWN = 24
 _SMALLEST = 1e-12  # float32 gives 0 for what is merely very unlikely
 
 
@@ -48,35 +48,48 @@ def tag_loss(outputs: np.ndarray, prepared: Prepared) -> float:
     return float(np.concatenate(losses).mean(dtype=np.float64))
 
 
-def worst_sentences(
-    outputs: np.ndarray, prepared: Prepared, names: Sequence[str]
-) -> list[dict[str, Any]]:
+def shown_sentences(outputs: np.ndarray, prepared: Prepared, names: Sequence[str]) -> ShownExamples:
     """Returns the sentences with the least likely true tags among those with a wrong entity.
 
-    Each has "marked", its words joined to stretches: {"text", "true": the type of the entity that
+    Least certain is the sentence with the word whose two most probable tags are the closest. Each
+    row has "marked", its words joined to stretches: {"text", "true": the type of the entity that
     it belongs to or None, "predicted": that of the one found there or None, "right": whether these
     are one and the same}.
     """
-    pairs = zip(true_tags(prepared, names), predicted_tags(outputs, prepared, names))
+    truth, guesses = true_tags(prepared, names), predicted_tags(outputs, prepared, names)
+    sentences = list(zip(outputs, prepared.details, strict=True))
+
+    def shown(row: int) -> dict[str, Any]:
+        words = prepared.details[row].words
+        return {
+            "id": prepared.examples.ids[row],
+            "marked": list(_marked(words, truth[row], guesses[row])),
+        }
+
     wrong = [
-        (_surprise(outputs[row], prepared.details[row]), row, true, guess)
-        for row, (true, guess) in enumerate(pairs)
+        row
+        for row, (true, guess) in enumerate(zip(truth, guesses))
         if entities_of(true) != entities_of(guess)
     ]
-    wrong.sort(key=lambda each: -each[0])
-    return [
-        {
-            "id": prepared.examples.ids[row],
-            "marked": list(_marked(prepared.details[row].words, true, guess)),
-        }
-        for _, row, true, guess in wrong[:_SHOWN]
-    ]
+    wrong.sort(key=lambda row: -_surprise(*sentences[row]))
+    unsure = sorted(range(len(sentences)), key=lambda row: _margin(*sentences[row]))
+    return ShownExamples(
+        [shown(row) for row in wrong[:MISTAKES_SHOWN]],
+        [shown(row) for row in unsure[:UNCERTAIN_SHOWN]],
+    )
 
 
 def _surprise(row: np.ndarray, text: TaggedText) -> float:
     is_there = text.places != NO_PLACE
     right = row[text.places, text.tags]
     return float(-np.log(np.maximum(np.where(is_there, right, 1.0), _SMALLEST)).sum())
+
+
+def _margin(row: np.ndarray, text: TaggedText) -> float:
+    """Returns the least difference between the two most probable tags of a word."""
+    read = text.places[text.places != NO_PLACE]
+    best = np.sort(row[read], axis=-1)
+    return float((best[:, -1] - best[:, -2]).min(initial=1.0))
 
 
 def _marked(

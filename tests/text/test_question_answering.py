@@ -286,5 +286,5 @@ def test_where_each_question_has_an_answer_one_is_always_given(recipe, opened):
     assert recipe.task.evaluate(logits, test, info, 0).keys() == {
         *("examples", "exact_match", "f1", "loss")
     }
-    mistakes, _ = recipe.task.worst_mistakes(logits, test, info)
+    mistakes = recipe.task.shown_examples(logits, test, info).mistakes
     assert mistakes and not any(each["predicted"] == "(no answer)" for each in mistakes)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from sft_keras.data.questions import Answer, Question
 from sft_keras.text.question_answers import QuestionAnswers
-from sft_keras.text.question_figures import best_threshold, question_figures, wrong_answers
+from sft_keras.text.question_figures import best_threshold, question_figures, shown_answers
 from sft_keras.text.span_targets import SpanCrossentropy, SpanTargets, mean_span_loss, span_accuracy
 from sft_keras.text.spans import Spans
 
@@ -94,12 +94,15 @@ def test_mistakes_are_shown_with_the_passage_around_them():
     spans = Spans(
         np.array([301, 608]), np.array([306, 613]), np.zeros(2), np.array([[0.7, 0.1], [0.9, 0.0]])
     )
-    (row,) = wrong_answers(QuestionAnswers([question, right], spans), None)
+    shown = shown_answers(QuestionAnswers([question, right], spans), None)
+    (row,) = shown.mistakes
     assert (row["id"], row["predicted"], row["true"]) == ("q", "wrong", "right | a right")
     assert row["probability"] == 0.7
     asked, passage = row["text"].split("\n")
     assert asked == "which?"
     assert passage.startswith("… x") and passage.endswith("y …") and " wrong " in passage
     assert len(passage) <= 204
-    (none, _) = wrong_answers(QuestionAnswers([question, right], spans), -1.0)
+    assert [each["id"] for each in shown.uncertain] == ["q", "r"]  # the least probable first
+    assert [each["right"] for each in shown.uncertain] == [False, True]
+    (none, _) = shown_answers(QuestionAnswers([question, right], spans), -1.0).mistakes
     assert none["predicted"] == "(no answer)" and none["text"].endswith("right")
