@@ -11,7 +11,6 @@ largest resident set of the process, less what it was when model and images were
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import resource
 import tempfile
@@ -22,11 +21,12 @@ import keras
 import numpy as np
 import psutil
 from absl import app, flags
+from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.data import open_data
-from sft_keras.environment import environment, keras_for
+from sft_keras.environment import keras_for
 from sft_keras.run_folder import RunFolder
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import build_staged, train_stages
@@ -34,7 +34,6 @@ from sft_keras.training import build_staged, train_stages
 _EXAMPLES = flags.DEFINE_integer("examples", 100_000, "Images, validation and test included.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where to write the rows; a temporary one if none.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "disk_memory.json"
 SIDE, CHANNELS, CLASSES = 14, 512, 5
 MOST = 2 * 2**30  # bytes above the model
 _UNIT = 1024  # of ru_maxrss, in bytes, on Linux
@@ -76,7 +75,6 @@ def main(_: list[str]) -> None:
         rows = sum(file.stat().st_size for file in Path(folder, "rows").rglob("rows"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
     figures = {
-        "command": "python benchmarks/disk_memory.py",
         "examples": _EXAMPLES.value,
         "bytes_on_disk": rows,
         "bytes_before": before,
@@ -86,9 +84,8 @@ def main(_: list[str]) -> None:
         "met": peak - before < MOST,
         "seconds": seconds,
         "frozen_blocks": stage["frozen_blocks"],
-        "environment": environment(),
     }
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_results("disk_memory", "python benchmarks/disk_memory.py", figures)
     print(f"{rows / 2**30:.1f} GB on disk, {(peak - before) / 2**20:.0f} MB above the model")
 
 

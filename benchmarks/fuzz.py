@@ -25,12 +25,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "tests"))
 
 from fuzzing import READERS, Reader  # noqa: E402  (only now is the folder known)
-
-from sft_keras.environment import environment  # noqa: E402
+from written import write_results  # noqa: E402
 
 _SECONDS = flags.DEFINE_integer("seconds", 60, "How long each reader is tried.", lower_bound=1)
 
-RESULTS = ROOT / "results" / "fuzz.json"
 _AT_ONCE = 200  # examples of one search
 
 
@@ -44,13 +42,8 @@ def main(_: list[str]) -> None:
     for name, reader in READERS.items():
         found[name] = tried(reader, _SECONDS.value)
         print(f"{name}: {json.dumps(found[name])}", flush=True)
-    result = {
-        "command": f"python benchmarks/fuzz.py --seconds={_SECONDS.value}",
-        "readers": found,
-        "environment": environment(),
-    }
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    command = f"python benchmarks/fuzz.py --seconds={_SECONDS.value}"
+    write_results("fuzz", command, {"readers": found})
 
 
 def tried(reader: Reader, seconds: float) -> dict[str, Any]:

@@ -24,8 +24,7 @@ from zipfile import ZipFile
 import h5py
 import numpy as np
 from absl import app, flags
-
-from sft_keras.environment import environment
+from written import write_results
 
 _KILLS = flags.DEFINE_integer("kills", 20, "How many, of images and texts in turn.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
@@ -69,14 +68,12 @@ def main(_: list[str]) -> None:
             print(json.dumps(row), flush=True)
     survived = sum(row["same_weights"] and row["same_figures"] for row in rows)
     print(f"{survived} of {len(rows)} kills survived with the same bits")
-    result = {
-        "command": "python benchmarks/kills.py",
+    figures = {
         "unbroken_seconds": {name: seconds for name, (seconds, _) in unbroken.items()},
         "kills": rows,
         "survived": survived,
-        "environment": environment(),
     }
-    Path(_RESULTS.value).write_text(json.dumps(result, indent=2) + "\n")
+    write_results("kills", "python benchmarks/kills.py", figures, file=Path(_RESULTS.value))
     if survived < len(rows):
         sys.exit(1)
 

@@ -10,14 +10,13 @@ also makes the split, so each variant meets the same three splits.
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import app, flags
+from written import write_results
 
 import sft_keras
 from sft_keras import Recipe, Stage
@@ -33,7 +32,6 @@ SCRATCH_EPOCHS = 8  # each takes several times as long as one of the top stage
 # several hundred, and validation means nothing before.
 SCRATCH_BATCH_SIZE = 8
 OVERRIDES = ("data.test=0.2",)  # the part of tf_flowers at hand is small; a tenth would say little
-RESULTS = Path(__file__).parent.parent / "results" / "mobilenet_flowers.json"
 
 
 def variants(recipe: Recipe) -> dict[str, Recipe]:
@@ -89,11 +87,9 @@ def main(_: list[str]) -> None:
             )
     sizes = result.report["data"]["sizes"]
     summary = {
-        "command": "python benchmarks/mobilenet_flowers.py",
         "data": f"{sum(sizes.values())} photos of tf_flowers: "
         + ", ".join(f"{size} {name}" for name, size in sizes.items()),
         "overrides": list(OVERRIDES),
-        "environment": {**result.report["environment"], "machine": platform.machine()},
         "variants": [
             {
                 "name": name,
@@ -107,9 +103,7 @@ def main(_: list[str]) -> None:
             for name, made in runs.items()
         ],
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print(f"wrote {RESULTS}")
+    write_results("mobilenet_flowers", "python benchmarks/mobilenet_flowers.py", summary)
 
 
 if __name__ == "__main__":

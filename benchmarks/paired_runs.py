@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from written import read_results, write_results
+
 _FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
 _SHOWN_OF_A_FAILURE = 4000  # characters
 
@@ -119,16 +121,15 @@ def _last_epochs(histories: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_case(path: Path, command: str, environment: Mapping[str, Any], case: dict) -> None:
-    """Adds one case, {name: figures}, to the file; what it holds of other cases is kept."""
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"cases": {}}
-    for each in held["cases"].values():
+def write_case(name: str, command: str, environment: Mapping[str, Any], case: dict) -> None:
+    """Adds one case, {name: figures}, to results/NAME.json; what it holds of others is kept."""
+    held = read_results(name)
+    cases = held.get("cases", {})
+    for each in cases.values():
         # Kept from another machine or other versions: it says so itself.
         if held["environment"] != environment:
             each.setdefault("environment", held["environment"])
-    result = {"command": command, "environment": environment, "cases": {**held["cases"], **case}}
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_results(name, command, {"cases": {**cases, **case}}, environment)
 
 
 def table(cases: Mapping[str, Mapping[str, Any]]) -> str:

@@ -22,11 +22,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags
+from written import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.check.checking import check_data
 from sft_keras.check.findings import Checked
-from sft_keras.environment import environment
 from sft_keras.tasks import ImageClassification, TextClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "MobileNet's ImageNet weights without top.")
@@ -35,7 +35,6 @@ _BERT = flags.DEFINE_string(
 )
 _REVIEWS = flags.DEFINE_string("reviews", None, "The folder of film reviews.", required=True)
 
-RESULTS = Path(__file__).parent.parent / "results" / "planted.json"
 COPIES, CORRUPT, FLIPPED = 20, 10, 0.05
 STAGES = (Stage(name="head", epochs=1, learning_rate=1e-3),)
 REVIEWS = 2000
@@ -57,8 +56,7 @@ def main(_: list[str]) -> None:
         }
         print(json.dumps(found[name], indent=2), flush=True)
     made_by = "python benchmarks/planted.py --weights=... --bert=... --reviews=..."
-    result = {"command": made_by, "data": found, "environment": environment()}
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    write_results("planted", made_by, {"data": found})
 
 
 def rows(planted: dict[str, set[str]], checked: Checked) -> list[dict[str, Any]]:

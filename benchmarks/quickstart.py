@@ -7,17 +7,16 @@ Writes results/quickstart.json.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from absl import app
+from written import write_results
 
 import sft_keras
 
 SEEDS = (0, 1, 2)
-RESULTS = Path(__file__).parent.parent / "results" / "quickstart.json"
 
 
 def main(_: list[str]) -> None:
@@ -41,8 +40,6 @@ def main(_: list[str]) -> None:
             }
         )
     summary = {
-        "command": "python benchmarks/quickstart.py",
-        "environment": result.report["environment"],
         "test_accuracy_mean": float(np.mean([run["test_accuracy"] for run in runs])),
         "test_accuracy_range": [
             min(run["test_accuracy"] for run in runs),
@@ -51,9 +48,7 @@ def main(_: list[str]) -> None:
         "total_seconds_median": float(np.median([run["seconds"]["total"] for run in runs])),
         "runs": runs,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print(f"wrote {RESULTS}")
+    write_results("quickstart", "python benchmarks/quickstart.py", summary)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,12 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from scaling_cost import ALL, HEAD, MACHINES, TOP, predictions
+from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.assisting import join
 from sft_keras.devices import Devices
-from sft_keras.environment import environment, keras_for
+from sft_keras.environment import keras_for
 from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
 from sft_keras.opened_run import OpenedRun, open_run
 from sft_keras.recipe_loader import load_recipe
@@ -47,7 +48,6 @@ _STEPS = flags.DEFINE_integer("steps", 12, "Steps that are timed, of each stage.
 _TINY = flags.DEFINE_bool("tiny", False, "Try it on a small network; write nothing.")
 _CORE = flags.DEFINE_integer("core", None, "The core of this process. Set by the program.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "scaling.json"
 IMAGES, CLASSES, BATCH_SIZE = 128, 5, 32
 ON_A_DEVICE = 32  # examples, for the predictions
 _WARM = 3  # steps, of which the first is traced
@@ -193,9 +193,7 @@ def main(_: list[str]) -> None:
             f"prediction  {row['network']}, {row['stage']}: {row['bytes'] / 1e6:.2f} MB a step; "
             + ", ".join(f"{ratio:.1f} x on {what}" for what, ratio in row["speed_ups"].items())
         )
-    written = {
-        "command": "python benchmarks/scaling.py",
-        "environment": environment(),
+    figures = {
         "what": f"ResNet50, 96 px, random weights, batches of {BATCH_SIZE} images",
         "batch_size": BATCH_SIZE,
         "examples_of_frozen_blocks": IMAGES + 32,
@@ -206,7 +204,7 @@ def main(_: list[str]) -> None:
             "stages": predicted,
         },
     }
-    RESULTS.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    write_results("scaling", "python benchmarks/scaling.py", figures)
 
 
 def _quiet(line: str) -> None:

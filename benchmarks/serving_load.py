@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 from absl import app, flags
 from serving_requests import KINDS, Sender, bad_requests, good_bodies, images, probabilities
+from written import write_results
 
 _RUN = flags.DEFINE_string("run", None, "The folder of a finished run.", required=True)
 _REQUESTS = flags.DEFINE_integer("requests", 5000, "Good and bad ones.")
@@ -35,7 +36,6 @@ _AT_ONCE = flags.DEFINE_integer("at_once", 32, "Connections, each of which sends
 _BAD_EVERY = flags.DEFINE_integer("bad_every", 10, "One request in so many is bad.")
 _BARE = flags.DEFINE_bool("bare", False, "Used by the program itself: call the signature.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "serving_load.json"
 GROWTH = 0.05  # of the memory in the middle, that it may be more at the end
 TOLERANCE = 1e-5  # of probabilities: threads of TensorFlow sum in another order
 BARE_SECONDS = 10.0
@@ -199,7 +199,6 @@ def main(_: list[str]) -> None:
     found = served()
     faults = faults_of(found)
     figures = {
-        "command": "python benchmarks/serving_load.py --run=...",
         "run": Path(_RUN.value).name,
         "requests": _REQUESTS.value,
         "at_once": _AT_ONCE.value,
@@ -207,10 +206,10 @@ def main(_: list[str]) -> None:
         "met": not faults,
         "served": {**found, "faults": faults},
         "bare": alone,
-        "environment": environment,
     }
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps({**figures, "environment": "..."}, indent=2))
+    command = "python benchmarks/serving_load.py --run=..."
+    write_results("serving_load", command, figures, environment)
+    print(json.dumps(figures, indent=2))
     if faults:
         sys.exit(1)
 

@@ -46,7 +46,6 @@ _TINY = flags.DEFINE_bool("tiny", False, "Compare the losses of a few steps; wri
 _CHILD = flags.DEFINE_string("child", None, "CASE:SIDE to run in this process. Set by the program.")
 _FOLDER = flags.DEFINE_string("folder", None, "What a child starts from. Set by the program.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "staged.json"
 _TINY_DIFFERENCE = 1e-4  # of a loss, relative
 
 Side = Callable[[Any, Path], dict[str, Any]]
@@ -235,8 +234,7 @@ def main(_: list[str]) -> None:
                 compare(row, figures[row])
             else:
                 one = {row: figures[row]}
-                write_case(RESULTS, "python benchmarks/staged.py", environment(), one)
-                print(f"wrote {row} to {RESULTS}", flush=True)
+                write_case("staged", "python benchmarks/staged.py", environment(), one)
     print(table(figures))
 
 

@@ -12,7 +12,6 @@ line.
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 import time
 from pathlib import Path
@@ -21,10 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from written import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.data.prepared import Prepared
-from sft_keras.environment import environment, keras_for
+from sft_keras.environment import keras_for
 from sft_keras.stages import prepare_stage
 from sft_keras.tasks import TextClassification
 from sft_keras.training import build_staged
@@ -34,7 +34,6 @@ _REVIEWS = flags.DEFINE_string("reviews", None, "The folder of film reviews.", r
 _TEXTS = flags.DEFINE_integer("texts", 500, "How many texts.")
 _LENGTHS = flags.DEFINE_list("sequence_lengths", ["64", "128"], "The lengths to compare with.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "text_lengths.json"
 REPEATS = 3
 
 
@@ -110,13 +109,11 @@ def main(_: list[str]) -> None:
         )
         print(f"{length}: padded / alike {found[-1]['ratio_median']:.2f}", flush=True)
     made = {
-        "command": "python benchmarks/text_lengths.py --weights=... --reviews=...",
         "texts": _TEXTS.value,
         "lengths": found,
-        "environment": environment(),
     }
-    RESULTS.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-    print(f"wrote {RESULTS}")
+    command = "python benchmarks/text_lengths.py --weights=... --reviews=..."
+    write_results("text_lengths", command, made)
 
 
 if __name__ == "__main__":

@@ -13,23 +13,21 @@ FOLDERs and FILE: a BERT as `save_pretrained` leaves it; XQuAD's English questio
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+from written import read_results, write_results
 
 import sft_keras
-from sft_keras.environment import environment
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "A BERT's folder.", required=True)
 _XQUAD = flags.DEFINE_string("xquad", None, "XQuAD's English file.")
 _REVIEWS = flags.DEFINE_string("reviews", None, "The folder of the film reviews.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs on questions.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "text_tasks.json"
 QUESTIONS = (
     "data.validation=0.1",
     "data.test=0.1",
@@ -86,14 +84,13 @@ def masked_tokens() -> dict[str, Any]:
 
 def main(_: list[str]) -> None:
     """Runs what data was given for; what was measured before of the other stays."""
-    written = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    written["command"] = "python benchmarks/text_tasks.py --weights=... --xquad=... --reviews=..."
-    written["environment"] = environment()
+    figures = read_results("text_tasks")
     if _REVIEWS.value:
-        written["masked_tokens"] = masked_tokens()
+        figures["masked_tokens"] = masked_tokens()
     if _XQUAD.value:
-        written["questions"] = questions()
-    RESULTS.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        figures["questions"] = questions()
+    command = "python benchmarks/text_tasks.py --weights=... --xquad=... --reviews=..."
+    write_results("text_tasks", command, figures)
 
 
 if __name__ == "__main__":

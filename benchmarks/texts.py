@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 from sklearn.model_selection import train_test_split
+from written import read_results, write_results
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, TaggedWords, Texts
 from sft_keras.data.conll import read_conll
-from sft_keras.environment import environment
 from sft_keras.recipe_loader import as_plain
 from sft_keras.tasks import TextClassification, TokenClassification
 
@@ -47,7 +47,6 @@ _EXAMPLES = flags.DEFINE_integer("examples", None, "So many training examples, t
 _CHILD = flags.DEFINE_string("child", None, "CASE:SIDE:SEED; what the processes are started with.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where the splits are; for the same.")
 
-RESULTS = Path(__file__).parent.parent / "results" / "texts.json"
 LENGTH, BATCH_SIZE = 64, 32
 HELD_OUT = 1000  # reviews for validation, and for the test
 ALL_LAYERS = Stage(
@@ -192,19 +191,15 @@ def main(_: list[str]) -> None:
 
 def add(case: str, side: str, seed: str, made: dict[str, Any], sizes: dict[str, int]) -> None:
     """Writes a run to the results, in place of one of the same side and seed."""
-    written = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    written["command"] = (
-        "python benchmarks/texts.py --weights=... --reviews=... --wnut=... --peer_python=..."
-    )
-    written["environment"] = environment()
+    figures = read_results("texts")
     stages = [as_plain(stage) for stage in STAGES[case]]
-    own = written.get(case, {})
+    own = figures.get(case, {})
     if own.get("staged") != stages:  # those of other stages do not stand beside these
         own = {"figure": FIGURES[case], "sizes": sizes, "staged": stages, "sides": {}}
     runs = own["sides"].get(side, {}).get("runs", {}) | {seed: made}
     own["sides"][side] = _summary(dict(sorted(runs.items())))
-    written[case] = own
-    RESULTS.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    command = "python benchmarks/texts.py --weights=... --reviews=... --wnut=... --peer_python=..."
+    write_results("texts", command, {**figures, case: own})
 
 
 def _summary(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -11,15 +11,14 @@ seeds each on the same splits. Needs the ImageNet weights of MobileNet and tf_fl
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
+from written import write_results
 
 from sft_keras import Store
-from sft_keras.environment import environment
 from sft_keras.recipe_loader import LoadedRecipe, load_recipe
 from sft_keras.tasks import Augment, ImageClassification
 from sft_keras.trial_plan import plan_trials
@@ -32,7 +31,6 @@ _WEIGHTS = flags.DEFINE_string(
 SEEDS = 3
 AUGMENT = Augment(flip=True, crop=0.2, rotation=0.05, brightness=0.2, contrast=0.2)
 VIEWS = (1, 4, 16, None)
-RESULTS = Path(__file__).parent.parent / "results" / "views.json"
 
 
 def variants(loaded: LoadedRecipe) -> dict[str, LoadedRecipe]:
@@ -62,14 +60,12 @@ def main(_: list[str]) -> None:
         print(f"== {name}: test {point['scores']['test']['mean']:.4f}", flush=True)
         rows.append(row)
         figures = {
-            "command": "python benchmarks/views.py",
             "overrides": overrides[:1],
             "augment": dataclasses.asdict(AUGMENT),
             "seeds": SEEDS,
-            "environment": environment(),
             "variants": rows,
         }
-        RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_results("views", "python benchmarks/views.py", figures)
 
 
 if __name__ == "__main__":

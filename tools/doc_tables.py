@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import statistics
 from typing import Any
@@ -159,9 +160,15 @@ def _made(results: dict[str, Any]) -> str:
     environment = results["environment"]
     packages = environment["packages"]
     return (
-        f"Made by `{results['command']}` on {environment['cpu_cores']} CPU cores with "
-        f"TensorFlow {packages['tensorflow']} and Keras {packages['keras']}."
+        f"Made by `{results['command']}` on {_day(results['date'])}, on "
+        f"{environment['cpu_cores']} CPU cores with TensorFlow {packages['tensorflow']} and Keras "
+        f"{packages['keras']}."
     )
+
+
+def _day(date: str) -> str:
+    day = datetime.date.fromisoformat(date)
+    return f"{day.day} {day:%B %Y}"
 
 
 def kills(results: dict[str, Any]) -> str:
@@ -297,6 +304,33 @@ def serving_load(results: dict[str, Any]) -> str:
             f"sender shares the machine with the server. {_made(results)}",
         ]
     )
+
+
+def exports(results: dict[str, Any]) -> str:
+    """Returns the table of `benchmarks/exports.py`."""
+    rows = [
+        "| run and format | MB | largest difference | same class | test score | 1, ms | 32, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    decided = []
+    for name, run in results["runs"].items():
+        examples = run["rows"][0]["examples"]
+        rows.append(
+            f"| **{name}**, {run['backbone']}, {examples:,} test examples; trained | | | "
+            f"| {run['score']} {run['trained']:.4f} | | |"
+        )
+        for row in run["rows"]:
+            one, many = (row["milliseconds"][size] for size in ("1", "32"))
+            rows.append(
+                f"| `{row['format']}` | {row['bytes'] / 1e6:.1f} | {row['largest_difference']:.1e} "
+                f"| {row['agreement']:.2%} | {row['score']:.4f} | {one:.1f} | {many:.0f} |"
+            )
+            if row["validation"]:
+                before, after = row["validation"]["trained"], row["validation"]["exported"]
+                verdict = "refused" if before - after > results["largest_loss"] + 1e-9 else "kept"
+                decided.append(f"{before:.4f} to {after:.4f} ({name}; {verdict} by default)")
+    integers = f"On validation, integers went from {' and from '.join(decided)}. "
+    return "\n".join([*rows, "", f"{integers if decided else ''}{_made(results)}"])
 
 
 def _yes(is_so: bool) -> str:

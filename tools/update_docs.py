@@ -33,6 +33,7 @@ PAGES = {
     ),
     "docs/reliability.md": (tables.kills, tables.fuzz, tables.planted),
     "docs/scale.md": (tables.scaling,),
+    "docs/exports.md": (tables.exports,),
     "docs/serving.md": (tables.serving_load,),
 }
 
