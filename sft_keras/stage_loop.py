@@ -25,6 +25,22 @@ Note = Callable[[int, Mapping[str, float]], None]
 """Takes the figures of an epoch, with the steps of the stage so far."""
 
 
+Left = Callable[[float, int], str]
+"""Takes the seconds of a step and how many the stage still has; returns the time left, in words."""
+
+
+def of_the_stage(seconds: float, steps: int) -> str:
+    """A `Left` that knows of no other stages."""
+    return f"{clock_time(seconds * steps)} left of the stage"
+
+
+def clock_time(seconds: float) -> str:
+    """Returns e.g. "2:05", or "1:02:05" from an hour on."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
 def unnoted(step: int, figures: Mapping[str, float]) -> None:
     """A `Note` for nobody."""
 
@@ -87,6 +103,7 @@ class StageLoop:
         say: Callable[[str], None],
         tick: Callable[[str], None],
         note: Note = unnoted,
+        left: Left = of_the_stage,
     ) -> None:
         """Takes what a stage is made of.
 
@@ -103,17 +120,19 @@ class StageLoop:
           say: Takes a line to show and log.
           tick: Takes a line to show for a moment, on a terminal.
           note: Takes the figures of each epoch.
+          left: Says how long it goes on.
         """
         self.position = Position()
         self._stage, self._length, self._steps, self._watch = stage, length, steps, watch
         self._best, self._training, self._validation = best, training, validation
         self._rate, self._say, self._tick, self._note = rate, say, tick, note
+        self._time_left = left
         self._ema = None
         if stage.ema is not None:
             self._ema = keras.callbacks.SwapEMAWeights()
             self._ema.set_model(model)
         self._began = self._ticked = time.perf_counter()
-        self._began_at = 0
+        self._traced: tuple[float, int] | None = None
 
     def run(self, has_start: bool, keeper: Keeper | None = None) -> None:
         """Runs what is left of the stage.
@@ -127,7 +146,6 @@ class StageLoop:
           KeyboardInterrupt: If `keeper` says so.
         """
         self._began, position = time.perf_counter(), self.position
-        self._began_at = position.step
         with contextlib.nullcontext() if keeper is None else keeper.within_stage():
             if has_start and position.start is None:
                 position.start = self._steps.validate(self._validation, *_listening(keeper))
@@ -173,16 +191,18 @@ class StageLoop:
         while position.step < last:
             asked = self._steps.train(next(batches), NOTHING if keeper is None else keeper.asks())
             position.step += 1
+            if self._traced is None:  # the first step, which takes longer than any other
+                self._traced = time.perf_counter(), position.step
             if time.perf_counter() - self._ticked > _TICKS_EVERY:
                 if self._steps.is_alone:  # else all look at the same step, at the end of the epoch
                     self._watch.require_good()
                 self._ticked = time.perf_counter()
                 passed = self._ticked - self._epoch_began
-                self._tick(
-                    f"{self._head()}  step {position.step - first}/{in_epoch}  "
+                self._tick(  # a narrow terminal cuts off the end
+                    f"{self._head()}  step {position.step - first}/{in_epoch}  {self._left()}  "
                     f"{_shown(self._steps.own_figures())}  "
-                    f"rate {float(self._rate(position.step - 1)):.2g}  "
-                    f"{(self._steps.examples - before) / passed:,.0f} examples/s  {self._left()}"
+                    f"{(self._steps.examples - before) / passed:,.0f} examples/s  "
+                    f"rate {float(self._rate(position.step - 1)):.2g}"
                 )
             if keeper is not None:
                 keeper.after_step(self.snapshot, asked)
@@ -238,11 +258,13 @@ class StageLoop:
         return self.position.seconds + time.perf_counter() - self._began
 
     def _left(self) -> str:
-        """Returns how long the stage goes on at most, by how long it took so far."""
-        done = self.position.step - self._began_at
-        seconds = (time.perf_counter() - self._began) / done
-        minutes, seconds = divmod(round(seconds * (self._length.steps - self.position.step)), 60)
-        return f"{minutes}:{seconds:02d} left of the stage"
+        """Returns how long it goes on at most, by how long it took so far."""
+        since, step = self._traced
+        done = self.position.step - step
+        if not done:
+            return "tracing"
+        seconds = (time.perf_counter() - since) / done
+        return self._time_left(seconds, self._length.steps - self.position.step)
 
     def _head(self) -> str:
         return f"{self._stage.name}  epoch {self.position.epoch + 1}/{self._length.epochs}"

@@ -30,7 +30,7 @@ from sft_keras.keeper import Keeper
 from sft_keras.optimizers import build_optimizer, build_schedule
 from sft_keras.recipe import Stage
 from sft_keras.snapshot import Snapshot
-from sft_keras.stage_loop import Length, Note, Position, StageLoop, unnoted
+from sft_keras.stage_loop import Left, Length, Note, Position, StageLoop, of_the_stage, unnoted
 from sft_keras.staged_model import StagedModel
 from sft_keras.steps import OutputWatch, Steps
 from sft_keras.watch import Watch
@@ -124,6 +124,7 @@ def run_stage(
     resumed: Snapshot | None = None,
     devices: Devices = ONE_DEVICE,
     note: Note = unnoted,
+    left: Left = of_the_stage,
 ) -> StageResult:
     """Trains a stage and leaves the best epoch's weights in the model.
 
@@ -147,6 +148,7 @@ def run_stage(
       resumed: The checkpoint of `keeper` to go on from, within this stage; None to begin it.
       devices: What it trains on; `training` and `validation` are what all of them see together.
       note: Takes the figures of each epoch.
+      left: Says how long training goes on.
 
     Raises:
       LossError: If a loss or gradient became NaN or infinite; the best weights so far are restored.
@@ -189,6 +191,7 @@ def run_stage(
         say=say,
         tick=tick,
         note=note,
+        left=left,
     )
     if resumed is not None:
         loop.go_on(Snapshot(resumed.facts["within"], resumed.arrays))

@@ -26,8 +26,10 @@ from sft_keras.rate_finder import range_test
 from sft_keras.recipe import Recipe, Stage
 from sft_keras.run_folder import RunFolder
 from sft_keras.snapshot import Snapshot, plain
+from sft_keras.stage_loop import Left
 from sft_keras.staged_model import StagedModel
 from sft_keras.stages import StageResult, run_stage, stage_length
+from sft_keras.time_left import TimeLeft
 
 _HEAD, _ADAPTERS = 1, 2  # tell seeds from that of the backbone
 
@@ -118,8 +120,10 @@ def _trained(
     results = [] if resumed is None else list(resumed.facts["results"])
     if resumed is not None:
         keeper.restore(resumed)  # what later stages find frozen
+    time_left = TimeLeft(staged, recipe, info)
     for planned in recipe.stages[len(results) :]:
         source = store.input_of(planned)
+        time_left.see(planned, source)
         run.say(f"{planned.name}  frozen blocks: {source.story}")
         devices.require_same(f"way to read stage {planned.name!r}", source.how_read)
         if resumed is not None and resumed.facts["within"] is None:
@@ -133,7 +137,17 @@ def _trained(
             keeper.facts = {"results": results, "rate_test": rate_test}
         try:
             result = _run_stage(
-                staged, recipe, stage, source, info, run, keeper, resumed, devices, results
+                staged,
+                recipe,
+                stage,
+                source,
+                info,
+                run,
+                keeper,
+                resumed,
+                devices,
+                results,
+                functools.partial(time_left.in_words, planned),
             )
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
@@ -170,6 +184,7 @@ def _run_stage(
     resumed: Snapshot | None,
     devices: Devices,
     earlier: Sequence[Mapping[str, Any]],
+    left: Left,
 ) -> StageResult:
     """Runs a stage from its start, or from a checkpoint within it."""
     task, train = recipe.task, source.prepared["train"]
@@ -195,6 +210,7 @@ def _run_stage(
             resumed=resumed,
             devices=devices,
             note=lambda step, figures: run.note(stage.name, before + step, figures),
+            left=left,
         )
 
 
