@@ -161,7 +161,7 @@ def _run(
             run.say(f"warning  {finding.in_words()} See python -m sft_keras.check.")
     with clock("stages"):
         stages = train_opened(opened, recipe, run, progress, stop, devices)
-    temperature = task.temperature(stages[-1]["validation"])
+    temperature = stages[-1]["temperature"]
     parts = run_parts.RunParts(staged, recipe, prepared["test"], info, run, temperature)
     saved = progress.done("saved", parts.save)
     with clock("evaluation"):

@@ -158,9 +158,12 @@ def _trained(
         store.drop_after(planned)
         figures = dict.fromkeys(("validation", "test"))
         for name in read[1:] if planned is recipe.stages[-1] else read[1:2]:
-            figures[name] = _figures(staged, recipe, stage, source, info, name)
+            outputs, figures[name] = _evaluated(staged, recipe, stage, source, info, name)
+            if name == "validation":
+                temperature = recipe.task.temperature(outputs, source.prepared[name])
         _say_stage(run, result, recipe.task.summary(figures["validation"]))
         story = {
+            "temperature": temperature,
             "rate_test": rate_test,
             "frozen_blocks": source.story,
             "frozen_pass": source.frozen_pass,
@@ -246,18 +249,19 @@ def _with_rate(
     return dataclasses.replace(stage, learning_rate=test.chosen), test.as_json()
 
 
-def _figures(
+def _evaluated(
     staged: StagedModel,
     recipe: Recipe,
     stage: Stage,
     source: StageInput,
     info: DataInfo,
     split: str,
-) -> dict[str, Any]:
+) -> tuple[Any, dict[str, Any]]:
+    """Returns what the model answers of a split, and the figures of that."""
     prepared = source.prepared[split]
     model = staged.answering(stage.unfreeze, source.from_boundary)
     outputs = recipe.task.answers(model, recipe.task.evaluation_batches(prepared, recipe, info))
-    return recipe.task.evaluate(outputs, prepared, info, recipe.seed)
+    return outputs, recipe.task.evaluate(outputs, prepared, info, recipe.seed)
 
 
 def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:

@@ -192,8 +192,8 @@ class Task(abc.ABC):
         Those with an interval are {"value", "low", "high"}; the report shows them all.
         """
 
-    def temperature(self, figures: dict[str, Any]) -> float:
-        """Returns what to divide logits by, by what `evaluate` gave of the validation split."""
+    def temperature(self, outputs: np.ndarray, prepared: Prepared) -> float:
+        """Returns what to divide logits by, by what `answers` gave of the validation split."""
         return 1.0
 
     @abc.abstractmethod

@@ -66,21 +66,20 @@ class OneLabel(Labelled):
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
         """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
-        from sft_keras.calibration import calibration, fit_temperature
+        from sft_keras.calibration import calibration
         from sft_keras.classification_metrics import classification_metrics
 
         labels = prepared.examples.labels
         return {
             **classification_metrics(outputs, labels, info.class_names, self.top_k, seed),
-            "calibration": {
-                **calibration(outputs, labels),
-                "temperature": fit_temperature(outputs, labels),
-            },
+            "calibration": calibration(outputs, labels),
         }
 
-    def temperature(self, figures: dict[str, Any]) -> float:
+    def temperature(self, outputs: np.ndarray, prepared: Prepared) -> float:
         """See `Task.temperature`."""
-        return figures["calibration"]["temperature"]
+        from sft_keras.calibration import fit_temperature
+
+        return fit_temperature(outputs, prepared.examples.labels)
 
     def summary(self, figures: dict[str, Any]) -> str:
         """See `Task.summary`."""
