@@ -66,7 +66,7 @@ def ask(browser: Browser, picture: Path | None) -> str:
     if picture is not None:
         browser.find("input[type=file]").send_keys(str(picture.resolve()))
     else:
-        browser.find("#example button").click()
+        browser.find("#example button, #example tbody tr").click()
         browser.find("#ask").click()
     browser.find("#note p")
     return browser.find("#answer").text

@@ -107,8 +107,13 @@ def application(page: gr.Blocks, max_upload_mb: int) -> Any:
 
 def _field(name: str) -> gr.components.Component:
     if name == "image_bytes":
-        ways = ["upload", "clipboard"]
-        return gr.Image(label=_LABELS[name], sources=ways, height=_PICTURE_HEIGHT, buttons=[])
+        return gr.Image(
+            elem_id="picture",
+            label=_LABELS[name],
+            sources=["upload", "clipboard"],
+            height=_PICTURE_HEIGHT,
+            buttons=[],
+        )
     return gr.Textbox(label=_LABELS[name], lines=5 if name in _LONG else 1, max_lines=20)
 
 

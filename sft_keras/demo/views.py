@@ -75,7 +75,8 @@ class _Number(View):
 
 class _Entities(View):
     def components(self) -> list[gr.components.Component]:
-        return [gr.HighlightedText(elem_id=ANSWER, label="Entities", buttons=[]), gr.HTML()]
+        text = gr.HighlightedText(elem_id=ANSWER, label="Entities", buttons=[])
+        return [text, gr.HTML(elem_id="entities")]
 
     def values(self, found: Prediction, text: str) -> list[Any]:
         places = [(each.start, each.end, each.label) for each in found.entities]
