@@ -13,11 +13,10 @@ the others are answered all the same; the exit status is then 1.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,15 @@ from absl import flags
 
 from sft_keras.command import run_command
 from sft_keras.errors import RunFolderError
-from sft_keras.export.location import load_exported, saved_model_of
-from sft_keras.predictions import Prediction, predictions
+from sft_keras.export.location import saved_model_of
+from sft_keras.exported_model import ExportedModel, Input
+from sft_keras.predictions import Prediction
 from sft_keras.start_tensorflow import start_tensorflow
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _JSON = flags.DEFINE_bool("json", False, "Print a JSON object a line, with all probabilities.")
 
 _BATCH_SIZE = 32
-_ARGUMENTS = ("image_bytes", "texts", "text_pairs", "questions", "contexts")
 
 
 def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
@@ -47,14 +46,11 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Predictio
     Raises:
       RunFolderError: If `run` holds no exported model.
     """
-    model = load_exported(run)
-    answer = model.signatures["serving_default"]
-    arguments = [name for name in _ARGUMENTS if name in answer.structured_input_signature[1]]
-    read = _read_files if "image_bytes" in arguments else _as_texts
-    for chunk in _chunks(read(inputs, arguments)):
-        good = [given for given in chunk if not isinstance(given, Prediction)]
-        answered = iter(_answered(answer, good) if good else ())
-        yield from (each if isinstance(each, Prediction) else next(answered) for each in chunk)
+    model = ExportedModel(run)
+    read = _read_files if "image_bytes" in model.arguments else _as_texts
+    for chunk in _chunks(read(inputs, model.arguments)):
+        answered = iter(model.ask([given for given in chunk if isinstance(given, Input)]))
+        yield from (next(answered) if isinstance(each, Input) else each for each in chunk)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -80,42 +76,26 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(1)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """An input: what to call it, and the value of each argument."""
-
-    name: str
-    values: Mapping[str, bytes]
-
-
 def _as_texts(
     inputs: Iterable[str | Path], arguments: Sequence[str]
-) -> Iterator[_Given | Prediction]:
+) -> Iterator[Input | Prediction]:
     for text in map(str, inputs):
         parts = text.split("\t") if len(arguments) == 2 else [text]
         if len(parts) == len(arguments):
-            yield _Given(text, {name: part.encode() for name, part in zip(arguments, parts)})
+            yield Input(text, dict(zip(arguments, parts)))
         else:
             yield Prediction(text, error="must be two texts with a tab between them")
 
 
 def _read_files(
     inputs: Iterable[str | Path], arguments: Sequence[str]
-) -> Iterator[_Given | Prediction]:
-    from sft_keras.data.image_faults import undecodable_reason
-
+) -> Iterator[Input | Prediction]:
     (argument,) = arguments
     for path in _files(inputs):
         try:
-            encoded = path.read_bytes()
+            yield Input(str(path), {argument: path.read_bytes()})
         except OSError as error:
             yield Prediction(str(path), error=f"cannot be read: {error.strerror}")
-            continue
-        reason = undecodable_reason(encoded)
-        if reason is None:
-            yield _Given(str(path), {argument: encoded})
-        else:
-            yield Prediction(str(path), error=reason)
 
 
 def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -130,14 +110,6 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(itertools.islice(rest, _BATCH_SIZE)):
         yield chunk
-
-
-def _answered(answer: Any, given: Sequence[_Given]) -> list[Prediction]:
-    import tensorflow as tf
-
-    columns = {name: tf.constant([each.values[name] for each in given]) for name in given[0].values}
-    answers = {name: each.numpy() for name, each in answer(**columns).items()}
-    return predictions([each.name for each in given], answers)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,8 +99,16 @@ def predictions(names: Sequence[str], answers: _Answers) -> list[Prediction]:
       names: What each input is called.
       answers: Arrays by name, as the exported model gives them.
     """
-    kind = next(kind for output, kind in _KINDS.items() if output in answers)
-    return kind(names, answers)
+    return _KINDS[kind_of(answers)](names, answers)
+
+
+def kind_of(outputs: Container[str]) -> str:
+    """Returns the one of a model's outputs that tells what kind of answer it gives.
+
+    "answer" to a question, "text_index" of entities, "label" of one class, "chosen" of any number
+    of them, or "value" for a number.
+    """
+    return next(output for output in _KINDS if output in outputs)
 
 
 def _of_one_class(names: Sequence[str], answers: _Answers) -> list[Prediction]:

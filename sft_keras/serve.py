@@ -8,8 +8,6 @@ no encryption. See docs/serving.md.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import logging
 import os
 import re
@@ -23,6 +21,7 @@ from absl import flags
 from sft_keras.command import run_command
 from sft_keras.errors import RunFolderError, ServingError
 from sft_keras.export.location import saved_model_of
+from sft_keras.listening import bound_socket, require_installed, serve_until_stopped, url_of
 from sft_keras.start_tensorflow import start_tensorflow
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
@@ -47,15 +46,11 @@ def main(_: Sequence[str]) -> None:
         raise RunFolderError("Say which run: python -m sft_keras.serve --run=RUN_FOLDER")
     # All that can be wrong is said before TensorFlow is imported.
     saved_model_of(_RUN.value)
-    missing = [each for each in _PACKAGES if importlib.util.find_spec(each) is None]
-    if missing:
-        raise ServingError(
-            f"The server needs {' and '.join(missing)}: pip install 'sft_keras[serve]'"
-        )
+    require_installed(_PACKAGES, "serve", "The server")
     name = _name()
-    start_tensorflow()
-    with _bound(_HOST.value, _PORT.value) as listening:
-        _serve(name, listening)
+    with bound_socket(_HOST.value, _PORT.value) as bound:
+        start_tensorflow()
+        _serve(name, bound)
 
 
 def _name() -> str:
@@ -68,26 +63,7 @@ def _name() -> str:
     return name
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """Returns a socket that has the address; nobody is heard before it listens."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        raise ServingError(
-            f"--host and --port must be a free address of this machine. Received: {host} and "
-            f"{port}: {error.strerror}. Try --port=0 for any free port."
-        ) from error
-    return bound
-
-
-def _serve(name: str, listening: socket.socket) -> None:
-    import uvicorn
-
+def _serve(name: str, bound: socket.socket) -> None:
     from sft_keras.serving.app import LOG, Application
     from sft_keras.serving.limits import Limits
     from sft_keras.serving.model import ServedModel
@@ -100,28 +76,8 @@ def _serve(name: str, listening: socket.socket) -> None:
     threads = _THREADS.value or min(os.cpu_count() or 1, 8)
     model = ServedModel(_RUN.value, name, Limits(body_bytes=_MOST.value * 2**20), threads)
 
-    class Server(uvicorn.Server):
-        """Says when it listens."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            host, port = listening.getsockname()[:2]
-            host = f"[{host}]" if ":" in host else host
-            print(
-                f"serving http://{host}:{port}/v1/models/{name}  Ctrl-C ends it",
-                flush=True,
-            )
-
-    config = uvicorn.Config(
-        Application(model).starlette(),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE,
-    )
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on, once all is answered
-        Server(config).run(sockets=[listening])
-    print("stopped", flush=True)
+    line = f"serving {url_of(bound)}/v1/models/{name}  Ctrl-C ends it"
+    serve_until_stopped(Application(model).starlette(), bound, line, _GRACE)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import numpy as np
 import pytest
 
-from sft_keras import Backbone, Data, Recipe, Stage
+from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.tasks import ImageClassification
 
 ROOT = Path(__file__).parent.parent
@@ -90,6 +90,29 @@ def tiny_recipe(tiny_backbone: Backbone) -> Recipe:
             Stage(name="top", epochs=2, learning_rate=1e-3, unfreeze=1),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def image_run(tmp_path_factory, tiny_backbone, colour_images):
+    """A finished run on images: one short stage, to classes of odd names."""
+    import sft_keras
+
+    names = ("red", "green\n", "blü")
+    recipe = Recipe(
+        task=ImageClassification(),
+        data=Data(source=Arrays(train=colour_images, class_names=names), batch_size=8),
+        backbone=tiny_backbone,
+        stages=(Stage(name="head", epochs=1, learning_rate=1e-2),),
+    )
+    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "colours")
+
+
+@pytest.fixture(scope="session")
+def encoded_images(colour_images) -> list[bytes]:
+    """Six images of `image_run` as PNG files."""
+    import tensorflow as tf
+
+    return [tf.io.encode_png(image).numpy() for image in colour_images[0][:6]]
 
 
 @pytest.fixture(scope="session")

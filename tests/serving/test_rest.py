@@ -48,10 +48,10 @@ def as_float32(rows, name="probabilities"):
 
 
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/colours/versions/1:predict"])
-def test_rows_and_columns_are_what_the_signature_answers(client, signatures, encoded, path):
-    expected = signatures["serving_default"](image_bytes=tf.constant(encoded))
+def test_rows_and_columns_are_what_the_signature_answers(client, signatures, encoded_images, path):
+    expected = signatures["serving_default"](image_bytes=tf.constant(encoded_images))
     expected = {name: each.numpy() for name, each in expected.items()}
-    values = [in_base64(each) for each in encoded]
+    values = [in_base64(each) for each in encoded_images]
     bare = client.post(path, json={"instances": values}).json()["predictions"]
     named = client.post(path, json={"instances": [{"image_bytes": each} for each in values]}).json()
     columns = client.post(path, json={"inputs": {"image_bytes": values}}).json()["outputs"]
@@ -169,8 +169,8 @@ def test_a_bad_request_gets_its_reason_and_the_next_one_its_answer(client, body,
     assert good.status_code == 200
 
 
-def test_of_some_images_the_damaged_one_is_named(client, encoded):
-    values = [in_base64(each) for each in (*encoded[:2], encoded[2][:60], b"GIF8")]
+def test_of_some_images_the_damaged_one_is_named(client, encoded_images):
+    values = [in_base64(each) for each in (*encoded_images[:2], encoded_images[2][:60], b"GIF8")]
     answer = client.post(PREDICT, json={"instances": values})
     assert answer.status_code == 400
     assert "'instances'[2] cannot be decoded: a damaged or truncated PNG" in answer.json()["error"]
@@ -183,7 +183,7 @@ def small_client(image_run, threads=1, **limits):
     return TestClient(Application(model).starlette())
 
 
-def test_what_is_too_large_is_413(image_run, encoded):
+def test_what_is_too_large_is_413(image_run, encoded_images):
     pixels = 32 * 32
     limits = {"body_bytes": 20_000, "instances": 3, "pixels": 2 * pixels}
     with small_client(image_run, **limits) as client:
@@ -196,7 +196,7 @@ def test_what_is_too_large_is_413(image_run, encoded):
         assert answer.status_code == 413
         many = client.post(PREDICT, json={"signature_name": "images", "instances": [GOOD] * 4})
         assert many.status_code == 413 and "at most 3 instances" in many.json()["error"]
-        images = [in_base64(each) for each in encoded[:3]]
+        images = [in_base64(each) for each in encoded_images[:3]]
         assert client.post(PREDICT, json={"instances": images[:2]}).status_code == 200
         answer = client.post(PREDICT, json={"instances": images})
         assert answer.status_code == 413 and "pixels in all" in answer.json()["error"]

@@ -68,7 +68,7 @@ def test_a_missing_package_is_one_message(run_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_of_32_requests_at_once_none_is_lost_and_ctrl_c_ends_the_server(image_run, encoded):
+def test_of_32_requests_at_once_none_is_lost_and_ctrl_c_ends_the_server(image_run, encoded_images):
     pytest.importorskip("uvicorn")
     with subprocess.Popen(
         [*COMMAND, f"--run={image_run.run_dir}", "--port=0"],
@@ -80,7 +80,7 @@ def test_of_32_requests_at_once_none_is_lost_and_ctrl_c_ends_the_server(image_ru
         try:
             url = process.stdout.readline().split()[1]
             assert url.startswith("http://127.0.0.1:")
-            good = [{"b64": base64.b64encode(each).decode()} for each in encoded]
+            good = [{"b64": base64.b64encode(each).decode()} for each in encoded_images]
             bodies = [{"instances": good[: 1 + number % 6]} for number in range(96)]
             for number in range(0, 96, 4):
                 bodies[number] = {"instances": ["not base64"]}

@@ -95,6 +95,12 @@ def test_predictions_are_those_of_the_model(run, recipe):
         assert answer.label == CLASSES[row.argmax()]
 
 
+def test_what_is_no_text_is_named_and_the_others_are_answered(run):
+    first, second = predict(run.run_dir, ["abc \udcff", "z"])  # a byte that is not UTF-8
+    assert first.error == "not a text: what stands at 4 is no character"
+    assert second.label in CLASSES
+
+
 @pytest.mark.slow
 def test_texts_are_asked_about_on_the_command_line(run):
     ran = subprocess.run(

@@ -1,0 +1,1 @@
+"""A page to try one run's exported model."""
