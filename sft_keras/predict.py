@@ -47,7 +47,11 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Predictio
     Raises:
       RunFolderError: If `run` holds no exported model.
     """
-    model = load_exported(run)
+    yield from asked(load_exported(run), inputs)
+
+
+def asked(model: Any, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
+    """As `predict`, of a model that `load_exported` gave, so that it is loaded once."""
     answer = model.signatures["serving_default"]
     arguments = [name for name in _ARGUMENTS if name in answer.structured_input_signature[1]]
     read = _read_files if "image_bytes" in arguments else _as_texts
