@@ -28,7 +28,7 @@ _HOMES = {
     "Store": "sft_keras.recipe",
     "TaggedWords": "sft_keras.data.word_lists",
     "Texts": "sft_keras.data.text_lists",
-    "Result": "sft_keras.finetuning",
+    "Result": "sft_keras.result",
     "finetune": "sft_keras.finetuning",
     "list_recipes": "sft_keras.recipe_loader",
     "load_recipe": "sft_keras.recipe_loader",
@@ -57,9 +57,10 @@ if TYPE_CHECKING:
     from sft_keras.data.question_lists import Questions
     from sft_keras.data.text_lists import Texts
     from sft_keras.data.word_lists import TaggedWords
-    from sft_keras.finetuning import Result, finetune
+    from sft_keras.finetuning import finetune
     from sft_keras.recipe import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store
     from sft_keras.recipe_loader import list_recipes, load_recipe
+    from sft_keras.result import Result
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from sft_keras import run_parts
@@ -25,6 +24,7 @@ from sft_keras.opened_run import OpenedRun, open_run, train_opened
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
+from sft_keras.result import Result
 from sft_keras.resuming import require_same_recipe
 from sft_keras.run_facts import about_run, about_start
 from sft_keras.run_folder import RECIPE, RunFolder
@@ -32,28 +32,6 @@ from sft_keras.run_lock import held
 from sft_keras.snapshot import Snapshot
 from sft_keras.stop import Stop, listening
 from sft_keras.trackers import Followers, followed, require_trackers
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run leaves behind.
-
-    Attributes:
-      metrics: The figures of the test split, as in the report.
-      history: {stage name: {figure: value an epoch}}.
-      model: The trained model: images float32 [batch, height, width, 3] in 0..255 to
-        probabilities [batch, num_classes], calibrated on the validation split.
-      report: All that report.json holds.
-      run_dir: The run folder.
-      export_dir: The SavedModel in it.
-    """
-
-    metrics: dict[str, Any]
-    history: dict[str, dict[str, list[float]]]
-    model: keras.Model = dataclasses.field(repr=False)
-    report: dict[str, Any] = dataclasses.field(repr=False)
-    run_dir: Path
-    export_dir: Path
 
 
 def finetune(
@@ -182,7 +160,8 @@ def _run(
         "export": exported.facts,
         "notes": [*saved.facts["notes"], *warnings],
     }
-    write_report(report, run_parts.pictures_of(evaluated), run.path, task.pipeline_tag)
+    pictures = run_parts.pictures_of(evaluated)
+    write_report(report, pictures, run.path, task.pipeline_tag)
     progress.clear()
     followers.end(metrics, run.file("report.html"))
     for note in saved.facts["notes"]:
@@ -199,6 +178,7 @@ def _run(
         report=report,
         run_dir=run.path,
         export_dir=run.file(SAVED_MODEL),
+        pictures=tuple(pictures),
     )
 
 

@@ -46,7 +46,11 @@ def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Predictio
     Raises:
       RunFolderError: If `run` holds no exported model.
     """
-    model = ExportedModel(run)
+    yield from asked(ExportedModel(run), inputs)
+
+
+def asked(model: ExportedModel, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
+    """As `predict`, of a model that is loaded already."""
     read = _read_files if "image_bytes" in model.arguments else _as_texts
     for chunk in _chunks(read(inputs, model.arguments)):
         answered = iter(model.ask([given for given in chunk if isinstance(given, Input)]))

@@ -183,7 +183,7 @@ class RunFolder:
             each(step, figures)
 
     def tick(self, line: str) -> None:
-        """Shows a line on a terminal until the next one; elsewhere it is left out."""
+        """Shows a line on a terminal or in a notebook until the next one; elsewhere not at all."""
         print_passing(line, self.log)
 
 

@@ -8,13 +8,15 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts, finetune
-from sft_keras.check.checking import check_data
+from sft_keras.check.checking import check_data, short_check
 from sft_keras.check.duplicates import groups_of_near, groups_of_same, near_pairs
 from sft_keras.check.label_errors import likely_label_errors, out_of_fold_probabilities
 from sft_keras.check.page import write_page
 from sft_keras.check.table import table
+from sft_keras.data.examples import DataInfo
 from sft_keras.errors import DataError
 from sft_keras.tasks import ImageClassification, TextClassification
 
@@ -139,6 +141,15 @@ def checked(image_recipe):
 def groups(checked, kind):
     (found,) = [each for each in checked.findings if each.kind == kind] or [None]
     return [] if found is None else [[example.id for example in g] for g in found.groups]
+
+
+def test_what_has_no_classes_may_be_the_same_too():
+    # Questions, numbers and texts to read on: their labels are none, or no places of names.
+    same = held_split(np.zeros((3, 2, 2, 3), np.uint8), [0, 1, 1])
+    prepared = {"train": same, "validation": held_split([], []), "test": held_split([], [])}
+    sizes = {name: len(split.examples) for name, split in prepared.items()}
+    (finding,) = short_check(prepared, DataInfo("somewhere", (), sizes, {}, {}))
+    assert finding.kind == "same within a split" and finding.count == 3
 
 
 def test_what_is_planted_is_found_and_nothing_else(checked, planted):

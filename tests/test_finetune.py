@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras.layers import BatchNormalization
 
 import sft_keras
-from sft_keras import Arrays, Backbone, Data, Recipe, Stage
+from sft_keras import Arrays, Backbone, Data, Recipe, Stage, notebook
 from sft_keras.errors import BackboneError, DataError, LossError, RecipeError, RunFolderError
 from sft_keras.predict import predict
 from sft_keras.tasks import Augment, ImageClassification
@@ -233,6 +233,21 @@ def test_a_bad_file_does_not_keep_the_others_from_being_predicted(run, colour_im
     for answer, row in zip((answers[0], answers[2]), (expected[0], expected[2])):
         np.testing.assert_allclose(list(answer.probabilities.values()), row, atol=1e-5)
         assert answer.label == ("red", "green", "blue")[row.argmax()]
+
+
+def test_a_notebook_shows_the_answers_with_their_pictures_and_the_mistakes(
+    run, colour_images, tmp_path
+):
+    (tmp_path / "0.png").write_bytes(b"not an image")
+    (tmp_path / "1.png").write_bytes(tf.io.encode_png(colour_images[0][1]).numpy())
+    expected = run.model(colour_images[0][1:2].astype(np.float32), training=False).numpy()[0]
+    page = notebook.predictions(run, [tmp_path]).html
+    assert f"<strong><bdi>{('red', 'green', 'blue')[expected.argmax()]}" in page
+    assert page.count('src="data:image/png') == 1
+    mistakes = run.report["mistakes"]
+    assert {row["picture"] for row in mistakes} <= set(range(len(run.pictures)))
+    assert all(tf.io.decode_png(picture).shape == (32, 32, 3) for picture in run.pictures)
+    assert notebook.mistakes(run).html.count("✗</span> <bdi>") == min(12, len(mistakes))
 
 
 def test_predict_exits_with_1_if_a_file_had_no_answer(run, tmp_path):

@@ -27,7 +27,9 @@ class Together:
         self.ids = [(name, each) for name, part in parts for each in part.examples.ids]
         self.digests = np.concatenate([part.digests for _, part in parts])
         self.labels = np.concatenate([part.examples.labels for _, part in parts])
-        self.one_label = all(part.examples.occurrences is None for _, part in parts)
+        self.one_label = bool(info.class_names) and all(
+            part.examples.occurrences is None for _, part in parts
+        )
         self.class_names = info.class_names
         self.sizes = {name: len(part.examples) for name, part in parts}
 

@@ -53,8 +53,8 @@ def render_page(report: Mapping[str, Any], pictures: Sequence[bytes]) -> str:
         amounts=[name for name, each in test.items() if isinstance(each, float) and name != "loss"],
         confusion=_confusion(test) if "confusion_matrix" in test else None,
         classes=_worst_first(test.get("per_class", ())),
-        mistakes=_examples(report["mistakes"], pictures),
-        uncertain=_examples(report["uncertain"], pictures),
+        mistakes=with_pictures(report["mistakes"], pictures),
+        uncertain=with_pictures(report["uncertain"], pictures),
         lengths=_lengths(report["inputs"]),
         reliability=_reliability(test),
         saved_seconds=_saved_seconds(report["stages"]),
@@ -137,7 +137,9 @@ def _worst_first(per_class: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     )
 
 
-def _examples(rows: Sequence[Mapping[str, Any]], pictures: Sequence[bytes]) -> list[dict[str, Any]]:
+def with_pictures(
+    rows: Sequence[Mapping[str, Any]], pictures: Sequence[bytes]
+) -> list[dict[str, Any]]:
     """Returns examples, each with its picture, if it has one, as the template wants it."""
     fields = ("true", "predicted", "probability", "second", "second_probability", "text", "marked")
     usual = dict.fromkeys((*fields, "picture"))
