@@ -64,8 +64,11 @@ def _install_hook() -> None:
 
 
 def _on_event(event: str, details: tuple[Any, ...]) -> None:
+    # The event first: it is asked for at the interpreter's end too, when `_watch` is gone.
+    if event not in ("urllib.Request", "socket.getaddrinfo"):
+        return
     asked = _watch.asked
-    if asked is None or event not in ("urllib.Request", "socket.getaddrinfo"):
+    if asked is None:
         return
     asked.append(str(details[0]))
     _watch.asked = None  # `is_online` may itself ask for an address.
