@@ -76,6 +76,10 @@ class Browser:
         """Returns the first element, once it is there."""
         return self._wait.until(lambda driver: driver.find_elements(By.CSS_SELECTOR, css))[0]
 
+    def has(self, css: str) -> bool:
+        """Whether such an element is there now."""
+        return bool(self._driver.find_elements(By.CSS_SELECTOR, css))
+
     def fill(self, css: str, text: str) -> None:
         """Puts a text into a field, as pasting it does."""
         self.find(css).click()
@@ -92,10 +96,11 @@ class Browser:
 
         return self._wait.until(said)
 
-    def shot(self, file: Path) -> None:
-        """Writes a picture of the whole page, beyond the window too, as PNG."""
+    def shot(self, file: Path, height: int | None = None) -> None:
+        """Writes a picture of the page as PNG, beyond the window too, or of its first pixels."""
         size = self._wait.until(lambda _: self._size())
-        clip = {"x": 0, "y": 0, "scale": 1, "width": size["width"], "height": size["height"]}
+        rows = size["height"] if height is None else min(height, size["height"])
+        clip = {"x": 0, "y": 0, "scale": 1, "width": size["width"], "height": rows}
         taken = self._driver.execute_cdp_cmd(
             "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip}
         )

@@ -31,13 +31,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="a finished run's folder")
     parser.add_argument("--out", type=Path, required=True, help="where the pictures go")
     parser.add_argument("--picture", type=Path, help="what a model on images is asked about")
+    parser.add_argument("--height", type=int, help="cut reports off below so many pixels")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with Browser() as browser, served(given.run) as url:
         for name, look in LOOKS.items():
             browser.look(**look)
             browser.open((given.run / "report.html").resolve().as_uri())
-            browser.shot(given.out / f"report{name}.png")
+            browser.shot(given.out / f"report{name}.png", given.height)
             browser.open(url)
             ask(browser, given.picture)
             browser.shot(given.out / f"demo{name}.png")
@@ -63,6 +64,8 @@ def served(run: Path, *flags: str) -> Iterator[str]:
 def ask(browser: Browser, picture: Path | None) -> str:
     """Uploads the picture, or asks about the page's example; returns what is answered."""
     browser.find("#answer")
+    if picture is None and browser.has("input[type=file]"):
+        sys.exit("This model is asked about a picture: pass --picture=FILE.")
     if picture is not None:
         browser.find("input[type=file]").send_keys(str(picture.resolve()))
     else:
