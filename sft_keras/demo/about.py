@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sft_keras.errors import RunFolderError
+from sft_keras.run_files import as_the_run_wrote, read_json
 from sft_keras.run_folder import REPORT
 
 
@@ -37,15 +36,10 @@ def read_about(run: str | Path) -> About:
     file = folder / REPORT
     if not file.is_file():
         return About(folder.name)
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+    report = read_json(file)
+    with as_the_run_wrote(file):
         lines = (_trained(report), _scored(report["score"], report["test"]))
         fills_gaps = report["recipe"]["task"]["kind"] == "MaskedLM"
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise RunFolderError(
-            f"{file} must be as the run wrote it, JSON that says what was trained and tested. It "
-            f"cannot be read: {type(error).__name__} {error}. Copy it anew from where it ran."
-        ) from error
     return About(folder.name, lines, fills_gaps)
 
 

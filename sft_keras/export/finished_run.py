@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sft_keras.errors import DataError, RunFolderError
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import load_recipe
+from sft_keras.run_files import read_json
 from sft_keras.run_folder import RECIPE, REPORT, is_finished
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_run(run: str | Path) -> FinishedRun:
         raise RunFolderError(
             f"--run must be the folder of a finished run. Received: {str(run)!r}, which {what}."
         )
-    report = _read_json(path / REPORT)
+    report = read_json(path / REPORT)
     source = report.get("data", {}).get("source", "") if isinstance(report, dict) else ""
     if source.split("(")[0] in _FROM_PYTHON:
         raise RunFolderError(
@@ -89,7 +89,7 @@ def open_model(run: FinishedRun) -> OpenedModel:
     """
     task = run.recipe.task
     splits = task.open_data(run.recipe, run.recipe.seed)
-    now, then = splits.as_json(), _read_json(run.path / SPLITS)
+    now, then = splits.as_json(), read_json(run.path / SPLITS)
     changed = [name for name in ("class_names", "ids") if now[name] != then.get(name)]
     if changed:
         raise DataError(
@@ -141,13 +141,3 @@ def _load(path: Path) -> keras.Model:
             "Train with --set=precision=float32."
         )
     return model
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunFolderError(
-            f"{path} must be as the run wrote it. It cannot be read: {error}. Copy it anew from "
-            "where it ran."
-        ) from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
 from sft_keras.errors import RunFolderError
+from sft_keras.run_files import as_the_run_wrote, read_json
 
 EXPORT = "export"
 VERSION = 1
@@ -51,13 +51,8 @@ def _needs(run: Path) -> list[str]:
     report = run.expanduser() / "report.json"
     if not report.is_file():
         return []
-    try:
-        needs = list(json.loads(report.read_text(encoding="utf-8"))["export"].get("needs", []))
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise RunFolderError(
-            f"{report} must be as the run wrote it, JSON that says what the export needs. It "
-            f"cannot be read: {type(error).__name__} {error}. Copy it anew from where it ran."
-        ) from error
+    with as_the_run_wrote(report):
+        needs = list(read_json(report)["export"].get("needs", []))
     unknown = [each for each in needs if each != _TEXT_OPERATIONS]
     if unknown:
         raise RunFolderError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import html.parser
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sft_keras.errors import RunFolderError
 from sft_keras.report.writer import write_report
+from sft_keras.run_files import as_the_run_wrote, read_json
 
 _URI = "data:image/png;base64,"
 
@@ -28,19 +28,16 @@ def add_to_report(folder: Path, name: str, value: Mapping[str, Any]) -> None:
     Raises:
       RunFolderError: If the report is not as the run wrote it.
     """
-    try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        pictures = _pictures_of((folder / "report.html").read_text(encoding="utf-8"))
+    report = read_json(folder / "report.json")
+    page = folder / "report.html"
+    with as_the_run_wrote(page):
+        pictures = _pictures_of(page.read_text(encoding="utf-8"))
+    with as_the_run_wrote(folder / "report.json"):
         examples = [*report["mistakes"], *report["uncertain"]]
         wanted = {each["picture"] for each in examples if "picture" in each}
-    except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
-        raise RunFolderError(
-            f"The report in {str(folder)!r} must be as the run wrote it, report.json and "
-            f"report.html. It cannot be read: {error}. Copy both anew from where it ran."
-        ) from error
     if sorted(pictures) != sorted(wanted):
         raise RunFolderError(
-            f"{folder / 'report.html'} must have the {len(wanted)} pictures that report.json "
+            f"{page} must have the {len(wanted)} pictures that report.json "
             f"names. Received: {len(pictures)}. Copy both anew from where it ran."
         )
     write_report({**report, name: value}, [pictures[each] for each in sorted(pictures)], folder)
