@@ -42,6 +42,8 @@ _HOST = flags.DEFINE_string(
 
 _DEFAULT_PORT = 5000
 _DISPATCHER_AWAITED = 60.0  # seconds
+_HEARD_EVERY = 5_000  # milliseconds
+_FORGOTTEN_AFTER = 60_000  # milliseconds
 
 
 def main(argv: Sequence[str]) -> None:
@@ -65,7 +67,14 @@ def _dispatch(port: int) -> None:
     start_tensorflow()
     from tensorflow.data.experimental import service
 
-    server = service.DispatchServer(service.DispatcherConfig(port=port))
+    # By default workers that have died are remembered for ten minutes, and jobs for five.
+    config = service.DispatcherConfig(
+        port=port,
+        worker_timeout_ms=_FORGOTTEN_AFTER,
+        job_gc_timeout_ms=_FORGOTTEN_AFTER,
+        job_gc_check_interval_ms=_FORGOTTEN_AFTER,
+    )
+    server = service.DispatchServer(config)
     bound = server.target.rpartition(":")[2]
     _wait(f"dispatcher  {socket.gethostname()}:{bound}")
     server.stop()
@@ -83,7 +92,10 @@ def _work(dispatcher: str, port: int) -> None:
 
     named = f"[{host}]" if ":" in host else host
     config = service.WorkerConfig(
-        dispatcher_address=dispatcher, worker_address=f"{named}:%port%", port=port
+        dispatcher_address=dispatcher,
+        worker_address=f"{named}:%port%",
+        port=port,
+        heartbeat_interval_ms=_HEARD_EVERY,
     )
     server = service.WorkerServer(config)
     _wait(f"worker  on {named}, for {dispatcher}")

@@ -62,9 +62,14 @@ class NumberedBatches:
         of which none could be read is left out.
         """
         numbers = tf.data.Dataset.range(first, tf.int64.max if end is None else end)
-        return numbers.interleave(
+        batches = numbers.interleave(
             self._batch, cycle_length=_AT_A_TIME, num_parallel_calls=_AT_A_TIME
         )
+        options = tf.data.Options()
+        # Its thread holds up the end of a job by seconds. Without, a worker reads as many files at
+        # a time as it has cores, up to 16.
+        options.autotune.enabled = False
+        return batches.with_options(options)
 
     def read_here(self, number: int) -> dict[str, Any] | None:
         """Returns a batch as NumPy arrays; None if nothing of it can be read."""

@@ -21,7 +21,6 @@ import tensorflow as tf
 from absl import logging
 
 from sft_keras.data.examples import SPLITS, Splits
-from sft_keras.data.image_faults import first_line
 from sft_keras.data.in_order import in_order
 from sft_keras.data.numbered_batches import NumberedBatches
 from sft_keras.data.service_job import Job
@@ -101,7 +100,7 @@ class DataService:
         """Returns what to raise where nothing comes."""
         return DataServiceError(
             "The data service must have workers that read. Received: nothing from "
-            f"{self.address} for {self.patience:.0f} s ({first_line(error)}). See what its workers "
+            f"{self.address} for {self.patience:.0f} s ({_why(error)}). See what its workers "
             "say, start them anew if need be, and go on with --resume; or leave out --data_service."
         )
 
@@ -130,8 +129,8 @@ class DataService:
     def _read_anyway(self, batches: NumberedBatches, number: int) -> Batch | None:
         if not self.read_here:
             logging.warning(
-                "A batch of the data service did not come, as when a worker has died. It is read "
-                "in this process, as all that do not come."
+                "A batch of the data service is late: a worker is slow or has died. It is read in "
+                "this process, as all that are late."
             )
         self.read_here += 1
         return batches.read_here(number)
@@ -149,6 +148,11 @@ def explaining_failure_of(service: DataService | None) -> Iterator[None]:
         if service is None or service.failure is None:
             raise
         raise service.failure from None
+
+
+def _why(error: tf.errors.OpError) -> str:
+    # A session first says where in its graph it was.
+    return error.message.strip().rpartition("\n")[2]
 
 
 def unseen(path: str) -> DataServiceError:
