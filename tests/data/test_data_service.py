@@ -290,7 +290,7 @@ def test_a_file_that_a_worker_does_not_see_is_an_error_in_training(address, numb
         pytest.raises(DataServiceError, match=r"could not read '/elsewhere/000.png'"),
         explaining_failure_of(service),
     ):
-        list(service.batches(moved(numbered, 7), 0, None))
+        list(service.batches(moved(numbered, 7), 0, numbered.steps))
     found = list(service.batches(moved(numbered, 7), 0, numbered.steps, whole=False))
     assert [len(each["index"]) for each in found] == [5, 4, 5, 5, 3]
 
