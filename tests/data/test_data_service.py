@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.data.experimental import service as tf_service
+from test_resume import PLANS, assert_same, trained
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, dispatcher
 from sft_keras.augmentation import build_augmentation
@@ -162,6 +163,21 @@ def test_preparing_finds_what_it_finds_without_it(
         said.append(str(raised.value))
     assert said[0] == said[1]
     assert "train/a/005.png" in said[0] and "train/b/000.png" in said[0]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
+    address, splits, by_name, build_staged, tmp_path
+):
+    plan = PLANS["augmented"]
+    pictures = prepare_images(by_name(splits), (16, 16), "crop", 0.0, lambda done, total: None)
+    del pictures["test"]
+    service = DataService(address)
+    there = {name: read_by(service, split) for name, split in pictures.items()}
+    whole = trained(build_staged, pictures, plan, tmp_path / "whole")
+    for steps in (4, 3):  # within the second epoch; and within another
+        assert trained(build_staged, there, plan, tmp_path / "stopped", steps) is None
+    assert_same(trained(build_staged, there, plan, tmp_path / "stopped"), whole)
 
 
 class Coming:
