@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from sft_keras.checkpoints import Checkpoints
 from sft_keras.cluster import Cluster, Strategy
+from sft_keras.data.service import DataService, explaining_failure_of
 from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.environment import keras_for, package_versions
 from sft_keras.errors import ClusterError, RecipeError, RunFolderError
@@ -116,6 +117,7 @@ def assist(
     resume: bool,
     allow_changed: Sequence[str],
     timeout: float,
+    service: DataService | None = None,
 ) -> tuple[keras.Model, list[dict[str, Any]]]:
     """Does what a worker does that is not the chief: trains with it, and ends when it is done.
 
@@ -126,6 +128,7 @@ def assist(
       resume: Whether the run goes on with an earlier one.
       allow_changed: See `finetune`.
       timeout: Seconds to wait for the others.
+      service: See `open_run`.
 
     Returns:
       The trained model, and what `train_stages` gave.
@@ -149,11 +152,12 @@ def assist(
         listening() as stop,
         run.explaining_errors(stop, run_dir),
         explaining_loss_of(cluster, run_dir),
+        explaining_failure_of(service),
         keras_for(recipe),
     ):
         checkpoints = Checkpoints(run_dir, run.say, reads_only=True)
         resumed = checkpoints.newest() if resume else None
-        opened = open_run(recipe, run, resumed, devices, allow_changed)
+        opened = open_run(recipe, run, resumed, devices, allow_changed, service)
         stages = train_opened(opened, recipe, run, checkpoints, stop, devices)
         devices.wait()
         return opened.staged.model, stages

@@ -106,6 +106,7 @@ def _first(splits: Splits, count: int) -> Splits:
             ids=examples.ids[:count],
             labels=examples.labels[:count],
             stream=lambda seed: stream(None).take(count),
+            paths=None,
             occurrences=None if examples.occurrences is None else examples.occurrences[:count],
             groups=None if examples.groups is None else examples.groups[:count],
         )

@@ -57,6 +57,12 @@ class ClusterError(SFTError, RuntimeError):
     exit_status = 2
 
 
+class DataServiceError(SFTError, RuntimeError):
+    """The service that reads examples is not there, or reads something else than this process."""
+
+    exit_status = 2
+
+
 class LossError(SFTError, RuntimeError):
     """The loss is no longer a finite number."""
 

@@ -16,7 +16,9 @@ from sft_keras.assisting import assist, explaining_loss_of, join
 from sft_keras.check.checking import short_check
 from sft_keras.cluster import WORKER_TIMEOUT, Strategy
 from sft_keras.console import Log
+from sft_keras.data.service import DataService, explaining_failure_of
 from sft_keras.devices import Devices
+from sft_keras.dispatcher import require_data_service
 from sft_keras.environment import keras_for
 from sft_keras.export.location import SAVED_MODEL
 from sft_keras.launcher import cluster_for
@@ -47,6 +49,7 @@ def finetune(
     strategy: Strategy = "auto",
     worker_timeout: float = WORKER_TIMEOUT,
     virtual_devices: int = 0,
+    data_service: str | None = None,
     log: Log = "plain",
 ) -> Result:
     """Runs a recipe from the data to the checked SavedModel.
@@ -70,6 +73,8 @@ def finetune(
         several GPUs, else "one". `Data.batch_size` is that of all of them together.
       worker_timeout: Seconds to wait for the other workers.
       virtual_devices: Into how many devices to split the CPU, to try "mirrored" on it; 0 for none.
+      data_service: grpc://HOST:PORT of the dispatcher of a tf.data service, whose workers read and
+        decode image files: the batches are those of a run without it. None to read them here.
       log: What is printed: "plain" lines; "quiet", only warnings and what came out; or "json", an
         object a line with "time" and "said", or "stage", "step" and the figures of an epoch.
 
@@ -86,10 +91,16 @@ def finetune(
     loaded.recipe.data.require_path()
     require_trackers(loaded.recipe)
     cluster = cluster_for(strategy, run_dir)
+    service = None
+    if data_service is not None:
+        require_data_service(data_service, loaded.recipe)
+        service = DataService(data_service)
     joining = {"resume": resume, "timeout": worker_timeout}
     if cluster is not None and not cluster.is_chief:
         folder = Path(run_dir).expanduser()
-        model, stages = assist(loaded, cluster, folder, allow_changed=allow_changed, **joining)
+        model, stages = assist(
+            loaded, cluster, folder, allow_changed=allow_changed, service=service, **joining
+        )
         return Result({}, _history(stages), model, {}, folder, folder / SAVED_MODEL)
     reopened = RunFolder.reopen(run_dir, log) if resume else None
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
@@ -98,6 +109,7 @@ def finetune(
         held(run.path),
         run.explaining_errors(stop),
         explaining_loss_of(cluster, run.path),
+        explaining_failure_of(service),
         contextlib.ExitStack() as opening,
     ):
         if not resume:
@@ -115,7 +127,7 @@ def finetune(
             resumed = run.checkpoints.newest()
             if resumed is not None:
                 run.say(f"resume  going on with {run.path}")
-            opened = open_run(loaded.recipe, run, resumed, devices, allow_changed)
+            opened = open_run(loaded.recipe, run, resumed, devices, allow_changed, service)
             opening.close()
             with followed(loaded.recipe, run) as followers:
                 return _run(loaded.recipe, run, stop, began.facts, opened, devices, followers)

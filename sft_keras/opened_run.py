@@ -13,6 +13,7 @@ from sft_keras.checkpoints import Checkpoints
 from sft_keras.clock import Clock
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
+from sft_keras.data.service import DataService
 from sft_keras.devices import Devices
 from sft_keras.freezing import random_states
 from sft_keras.keeper import Keeper
@@ -54,6 +55,7 @@ def open_run(
     resumed: Snapshot | None,
     devices: Devices,
     allow_changed: Sequence[str],
+    service: DataService | None = None,
 ) -> OpenedRun:
     """Opens the backbone and the data.
 
@@ -63,6 +65,7 @@ def open_run(
       resumed: The checkpoint to go on from; None for none.
       devices: Which must all have opened the same.
       allow_changed: See `finetune`.
+      service: What reads the examples; None for this process.
 
     Raises:
       SFTError: As `open_backbone_and_data`, or if a resumed run has other examples.
@@ -74,6 +77,8 @@ def open_run(
     with clock("data"):
         with devices.scope():
             backbone, splits = open_backbone_and_data(recipe)
+        if service is not None:
+            splits = service.reading(splits)
         prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
         digest = digest_of_splits(prepared)
         if resumed is not None:
@@ -82,6 +87,8 @@ def open_run(
         with devices.scope():
             staged = build_staged(recipe, backbone, splits.info)
     _say_what_is_trained(run, recipe, staged, splits.info, devices)
+    if service is not None:
+        run.say(f"service  {service.address} reads and decodes; batches are those of a run without")
     devices.require_same("precision", keras.config.dtype_policy().name)
     devices.require_same("data", digest)
     devices.require_same(

@@ -19,6 +19,7 @@ from absl import flags
 from sft_keras.cluster import WORKER_TIMEOUT, Strategy
 from sft_keras.command import run_command
 from sft_keras.console import Log
+from sft_keras.dispatcher import require_data_service
 from sft_keras.errors import RecipeError
 from sft_keras.launcher import cluster_for
 from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
@@ -96,6 +97,12 @@ _VIRTUAL_DEVICES = flags.DEFINE_integer(
 _WORKER_TIMEOUT = flags.DEFINE_float(
     "worker_timeout", WORKER_TIMEOUT, "Seconds to wait for the other workers.", lower_bound=0.0
 )
+_DATA_SERVICE = flags.DEFINE_string(
+    "data_service",
+    None,
+    "grpc://HOST:PORT: have the workers of a tf.data service read and decode image files, see "
+    "python -m sft_keras.data_service --help. The batches are those of a run without it.",
+)
 _LOG = flags.DEFINE_enum(
     "log",
     "plain",
@@ -141,6 +148,13 @@ def main(argv: Sequence[str]) -> None:
     if _SMOKE.value:
         loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
     loaded.recipe.data.require_path()
+    if _DATA_SERVICE.value is not None:
+        if varies:
+            raise RecipeError(
+                "--data_service is for a run of one recipe: many trials read the data once, "
+                "together. Leave it out."
+            )
+        require_data_service(_DATA_SERVICE.value, loaded.recipe)
     if _DRY_RUN.value:
         _dry_run(loaded)
         return
@@ -234,6 +248,7 @@ def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None
         strategy=_STRATEGY.value,
         worker_timeout=_WORKER_TIMEOUT.value,
         virtual_devices=_VIRTUAL_DEVICES.value,
+        data_service=_DATA_SERVICE.value,
         log=_LOG.value,
     )
 

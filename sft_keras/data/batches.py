@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from sft_keras.data.lengths import batched_by_length, padded_length
 from sft_keras.data.prepared import Prepared
+from sft_keras.data.served_batches import served_ordered_batches, served_training_batches
 from sft_keras.data.streams import THREADS, in_graph, shuffled_range
 
 _PREFETCHED = 2
@@ -21,6 +22,7 @@ def training_batches(
     stage_index: int,
     epochs: int | None = None,
     first_epoch: int = 0,
+    first_step: int = 0,
 ) -> tf.data.Dataset:
     """Returns the batches of a whole stage, epoch after epoch, as one dataset.
 
@@ -36,13 +38,22 @@ def training_batches(
       stage_index: Which stage of the recipe it is, from 0.
       epochs: How many; None for no end.
       first_epoch: The number of the first.
+      first_step: Of that epoch.
 
     Returns:
       {"input": what `prepared.features` holds, [batch, ...]; "label": int32 [batch]; "index":
       int64 [batch], positions in the split; "epoch": int64 scalar; "step": int64 scalar, counted
       within the epoch}, and "target": y, where `prepared` has targets.
     """
-    last = tf.int64.max if epochs is None else first_epoch + epochs
+    last = None if epochs is None else first_epoch + epochs
+    if prepared.features is None and prepared.examples.service is not None:
+        return served_training_batches(
+            prepared,
+            batch_size,
+            lambda epoch: epoch_seed(seed, stage_index, epoch),
+            (first_epoch, first_step),
+            last,
+        )
 
     @in_graph
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -58,7 +69,8 @@ def training_batches(
             in_graph(lambda step, batch: {**batch, "epoch": epoch, "step": step})
         )
 
-    return tf.data.Dataset.range(first_epoch, last).flat_map(batches_of)
+    epochs_left = tf.data.Dataset.range(first_epoch, tf.int64.max if last is None else last)
+    return epochs_left.flat_map(batches_of).skip(first_step)
 
 
 def ordered_batches(
@@ -77,6 +89,8 @@ def ordered_batches(
     """
     if positions is None:
         positions = np.arange(len(prepared.examples))
+    if prepared.features is None and prepared.examples.service is not None:
+        return served_ordered_batches(prepared, batch_size, positions)
     if prepared.features is None:
         is_wanted = np.zeros(len(prepared.examples), bool)
         is_wanted[positions] = True

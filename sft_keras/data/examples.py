@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from sft_keras.data.service import DataService
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -35,6 +37,9 @@ class Examples:
         each example is of one class, its label.
       groups: object [n], the name of the group of each example; those of a group, such as questions
         on one article, are all in one split. None where each is by itself.
+      paths: The file of each example, where the order of `stream` is that of `shuffled_range`;
+        else None.
+      service: What reads those files for this process; None for itself.
     """
 
     name: str
@@ -43,6 +48,8 @@ class Examples:
     stream: Callable[[tf.Tensor | None], tf.data.Dataset] = dataclasses.field(repr=False)
     occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
     groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    paths: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
+    service: DataService | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -29,7 +29,8 @@ def finished_training_batches(
         seed=recipe.seed,
         stage_index=recipe.number_of(stage),
         first_epoch=epoch,
-    ).skip(step)
+        first_step=step,
+    )
     # One batch at a time: what Keras' layers draw must not depend on which thread is faster.
     return with_options(batches.map(in_graph(finish)), deterministic=recipe.deterministic)
 

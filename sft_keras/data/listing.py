@@ -29,6 +29,7 @@ class Part:
       occurrences: See `Examples.occurrences`.
       groups: See `Examples.groups`.
       groups_are: What the groups are, in words: "articles".
+      paths: See `Examples.paths`.
       stream: (positions int64 [m] among the n, seed or None) -> see `Examples.stream`, with
         "index" counting within `positions`.
     """
@@ -41,6 +42,7 @@ class Part:
     occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
     groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
     groups_are: str = "groups"
+    paths: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

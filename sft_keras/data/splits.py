@@ -179,4 +179,5 @@ def _examples(name: str, part: Part, positions: np.ndarray, excluded: frozenset[
         stream=functools.partial(part.stream, positions),
         occurrences=None if part.occurrences is None else part.occurrences[positions],
         groups=None if part.groups is None else part.groups[positions],
+        paths=None if part.paths is None else tuple(part.paths[each] for each in positions),
     )

@@ -14,7 +14,9 @@ from sft_keras.data.examples import Examples
 from sft_keras.data.features import HeldFeatures
 from sft_keras.data.image_faults import first_line, undecodable_reason
 from sft_keras.data.images import Fit, read_pixels
+from sft_keras.data.numbered_batches import NumberedBatches
 from sft_keras.data.prepared import Prepared
+from sft_keras.data.service_trial import require_alike
 from sft_keras.data.streams import THREADS, in_graph
 from sft_keras.errors import UnreadableError, numbered
 
@@ -41,6 +43,7 @@ def prepare_images(
 
     Raises:
       UnreadableError: Naming the examples, over all splits, that cannot be decoded.
+      DataServiceError: If a service that is to read them does not, or not as this process would.
     """
     total = sum(len(examples) for examples in examples_by_split.values())
     budget = min(memory_share, 0.5) * psutil.virtual_memory().available
@@ -48,6 +51,9 @@ def prepare_images(
     def read(example: dict[str, tf.Tensor]) -> tf.Tensor:
         return read_pixels(example["image"], image_size, fit)
 
+    first = next(iter(examples_by_split.values()))
+    if first.service is not None:
+        require_alike(first.service, NumberedBatches.in_stored_order(first, read, _BATCH))
     prepared: dict[str, Prepared] = {}
     unread: list[tuple[Examples, np.ndarray]] = []
     done = 0
@@ -81,14 +87,9 @@ def _read_once(
     Returns:
       (the hash of each image's pixels, the indices of what could not be decoded).
     """
-    # What fails is left out, so that a good image costs no Python and every bad one is found.
-    dataset = examples.stream(None).map(
-        in_graph(lambda example: (example["index"], read(example))), num_parallel_calls=THREADS
-    )
     digests = np.zeros((len(examples), DIGEST_SIZE), np.uint8)
     is_read = np.zeros(len(examples), bool)
-    batches = with_options(dataset.ignore_errors().batch(_BATCH))
-    for indices, images in batches.as_numpy_iterator():
+    for indices, images in with_options(_readable(examples, read)).as_numpy_iterator():
         is_read[indices] = True
         if pixels is not None:
             pixels[indices] = images
@@ -97,6 +98,21 @@ def _read_once(
         advance(int(is_read.sum()))
     advance(len(examples))
     return digests, np.flatnonzero(~is_read)
+
+
+def _readable(
+    examples: Examples, read: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+) -> tf.data.Dataset:
+    """Returns batches of (indices, images), without what cannot be read."""
+    if examples.service is not None:
+        numbered = NumberedBatches.in_stored_order(examples, read, _BATCH)
+        batches = examples.service.batches(numbered, 0, numbered.steps, whole=False)
+        return batches.map(in_graph(lambda batch: (batch["index"], batch["input"])))
+    # What fails is left out, so that a good image costs no Python and every bad one is found.
+    dataset = examples.stream(None).map(
+        in_graph(lambda example: (example["index"], read(example))), num_parallel_calls=THREADS
+    )
+    return dataset.ignore_errors().batch(_BATCH)
 
 
 def _require_all_read(unread: list[tuple[Examples, np.ndarray]]) -> None:
@@ -125,6 +141,9 @@ def _reasons(examples: Examples, indices: np.ndarray) -> dict[int, str]:
     is_wanted = tf.constant(wanted)
     found: dict[int, str] = {}
     failure = "it could not be read a second time either"
+    once = "failed once and could then be read: the storage may be unreliable"
+    if examples.service is not None:
+        once = "not readable by the data service, but here: do its workers see the same disk?"
     again = iter(examples.stream(None).filter(lambda example: is_wanted[example["index"]]))
     for _ in range(len(examples) + 1):  # Each turn takes one example or ends.
         try:
@@ -134,8 +153,5 @@ def _reasons(examples: Examples, indices: np.ndarray) -> dict[int, str]:
         except tf.errors.OpError as error:  # The file itself cannot be read.
             failure = first_line(error)
             continue
-        found[int(example["index"])] = (
-            undecodable_reason(example["image"].numpy())
-            or "failed once and could then be read: the storage may be unreliable"
-        )
+        found[int(example["index"])] = undecodable_reason(example["image"].numpy()) or once
     return {int(index): found.get(int(index), failure) for index in indices}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 
@@ -49,7 +50,8 @@ def random_access_part(
 def file_part(ids: Sequence[str], paths: Sequence[str], labels: np.ndarray) -> Part:
     """Returns a part of encoded image files."""
     files = tf.constant(list(paths), tf.string)
-    return random_access_part(ids, labels, lambda position: tf.io.read_file(files[position]))
+    part = random_access_part(ids, labels, lambda position: tf.io.read_file(files[position]))
+    return dataclasses.replace(part, paths=tuple(paths))
 
 
 def sequential_part(ids: Sequence[str], labels: np.ndarray, images: tf.data.Dataset) -> Part:

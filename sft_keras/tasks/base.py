@@ -42,6 +42,7 @@ class Task(abc.ABC):
       unused: Fields of `Stage` that the task has no use for, which must be as they are by default.
       scored_at_start: Whether the model is validated before it trains at all, as one that can do
         something already; if no epoch of the first stage is better, that is kept.
+      read_by_service: The kinds of `data.source` that workers of a tf.data service can read.
       takes_views: Whether inputs changed at random may be stored, see `Store.views`.
     """
 
@@ -52,6 +53,7 @@ class Task(abc.ABC):
     watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
     unused: ClassVar[tuple[str, ...]] = ()
     scored_at_start: ClassVar[bool] = False
+    read_by_service: ClassVar[tuple[str, ...]] = ()
     takes_views: ClassVar[bool] = True
 
     @abc.abstractmethod

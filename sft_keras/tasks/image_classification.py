@@ -46,6 +46,7 @@ class ImageClassification(OneLabel):
     presets: ClassVar = ("keras", "hub", "bundled")
     asked_about: ClassVar = "FILE"
     pipeline_tag: ClassVar = "image-classification"
+    read_by_service: ClassVar = ("folder", "csv")
 
     dropout: float = 0.2
     hidden: tuple[int, ...] = ()
