@@ -84,13 +84,13 @@ def masked_tokens() -> dict[str, Any]:
 
 def main(_: list[str]) -> None:
     """Runs what data was given for; what was measured before of the other stays."""
-    figures = read_results("text_tasks")
-    if _REVIEWS.value:
-        figures["masked_tokens"] = masked_tokens()
-    if _XQUAD.value:
-        figures["questions"] = questions()
     command = "python benchmarks/text_tasks.py --weights=... --xquad=... --reviews=..."
-    write_results("text_tasks", command, figures)
+    measures = {"masked_tokens": (_REVIEWS, masked_tokens), "questions": (_XQUAD, questions)}
+    for name, (data, measure) in measures.items():
+        if data.value:
+            # Each is written once it is there, whatever becomes of the other.
+            found = {name: measure()}
+            write_results("text_tasks", command, {**read_results("text_tasks"), **found})
 
 
 if __name__ == "__main__":

@@ -5,15 +5,16 @@ import importlib
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from sft_keras import load_recipe
 
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import notebooks as tool
 
+ROOT = Path(__file__).parents[1]
 NAMES = {"quickstart": "quickstart", "your_images": "my_images", "your_text": "bert_sentiment"}
 
 

@@ -138,21 +138,31 @@ def texts(results: dict[str, Any]) -> str:
 
 
 def text_tasks(results: dict[str, Any]) -> str:
-    """Returns the sentences of `benchmarks/text_tasks.py`."""
-    asked, masked = results["questions"], results["masked_tokens"]
-    runs = list(asked["runs"].values())
+    """Returns the sentences of `benchmarks/text_tasks.py`, on what it was run on."""
+    parts = {"questions": _questions, "masked_tokens": _masked_tokens}
+    said = [words(results[name]) for name, words in parts.items() if name in results]
+    return " ".join([*said, _made(results)])
+
+
+def _questions(found: dict[str, Any]) -> str:
+    runs = list(found["runs"].values())
     tested = [run["sizes"]["test"] for run in runs]
-    exact, f1 = asked["means"]["exact_match"], asked["means"]["f1"]
+    exact, f1 = found["means"]["exact_match"], found["means"]["f1"]
     low, high = (pick(run["f1"]["value"] for run in runs) for pick in (min, max))
-    stages = ", ".join(f"{loss:.2f} after {name}" for name, loss in masked["validation"].items())
     return (
         f"Questions (XQuAD's English ones, {runs[0]['sizes']['train']:,} to train on, another "
         f"tenth of the articles to test in each of {len(runs)} runs, {min(tested)} to "
         f"{max(tested)} questions): exact match {exact:.3f}, F1 {f1:.3f} ({low:.3f} to "
-        f"{high:.3f}). It is a tiny set, and this a small model. Masked language modelling on "
-        f"{masked['sizes']['train']:,} film reviews: the loss on held-out ones, from "
-        f"{masked['before']:.2f} before, is {stages}; on the test split {masked['test']:.2f}. "
-        f"{_made(results)}"
+        f"{high:.3f}). It is a tiny set, and this a small model."
+    )
+
+
+def _masked_tokens(found: dict[str, Any]) -> str:
+    stages = ", ".join(f"{loss:.2f} after {name}" for name, loss in found["validation"].items())
+    return (
+        f"Masked language modelling on {found['sizes']['train']:,} film reviews: the loss on "
+        f"held-out ones, from {found['before']:.2f} before, is {stages}; on the test split "
+        f"{found['test']:.2f}."
     )
 
 
