@@ -36,7 +36,8 @@ def tagged() -> TaggedWords:
 HEAD = {"name": "head", "epochs": 2, "learning_rate": 1e-2}
 TOP = {"name": "top", "epochs": 2, "learning_rate": 1e-3, "unfreeze": 1}
 STAGES = {
-    "plain": ({}, {}),
+    # Adam divides by the size of a gradient, and makes of the rounding of one near 0 a step.
+    "plain": ({}, {"optimizer": "sgd"}),
     "tokens": ({}, {"optimizer": "sgd", "learning_rate": 1e-2}),
     "remembering": (
         {"ema": 0.7},
