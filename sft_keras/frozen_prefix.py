@@ -262,7 +262,7 @@ class FrozenPrefixStore:
         in_an_epoch = sum(map(self._size_of, lacking[0][0]))
         frozen_pass = {
             "seconds": done.seconds,
-            "epoch_seconds": done.seconds * in_an_epoch / done.examples,
+            "epoch_seconds": done.seconds * in_an_epoch / max(1, done.examples),
         }
         for wanted, place in lacking:
             below = wanted["validation"].boundary.below

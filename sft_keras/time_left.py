@@ -6,6 +6,7 @@ either multiplies. A stage that has begun says so itself.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
@@ -89,20 +90,25 @@ class TimeLeft:
 
     def _below(self, stage: Stage) -> float:
         """Returns the multiplications of the frozen blocks."""
-        free = set(map(id, unfrozen_blocks(self._staged, stage)))
-        blocks = self._staged.backbone.blocks
-        return multiplications(
-            layer for block in blocks if id(block) not in free for layer in block.layers
-        )
+        return sum(self._of_blocks.values()) - self._above(stage)
+
+    def _above(self, stage: Stage) -> float:
+        """Returns the multiplications of the blocks that are free."""
+        return sum(self._of_blocks[id(block)] for block in unfrozen_blocks(self._staged, stage))
+
+    # Once: the time left is said several times a second.
+    @functools.cached_property
+    def _of_blocks(self) -> dict[int, float]:
+        return {id(block): multiplications(block.layers) for block in self._staged.backbone.blocks}
+
+    @functools.cached_property
+    def _of_head(self) -> float:
+        return multiplications(self._staged.head.layers)
 
     def _of_an_example(self, stage: Stage, times: float) -> float:
         """Returns the multiplications, those of what trains so many times."""
-        above = multiplications(
-            layer for block in unfrozen_blocks(self._staged, stage) for layer in block.layers
-        )
-        head = multiplications(self._staged.head.layers)
         below = 0.0 if self._from_boundary else self._below(stage)
-        return below + times * (above + head)
+        return below + times * (self._above(stage) + self._of_head)
 
     def _of_a_stage(self, stage: Stage) -> float:
         length = stage_length(stage, self._sizes["train"], self._recipe.data.batch_size)
