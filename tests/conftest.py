@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
+from sft_keras.export.location import SAVED_MODEL
 from sft_keras.tasks import ImageClassification
 
 ROOT = Path(__file__).parent.parent
@@ -196,3 +197,12 @@ def staged_of_equal_names():
     head = keras.Model(features, keras.layers.Dense(3, name="logits")(pooled), name="head")
     block = Block("block1", (layer,), model.output)
     return StagedModel(BuiltBackbone(model, (block,), ()), head, "softmax")
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """A folder that looks like that of a finished run until its model is loaded."""
+    file = tmp_path / "a run" / SAVED_MODEL / "saved_model.pb"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    return tmp_path / "a run"

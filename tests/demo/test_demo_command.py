@@ -18,15 +18,6 @@ from sft_keras.export.location import SAVED_MODEL
 COMMAND = (sys.executable, "-X", "importtime", "-m", "sft_keras.demo")
 
 
-@pytest.fixture
-def run_folder(tmp_path):
-    """A folder that looks like that of a finished run until its model is loaded."""
-    file = tmp_path / "a run" / SAVED_MODEL / "saved_model.pb"
-    file.parent.mkdir(parents=True)
-    file.touch()
-    return tmp_path / "a run"
-
-
 def refused(*flags):
     """Returns what the command says of wrong flags, and which packages it imported."""
     ran = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60)

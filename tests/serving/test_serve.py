@@ -14,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sft_keras.export.location import SAVED_MODEL
-
 COMMAND = (sys.executable, "-m", "sft_keras.serve")
 
 
@@ -23,15 +21,6 @@ def serve(*flags):
     return subprocess.run(
         [*COMMAND, *flags], capture_output=True, text=True, check=False, timeout=60
     )
-
-
-@pytest.fixture
-def run_folder(tmp_path):
-    """A folder that looks like that of a finished run until its model is loaded."""
-    file = tmp_path / "a run" / SAVED_MODEL / "saved_model.pb"
-    file.parent.mkdir(parents=True)
-    file.touch()
-    return tmp_path / "a run"
 
 
 def test_what_is_wrong_is_said_before_tensorflow_is_imported(run_folder, tmp_path):
