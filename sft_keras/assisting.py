@@ -28,6 +28,7 @@ from sft_keras.recipe_loader import LoadedRecipe, as_plain
 from sft_keras.run_folder import RunFolder
 from sft_keras.several_devices import Replicas, Workers, require_an_example_each
 from sft_keras.stop import listening
+from sft_keras.tpu import is_tpu_named, tpu_devices
 
 _GONE = re.compile(r"/task:(\d+)")
 
@@ -57,11 +58,11 @@ def join(
       ClusterError: If one does not come, or runs something else.
     """
     if cluster is None:
-        devices = local_devices(strategy, virtual_devices)
+        devices = local_devices(strategy, virtual_devices, loaded.recipe.data.batch_size)
         try:
             devices.require_possible(loaded.recipe)
         except RecipeError as error:
-            if strategy != "auto":
+            if strategy != "auto" or devices.compiles_shapes:  # a TPU's host is no place to train
                 raise
             say(f"devices  one of {devices.count}. {error}")
             return ONE_DEVICE
@@ -78,12 +79,19 @@ def join(
     return Workers(cluster)
 
 
-def local_devices(strategy: Strategy, virtual_devices: int) -> Devices:
-    """Returns one device of this machine, or all GPUs, or parts of its CPU.
+def local_devices(strategy: Strategy, virtual_devices: int, batch_size: int) -> Devices:
+    """Returns one device of this machine, or its TPU, or all GPUs, or parts of its CPU.
+
+    Args:
+      strategy: See `finetune`.
+      virtual_devices: See `finetune`.
+      batch_size: Of all devices together.
 
     Raises:
       ClusterError: If several are asked for, and there are not.
     """
+    if strategy == "tpu" or (strategy == "auto" and not virtual_devices and is_tpu_named()):
+        return tpu_devices(batch_size)
     if virtual_devices:
         cpu = tf.config.list_physical_devices("CPU")[0]
         parts = [tf.config.LogicalDeviceConfiguration()] * virtual_devices

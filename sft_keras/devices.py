@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,19 +25,16 @@ from sft_keras.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """The examples of a batch that one worker computes.
+    """The examples of a batch that one device computes.
 
     Attributes:
       batch: Their part of the batch.
-      rows: How many of them are this worker's to count, int32 scalar, the first ones. All, but of
-        a batch with fewer examples than there are workers: there each computes all of them, and
-        the first counts.
-      scale: What they count for in sums over the workers, float32 scalar; 1 for all but such.
+      counts: float32 [m], 1 for each of them that counts, and 0 for those with which the batch was
+        filled up; None where all count.
     """
 
     batch: Any
-    rows: tf.Tensor
-    scale: tf.Tensor
+    counts: tf.Tensor | None = None
 
 
 class Devices:
@@ -47,11 +44,20 @@ class Devices:
       count: How many devices train together.
       processes: How many processes that takes.
       index: Which of the processes this one is.
+      updates_within: Whether each device changes a copy of the weights that is its own, within
+        `on_shares`; else this process changes them, outside.
+      compiles_shapes: Whether what is computed is compiled anew for each shape, so that there
+        should be few.
+      precision: The dtype policy to compute in where the recipe leaves it open; None for what GPUs
+        are there.
     """
 
     count = 1
     processes = 1
     index = 0
+    updates_within = False
+    compiles_shapes = False
+    precision: str | None = None
 
     @property
     def is_chief(self) -> bool:
@@ -96,12 +102,57 @@ class Devices:
         return [step(part) for part in parts]
 
     def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """Has an optimizer take gradients that are sums over all devices, for `update`."""
+        """Has an optimizer take gradients that are sums over all devices."""
         return
 
-    def update(self, step: Callable[..., Any], *arguments: Any) -> None:
-        """Runs a function that changes weights alike on each device; in a graph."""
-        step(*arguments)
+    def traced(
+        self, function: Callable[..., Any], signature: Sequence[Any], compiles: bool = False
+    ) -> Callable[..., Any]:
+        """Returns a function as a graph.
+
+        Args:
+          function: To be traced.
+          signature: What it takes, of any size where that is None.
+          compiles: Whether XLA compiles it.
+        """
+        return tf.function(
+            function, input_signature=signature, autograph=False, jit_compile=compiles
+        )
+
+    def filled(self, batch: Any) -> tuple[Any, int]:
+        """Returns a batch that can be shared out, and how many of its rows count: the first ones.
+
+        Those behind repeat the last one, where devices must have a row each, or all as many.
+        """
+        return batch, tf.nest.flatten(batch)[0].shape[0]
+
+    def on_shares(
+        self, step: Callable[..., Any], batch: Any, rows: tf.Tensor, *arguments: Any
+    ) -> Any:
+        """Runs `step(share, *arguments)` on each device, in a graph; see `filled` and `run`."""
+        return step(Share(batch), *arguments)
+
+    def asking(self, compute: Callable[[Any], Any], signature: Any) -> Callable[[Any], Any]:
+        """Returns a function from inputs, [rows, ...], to what `compute` gives of them, as a graph.
+
+        Args:
+          compute: Of rows that have nothing to do with each other.
+          signature: Of its inputs.
+        """
+        traced = self.traced(lambda inputs: self.outputs(compute, inputs), [signature])
+
+        def ask(inputs: Any) -> Any:
+            filled, rows = self.filled(inputs)
+            outputs = traced(filled)
+            if filled is inputs:
+                return outputs
+            return tf.nest.map_structure(lambda each: each[:rows], outputs)
+
+        return ask
+
+    def outputs(self, compute: Callable[[Any], Any], inputs: Any) -> Any:
+        """Returns what a function gives of each row of its inputs, in a graph."""
+        return compute(inputs)
 
     def one_of(self, results: Any) -> Any:
         """Returns what `run` gave on this process' first device."""
@@ -110,10 +161,6 @@ class Devices:
     def total(self, tensors: Sequence[Any]) -> list[tf.Tensor]:
         """Returns the sums over all workers; within `run`."""
         return list(tensors)
-
-    def share_of(self, batch: Any) -> Share:
-        """Returns what this worker computes of a batch; in a graph."""
-        return Share(batch, tf.shape(tf.nest.flatten(batch)[0])[0], tf.constant(1.0))
 
     def totals(self, values: Sequence[Any]) -> list[np.ndarray]:
         """Returns the sums over all workers of what each has; outside of graphs."""
@@ -143,10 +190,11 @@ class Devices:
         """Changes the states of random seeds, as the chief has them, so that workers differ."""
         return
 
-    @contextlib.contextmanager
-    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
-        """Within the block layers of batch normalization that train look at the whole batch."""
-        yield
+    def synchronized(
+        self, layers: Sequence[keras.layers.BatchNormalization]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Returns the block in which such layers, if they train, look at the whole batch."""
+        return contextlib.nullcontext()
 
     def in_words(self, batch_size: int) -> str:
         """Returns how a batch is shared, for the log; "" where it is not."""

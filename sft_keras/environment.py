@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.errors import RecipeError
 from sft_keras.recipe import Recipe
 
@@ -20,10 +21,14 @@ _PACKAGES = ("sft_keras", "tensorflow", "keras", "keras-hub", "tensorflow-datase
 
 
 @contextlib.contextmanager
-def keras_for(recipe: Recipe) -> Iterator[None]:
+def keras_for(recipe: Recipe, devices: Devices = ONE_DEVICE) -> Iterator[None]:
     """Sets seed, dtype policy and determinism; puts the dtype policy back at the end.
 
     TensorFlow's op determinism is for the whole process and stays on.
+
+    Args:
+      recipe: What is to be run.
+      devices: What on.
 
     Raises:
       RecipeError: If Keras was imported with another backend than TensorFlow.
@@ -35,7 +40,7 @@ def keras_for(recipe: Recipe) -> Iterator[None]:
             "Import sft_keras before keras, or set KERAS_BACKEND=tensorflow."
         )
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_dtype_policy(recipe))
+    keras.config.set_dtype_policy(_dtype_policy(recipe, devices))
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -45,10 +50,12 @@ def keras_for(recipe: Recipe) -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-def _dtype_policy(recipe: Recipe) -> str:
+def _dtype_policy(recipe: Recipe, devices: Devices) -> str:
     """Returns what a recipe computes in, on this machine."""
     if recipe.precision != "auto":
         return recipe.precision
+    if devices.precision is not None:
+        return devices.precision
     gpus = tf.config.list_physical_devices("GPU")
     details = map(tf.config.experimental.get_device_details, gpus)
     made_for_it = [each.get("compute_capability", (0, 0)) >= _BFLOAT16_FROM for each in details]
@@ -61,7 +68,11 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
-        "accelerators": [device.name for device in tf.config.list_physical_devices("GPU")],
+        "accelerators": [
+            device.name
+            for kind in ("GPU", "TPU")
+            for device in tf.config.list_physical_devices(kind)
+        ],
         "packages": package_versions(),
     }
 

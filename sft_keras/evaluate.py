@@ -8,8 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.devices import ONE_DEVICE, Devices
 
-def answers(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
+
+def answers(
+    model: keras.Model, batches: tf.data.Dataset, devices: Devices = ONE_DEVICE
+) -> np.ndarray:
     """Returns the model's outputs for every example of (x, y, ...) batches, float32 [n, ...].
 
     Where batches are of different lengths, shorter outputs are filled up with zeros.
@@ -17,11 +21,7 @@ def answers(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
     A plain loop over a function that is traced once, for batches of any size: `Model.predict` puts
     data set options and callbacks around it that cost more than they give here.
     """
-
-    @tf.function(input_signature=[batches.element_spec[0]], autograph=False)
-    def answer(x: tf.Tensor) -> tf.Tensor:
-        return model(x, training=False)
-
+    answer = devices.asking(lambda x: model(x, training=False), batches.element_spec[0])
     return joined([answer(batch[0]).numpy() for batch in batches])
 
 

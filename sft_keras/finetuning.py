@@ -22,7 +22,7 @@ from sft_keras.dispatcher import require_data_service
 from sft_keras.environment import keras_for
 from sft_keras.export.location import SAVED_MODEL
 from sft_keras.launcher import cluster_for
-from sft_keras.opened_run import OpenedRun, open_run, train_opened
+from sft_keras.opened_run import OpenedRun, in_this_process, open_run, train_opened
 from sft_keras.recipe import Recipe
 from sft_keras.recipe_loader import as_plain, load_recipe
 from sft_keras.report import write_report
@@ -67,10 +67,11 @@ def finetune(
         began with; "data" for other examples.
       smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
       command: What to repeat the run with, for the report.
-      strategy: "one" device; "mirrored", all GPUs of this machine; or "multi_worker", one device in
-        each of the processes that TF_CONFIG names, each of which must run this with the same
-        `run_dir`. "auto" is the last where there is a TF_CONFIG, else "mirrored" where there are
-        several GPUs, else "one". `Data.batch_size` is that of all of them together.
+      strategy: "one" device; "mirrored", all GPUs of this machine; "tpu", all cores of its TPU; or
+        "multi_worker", one device in each of the processes that TF_CONFIG names, each of which must
+        run this with the same `run_dir`. "auto" is the last where there is a TF_CONFIG, else "tpu"
+        where there is one or TPU_NAME is set, else "mirrored" where there are several GPUs, else
+        "one". `Data.batch_size` is that of all of them together.
       worker_timeout: Seconds to wait for the other workers.
       virtual_devices: Into how many devices to split the CPU, to try "mirrored" on it; 0 for none.
       data_service: grpc://HOST:PORT of the dispatcher of a tf.data service, whose workers read and
@@ -119,7 +120,7 @@ def finetune(
         devices = join(
             strategy, cluster, loaded, virtual_devices=virtual_devices, say=run.say, **joining
         )
-        with keras_for(loaded.recipe):
+        with keras_for(loaded.recipe, devices):
             run.write_json(RECIPE, as_plain(loaded.recipe))
             run.checkpoints.sweep()
             start = about_start(loaded, smoke, command)
@@ -144,13 +145,14 @@ def _run(
 ) -> Result:
     """Does what is left of a run."""
     task, progress, clock = recipe.task, run.checkpoints, opened.clock
-    staged, prepared, info = opened.staged, opened.prepared, opened.info
+    prepared, info = opened.prepared, opened.info
     found = short_check(prepared, info)
     for finding in found:
         if finding.spoils:
             run.say(f"warning  {finding.in_words()} See python -m sft_keras.check.")
     with clock("stages"):
         stages = train_opened(opened, recipe, run, progress, stop, devices)
+        staged = in_this_process(opened, recipe, devices)
     temperature = stages[-1]["temperature"]
     parts = run_parts.RunParts(staged, recipe, prepared["test"], info, run, temperature)
     saved = progress.done("saved", parts.save)

@@ -17,14 +17,8 @@ def cluster_for(strategy: Strategy, run_dir: str | os.PathLike[str] | None) -> C
       ClusterError: If TF_CONFIG or SLURM's variables cannot be understood, or are lacking.
       RunFolderError: If several processes are not told where the run is.
     """
-    if strategy in ("one", "mirrored"):
+    if strategy in ("one", "mirrored", "tpu"):
         return None
-    if strategy == "tpu":
-        raise ClusterError(
-            "--strategy=tpu is not possible yet: what a TPU computes is compiled for batches of "
-            "one size, and those here differ (the last of an epoch, texts of like length). Train "
-            "on GPUs, or on one device with --strategy=one."
-        )
     cluster = cluster_from_tf_config(os.environ) or cluster_from_slurm(os.environ)
     if cluster is None and strategy == "multi_worker":
         raise ClusterError(

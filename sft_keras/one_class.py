@@ -19,10 +19,12 @@ class OneClassOnly(OutputWatch):
         self._given, self._right = self._counts("given"), self._counts("right")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Looks at a batch."""
+        """Looks at a batch; sample weights are 1, or 0 for those that do not count."""
         ops, size = keras.ops, len(self._class_names)
         for counts, values in ((self._given, y_pred), (self._right, y_true)):
             hot = ops.one_hot(ops.argmax(values, axis=-1), size, dtype="int32")
+            if sample_weight is not None:
+                hot *= ops.cast(sample_weight, "int32")[:, None]
             counts.assign_add(ops.sum(hot, axis=0))
 
     def result(self) -> Any:

@@ -80,6 +80,8 @@ def open_run(
         if service is not None:
             splits = service.reading(splits)
         prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
+        if devices.compiles_shapes:
+            prepared = {name: split.of_few_lengths() for name, split in prepared.items()}
         digest = digest_of_splits(prepared)
         if resumed is not None:
             require_same_data(run.path, resumed.facts["data"], digest, allow_changed)
@@ -98,6 +100,17 @@ def open_run(
     require_same_weights(staged, devices, "at the start")
     devices.spread(random_states(staged))
     return OpenedRun(resumed, staged, prepared, splits.info, digest, clock)
+
+
+def in_this_process(opened: OpenedRun, recipe: Recipe, devices: Devices) -> StagedModel:
+    """Returns the trained model, with weights that no devices hold which were only lent to it."""
+    if not devices.compiles_shapes:
+        return opened.staged
+    staged = build_staged(recipe, recipe.task.build_backbone(recipe), opened.info)
+    trained = opened.staged.model.variables
+    for variable, value in zip(staged.model.variables, trained, strict=True):
+        variable.assign(value.numpy())
+    return staged
 
 
 def train_opened(

@@ -88,8 +88,9 @@ _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
     get_args(Strategy),
-    "What to train on: one device; mirrored, all GPUs of this machine; multi_worker, a device in "
-    "each of the processes that TF_CONFIG names. auto takes what there is.",
+    "What to train on: one device; mirrored, all GPUs of this machine; tpu, all cores of its TPU; "
+    "multi_worker, a device in each of the processes that TF_CONFIG names. auto takes what there "
+    "is.",
 )
 _VIRTUAL_DEVICES = flags.DEFINE_integer(
     "virtual_devices", 0, "Split the CPU into so many devices, to try mirrored.", lower_bound=0
@@ -170,6 +171,11 @@ def main(argv: Sequence[str]) -> None:
     cluster = cluster_for(_STRATEGY.value, run_dir or _RUN_DIR.value)
     if cluster is not None and plan is not None:
         raise RecipeError("Many trials are run in one process. Give them --strategy=one.")
+    if plan is not None and _STRATEGY.value in ("mirrored", "tpu"):
+        raise RecipeError(
+            "Many trials are run on one device, each with all of it. "
+            f"Received: --strategy={_STRATEGY.value}. Leave it out."
+        )
     is_chief = cluster is None or cluster.is_chief
     if _RUN_DIR.value is not None and run_dir is None and is_chief:
         require_usable(_RUN_DIR.value, _OVERWRITE.value)

@@ -9,6 +9,7 @@ import numpy as np
 from sft_keras.calibration import calibration, tempered
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
+from sft_keras.devices import ONE_DEVICE
 from sft_keras.export.location import EXPORT, SAVED_MODEL, VERSION
 from sft_keras.export.saved_model import check_saved_model, export_saved_model
 from sft_keras.recipe import Recipe
@@ -63,7 +64,7 @@ class RunParts:
         """
         task, test, info = self._recipe.task, self._test, self._info
         batches = task.evaluation_batches(test, self._recipe, info)
-        outputs = task.answers(self.model, batches)
+        outputs = task.answers(self.model, batches, ONE_DEVICE)
         shown = task.shown_examples(outputs, test, info)
         samples, expected = task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.cluster import Cluster
+from sft_keras.counted_norm import over_all_devices
 from sft_keras.devices import Devices, Share
 from sft_keras.errors import ClusterError, RecipeError
 from sft_keras.recipe import Recipe
@@ -39,17 +40,15 @@ class _Several(Devices):
         own = [tf.identity(each) for each in tensors]  # on the device, which arguments are not
         return context.all_reduce(tf.distribute.ReduceOp.SUM, own)
 
-    @contextlib.contextmanager
-    def synchronized(self, layers: Sequence[keras.Layer]) -> Iterator[None]:
+    def filled(self, batch: Any) -> tuple[Any, int]:
+        """See `Devices.filled`."""
+        return filled_up(batch, self.count)
+
+    def synchronized(
+        self, layers: Sequence[keras.layers.BatchNormalization]
+    ) -> contextlib.AbstractContextManager[None]:
         """See `Devices.synchronized`."""
-        before = [layer.synchronized for layer in layers]
-        for layer in layers:
-            layer.synchronized = True
-        try:
-            yield
-        finally:
-            for layer, was in zip(layers, before):
-                layer.synchronized = was
+        return over_all_devices(layers)
 
 
 class Workers(_Several):
@@ -79,9 +78,12 @@ class Workers(_Several):
             lambda values: self.run(_of_all, values), input_signature=[numbers], autograph=False
         )
 
-    def share_of(self, batch: Any) -> Share:
-        """See `Devices.share_of`."""
-        return _part(batch, self.index, self.count)
+    def on_shares(
+        self, step: Callable[..., Any], batch: Any, rows: tf.Tensor, *arguments: Any
+    ) -> Any:
+        """See `Devices.on_shares`."""
+        part = part_of(batch, rows, self.index, self.count)
+        return self.run(lambda part, *others: step(Share(*part), *others), part, *arguments)
 
     def totals(self, values: Sequence[Any]) -> list[np.ndarray]:
         """See `Devices.totals`."""
@@ -135,6 +137,8 @@ class Workers(_Several):
 class Replicas(_Several):
     """Several devices of this machine in one process, each with a copy of the weights."""
 
+    updates_within = True
+
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self._strategy, self.count = strategy, strategy.num_replicas_in_sync
 
@@ -167,16 +171,28 @@ class Replicas(_Several):
             if each is not None:
                 each._all_reduce_sum_gradients = lambda gradients: gradients
 
-    def update(self, step: Callable[..., Any], *arguments: Any) -> None:
-        """See `Devices.update`."""
-        self._strategy.run(step, args=arguments)
+    def on_shares(
+        self, step: Callable[..., Any], batch: Any, rows: tf.Tensor, *arguments: Any
+    ) -> Any:
+        """See `Devices.on_shares`."""
+        parts = [self.part_of(batch, rows, index) for index in range(self.count)]
+        return self.run(
+            lambda part, *others: step(Share(*part), *others), self.handed_out(parts), *arguments
+        )
+
+    def part_of(self, batch: Any, rows: tf.Tensor, index: int) -> tuple[Any, tf.Tensor]:
+        """Returns what one of the devices computes of a batch, and what of it counts."""
+        return part_of(batch, rows, index, self.count)
+
+    def handed_out(self, parts: Sequence[Any]) -> Any:
+        """Returns what `run` takes for each device to get a part of its own."""
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
 
     def each(self, step: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
         """See `Devices.each`."""
-        handed_out = self._strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group]
-        )
-        results = self._strategy.run(step, args=(handed_out,))
+        results = self.run(step, self.handed_out(parts))
         local = [
             [self._strategy.experimental_local_results(tensor) for tensor in tensors]
             for tensors in results
@@ -189,11 +205,6 @@ class Replicas(_Several):
     def one_of(self, results: Any) -> Any:
         """See `Devices.one_of`."""
         return [self._strategy.experimental_local_results(each)[0] for each in results]
-
-    def share_of(self, batch: Any) -> Share:
-        """See `Devices.share_of`."""
-        context = tf.distribute.get_replica_context()
-        return _part(batch, context.replica_id_in_sync_group, self.count)
 
     def in_words(self, batch_size: int) -> str:
         """See `Devices.in_words`."""
@@ -229,18 +240,26 @@ def _of_all(values: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_gather(tf.identity(values), axis=0)
 
 
-def _part(batch: Any, index: int | tf.Tensor, count: int) -> Share:
-    """Returns what one of `count` devices computes of a batch."""
+def filled_up(batch: Any, least: int) -> tuple[Any, int]:
+    """Returns a batch of so many rows or more, and how many it had; its last row is repeated."""
+    rows = tf.nest.flatten(batch)[0].shape[0]
+    if rows < least:
+        places = tf.minimum(tf.range(least), rows - 1)
+        batch = tf.nest.map_structure(lambda each: tf.gather(each, places), batch)
+    return batch, rows
+
+
+def part_of(
+    batch: Any, rows: tf.Tensor, index: int | tf.Tensor, count: int
+) -> tuple[Any, tf.Tensor]:
+    """Returns what one of `count` devices computes of a batch, and what of it counts, as in Share.
+
+    Parts differ by one row at the most.
+    """
     size = tf.shape(tf.nest.flatten(batch)[0])[0]
-    is_short = size < count
-    first = tf.where(is_short, 0, size * index // count)
-    end = tf.where(is_short, size, size * (index + 1) // count)
-    all_or_none = tf.where(tf.equal(index, 0), size, 0)
-    return Share(
-        tf.nest.map_structure(lambda tensor: tensor[first:end], batch),
-        tf.where(is_short, all_or_none, end - first),
-        tf.where(is_short, 1.0 / count, 1.0),
-    )
+    first, end = size * index // count, size * (index + 1) // count
+    part = tf.nest.map_structure(lambda tensor: tensor[first:end], batch)
+    return part, tf.cast(tf.range(first, end) < rows, tf.float32)
 
 
 def _shared(batch_size: int, count: int) -> str:

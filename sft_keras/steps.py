@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.counted_norm import counting
 from sft_keras.devices import ONE_DEVICE, Devices, Share
 from sft_keras.watch import Watch
 
@@ -54,8 +55,9 @@ class Steps:
 
         Args:
           model: With an optimizer that is built, see `prepare_stage`.
-          loss: Between y and the model's outputs, a mean over the examples of a batch; one that
-            weighs them has a method `weight_of` from y to the sum of the weights.
+          loss: Between y and the model's outputs, a mean over the examples of a batch. One that
+            weighs them by itself has a method `weight_of(y, counts)`, which gives the sum of the
+            weights: of all, or of those whose `counts`, [batch], are 1 and not 0.
           metrics: Figures to add up beside it, whose variables are sums over examples.
           batch: What a training batch is, (x, y) or (x, y, sample weights): a TensorSpec each.
           validation_batch: The same for validation.
@@ -67,10 +69,10 @@ class Steps:
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._watch, self._output_watches = watch, tuple(output_watches)
         self._devices = devices
-        graph = {"autograph": False, "jit_compile": model.jit_compile and _pays(batch, devices)}
-        asks = tf.TensorSpec([_ASKS], tf.float32)
-        self._train = tf.function(self._trained, input_signature=[batch, asks], **graph)
-        self._test = tf.function(self._tested, input_signature=[validation_batch, asks], **graph)
+        rest = tf.TensorSpec([], tf.int32), tf.TensorSpec([_ASKS], tf.float32)
+        compiles = model.jit_compile and _pays(batch, devices)
+        self._train = devices.traced(self._trained, [batch, *rest], compiles)
+        self._test = devices.traced(self._tested, [validation_batch, *rest], compiles)
 
     @property
     def is_alone(self) -> bool:
@@ -103,7 +105,7 @@ class Steps:
         Returns:
           The sums of what the workers want, [2].
         """
-        return self._train(batch, tf.constant(asks, tf.float32))
+        return self._train(*self._arguments(batch, asks))
 
     def validate(
         self,
@@ -122,7 +124,7 @@ class Steps:
         for watch in self._output_watches:
             watch.reset_state()
         for batch in batches:
-            after_batch(self._test(batch, tf.constant(asks(), tf.float32)))
+            after_batch(self._test(*self._arguments(batch, asks())))
         return self.figures()
 
     def reset(self) -> None:
@@ -178,56 +180,61 @@ class Steps:
             for variable, value in zip(variables, own):
                 variable.assign(value)
 
-    def _trained(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
+    def _arguments(self, batch: Any, asks: Sequence[float]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        """Returns what a step takes: a batch, how many of its rows count, and what is asked for."""
+        batch, rows = self._devices.filled(batch)
+        return batch, tf.constant(rows, tf.int32), tf.constant(asks, tf.float32)
+
+    def _trained(self, batch: Any, rows: tf.Tensor, asks: tf.Tensor) -> tf.Tensor:
         """One step, as `Model.train_step` takes it."""
-        results = self._devices.run(self._gradients, batch, asks)
-        loss, asked, *gradients = self._devices.one_of(results)
+        whole = self._whole(batch, rows)
+        results = self._devices.on_shares(self._learnt, batch, rows, whole, asks)
+        loss, asked, norm, *gradients = self._devices.one_of(results)
         if self._watch is not None:
-            norm = _norm(gradients, self._model.optimizer)
             self._watch.observe(tf.cast(loss, tf.float32), norm)
-        self._devices.update(self._apply, results[2:])
-        self._add_loss(loss, batch)
+        if not self._devices.updates_within:
+            self._apply(gradients)
+        self._mean_loss.update_state(loss, sample_weight=rows)
         return asked
 
     def _apply(self, gradients: Sequence[Any]) -> None:
         model = self._model
         model.optimizer.apply_gradients(zip(gradients, model.trainable_weights))
 
-    def _gradients(self, batch: Any, asks: tf.Tensor) -> list[Any]:
-        """Returns the loss of a batch, what is asked for, and the gradient: of all workers."""
-        model, share = self._model, self._devices.share_of(batch)
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
-        with tf.GradientTape() as tape:
+    def _learnt(self, share: Share, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
+        """Returns the loss of a batch, what is asked for, and the norm of the gradient; of all.
+
+        And the gradient itself, where it is not used here and now.
+        """
+        model, (x, y, weights) = self._model, keras.utils.unpack_x_y_sample_weight(share.batch)
+        with tf.GradientTape() as tape, counting(share.counts):
             outputs = model(x, training=True)
-            loss = self._loss_of(y, outputs, weights)
-            # Before its gradient: with synchronized statistics that has parts of all workers.
-            counted = self._weighed(loss, share, batch)
-            scaled = model.optimizer.scale_loss(counted)
+            # A part of the whole before its gradient is taken: with the statistics of all devices
+            # what one computes has a part in the losses of all.
+            loss = self._loss_of(y, outputs, weights, share, whole)
+            scaled = model.optimizer.scale_loss(loss)
         gradients = [_dense(each) for each in tape.gradient(scaled, model.trainable_weights)]
         self._count(self._metrics, y, outputs, share)
-        return self._sums([counted, *gradients], asks)
+        loss, asked, *gradients = self._sums([loss, *gradients], asks)
+        norm = _norm(gradients, model.optimizer)
+        if not self._devices.updates_within:
+            return [loss, asked, norm, *gradients]
+        self._apply(gradients)
+        return [loss, asked, norm]
 
-    def _tested(self, batch: Any, asks: tf.Tensor) -> tf.Tensor:
+    def _tested(self, batch: Any, rows: tf.Tensor, asks: tf.Tensor) -> tf.Tensor:
         """One batch, as `Model.test_step` looks at it."""
-        loss, asked = self._devices.one_of(self._devices.run(self._validated, batch, asks))
-        self._add_loss(loss, batch)
+        whole = self._whole(batch, rows)
+        results = self._devices.on_shares(self._validated, batch, rows, whole, asks)
+        loss, asked = self._devices.one_of(results)
+        self._mean_loss.update_state(loss, sample_weight=rows)
         return asked
 
-    def _validated(self, batch: Any, asks: tf.Tensor) -> list[Any]:
-        share = self._devices.share_of(batch)
+    def _validated(self, share: Share, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
         outputs = self._model(x, training=False)
         self._count((*self._metrics, *self._output_watches), y, outputs, share)
-        loss = self._weighed(self._loss_of(y, outputs, weights), share, batch)
-        return self._sums([loss], asks)
-
-    def _weighed(self, loss: tf.Tensor, share: Share, batch: Any) -> tf.Tensor:
-        """Returns a share's part of the loss of the whole batch, of which the sum is that."""
-        if self._devices.count == 1:
-            return loss
-        # The weights are all 0 where, say, no token of a batch has a class.
-        part = tf.math.divide_no_nan(self._weight(share.batch), self._weight(batch))
-        return loss * tf.cast(share.scale * part, loss.dtype)
+        return self._sums([self._loss_of(y, outputs, weights, share, whole)], asks)
 
     def _sums(self, values: Sequence[Any], asks: tf.Tensor) -> list[Any]:
         """Returns the sums over all devices: of the first value, of what is asked for, of others.
@@ -240,35 +247,58 @@ class Steps:
         first, *others = [None if each is None else next(found) for each in values]
         return [first, asked, *others]
 
-    def _weight(self, batch: Any) -> tf.Tensor:
-        """Returns of how much the loss of a batch is the mean, float32 scalar."""
+    def _loss_of(
+        self, y: Any, outputs: Any, weights: Any, share: Share, whole: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns a share's part of the loss of a batch: that of the batch is the sum over devices.
+
+        With the penalties on weights, as `compute_loss` has them.
+        """
+        weights = _counted(weights, share.counts)
+        loss = self._loss(y, outputs, sample_weight=weights)
+        devices = self._devices.count
+        if share.counts is not None:
+            # Keras has divided by the number of devices, and by what is of this share.
+            of_share = self._weight(y, weights, tf.shape(tf.nest.flatten(y)[0])[0])
+            part = devices * tf.math.divide_no_nan(of_share, whole)
+            loss *= tf.cast(part, loss.dtype)
+        penalties = [tf.cast(each, loss.dtype) / devices for each in self._model.losses]
+        return tf.add_n([loss, *penalties])
+
+    def _whole(self, batch: Any, rows: tf.Tensor) -> tf.Tensor:
+        """Returns of how much the loss of a batch is to be the mean, float32 scalar.
+
+        It is 0 where, say, no token of a batch has a class.
+        """
         _, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        counts = tf.cast(tf.range(tf.shape(tf.nest.flatten(y)[0])[0]) < rows, tf.float32)
+        return self._weight(y, _counted(weights, counts), rows, counts)
+
+    def _weight(
+        self, y: Any, weights: Any, rows: tf.Tensor, counts: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Returns what the loss divides a sum over examples by, float32 scalar."""
         if hasattr(self._loss, "weight_of"):
-            weight = self._loss.weight_of(y)
+            weight = self._loss.weight_of(y, counts)
         elif self._loss.reduction == "mean_with_sample_weight" and weights is not None:
             weight = tf.reduce_sum(weights)
         else:
-            weight = tf.shape(tf.nest.flatten(y)[0])[0]
+            weight = rows
         return tf.cast(weight, tf.float32)
-
-    def _loss_of(self, y: Any, outputs: Any, weights: Any) -> tf.Tensor:
-        """Returns the loss of a batch with the penalties on weights, as `compute_loss` does."""
-        loss = self._loss(y, outputs, sample_weight=weights)
-        if self._devices.count > 1:
-            loss *= self._devices.count  # Keras has divided by it, for a sum that is none of ours
-        return tf.add_n([loss, *(tf.cast(each, loss.dtype) for each in self._model.losses)])
-
-    def _add_loss(self, loss: tf.Tensor, batch: Any) -> None:
-        # A batch's loss is a mean over its examples, of which the last batch has fewer.
-        self._mean_loss.update_state(loss, sample_weight=tf.shape(tf.nest.flatten(batch)[0])[0])
 
     def _count(
         self, metrics: Sequence[keras.metrics.Metric], y: Any, outputs: Any, share: Share
     ) -> None:
-        if self._devices.count > 1:
-            y, outputs = tf.nest.map_structure(lambda each: each[: share.rows], (y, outputs))
         for metric in metrics:
-            metric.update_state(y, outputs)
+            metric.update_state(y, outputs, sample_weight=share.counts)
+
+
+def _counted(weights: tf.Tensor | None, counts: tf.Tensor | None) -> tf.Tensor | None:
+    """Returns sample weights, [batch, ...], that are 0 where an example does not count."""
+    if counts is None or weights is None:
+        return counts if weights is None else weights
+    weights = tf.cast(weights, tf.float32)
+    return weights * tf.reshape(counts, [-1] + [1] * (weights.shape.rank - 1))
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:

@@ -158,7 +158,7 @@ def _trained(
         store.drop_after(planned)
         figures = dict.fromkeys(("validation", "test"))
         for name in read[1:] if planned is recipe.stages[-1] else read[1:2]:
-            outputs, figures[name] = _evaluated(staged, recipe, stage, source, info, name)
+            outputs, figures[name] = _evaluated(staged, recipe, stage, source, info, name, devices)
             if name == "validation":
                 temperature = recipe.task.temperature(outputs, source.prepared[name])
         _say_stage(run, result, recipe.task.summary(figures["validation"]))
@@ -256,11 +256,13 @@ def _evaluated(
     source: StageInput,
     info: DataInfo,
     split: str,
+    devices: Devices,
 ) -> tuple[Any, dict[str, Any]]:
     """Returns what the model answers of a split, and the figures of that."""
     prepared = source.prepared[split]
     model = staged.answering(stage.unfreeze, source.from_boundary)
-    outputs = recipe.task.answers(model, recipe.task.evaluation_batches(prepared, recipe, info))
+    batches = recipe.task.evaluation_batches(prepared, recipe, info)
+    outputs = recipe.task.answers(model, batches, devices)
     return outputs, recipe.task.evaluate(outputs, prepared, info, recipe.seed)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -161,14 +160,12 @@ def run_pass(
             for each, specs in zip(outputs, stored, strict=True)
         ]
 
-    compute = tf.function(
-        lambda *parts: devices.each(rows, parts),
-        input_signature=[signature] * devices.devices_here,
-        autograph=False,
+    compute = devices.traced(
+        lambda *parts: devices.each(rows, parts), [signature] * devices.devices_here
     )
     computing, done = 0.0, 0
     with _computing_in_bfloat16(in_bfloat16):
-        for together in _in_turns(batches, devices.count):
+        for together in _in_turns(batches, devices):
             began = time.perf_counter()
             own = [
                 tf.nest.map_structure(_filled_up(len(batch.names), batch_size), batch.inputs)
@@ -190,11 +187,24 @@ def run_pass(
     return computing
 
 
-def _in_turns(batches: Iterable[Batch], devices: int) -> Iterator[list[Batch]]:
-    """Yields the batches that are computed at the same time; the last may be fewer."""
-    left = iter(batches)
-    while together := list(itertools.islice(left, devices)):
+def _in_turns(batches: Iterable[Batch], devices: Devices) -> Iterator[list[Batch]]:
+    """Yields the batches that are computed at the same time; the last may be fewer.
+
+    And the last of those of one shape, where they have to be of one.
+    """
+    together: list[Batch] = []
+    for batch in batches:
+        is_new = devices.compiles_shapes and together and _shape(batch) != _shape(together[0])
+        if is_new or len(together) == devices.count:
+            yield together
+            together = []
+        together.append(batch)
+    if together:
         yield together
+
+
+def _shape(batch: Batch) -> list[tf.TensorShape]:
+    return [each.shape[1:] for each in tf.nest.flatten(batch.inputs)]
 
 
 _Rows = list[list[tf.Tensor] | None]

@@ -61,7 +61,10 @@ def _of_one_size(parts: Parts) -> Iterator[Parts]:
     if not parts or lengths[0] is None:
         yield from [parts] if parts else []
         return
-    padded = [padded_length(each[rows]) for each, (_, rows) in zip(lengths, parts)]
+    padded = [
+        padded_length(each[rows], wanted.prepared.padded_to)
+        for each, (wanted, rows) in zip(lengths, parts)
+    ]
     for length in np.unique(np.concatenate(padded)):
         chosen = [(wanted, rows[own == length]) for own, (wanted, rows) in zip(padded, parts)]
         yield [(wanted, rows) for wanted, rows in chosen if len(rows)]
@@ -99,7 +102,9 @@ def _held_inputs(parts: Parts, batch_size: int) -> Iterator[Structure]:
             chosen = rows[max(0, start - before) : max(0, start + batch_size - before)]
             before += len(rows)
             if len(chosen):
-                lengths = wanted.prepared.lengths
-                longest = None if lengths is None else padded_length(lengths[chosen].max())
-                pieces.append(wanted.prepared.features.take(tf.constant(chosen), longest))
+                prepared, longest = wanted.prepared, None
+                if prepared.lengths is not None:
+                    own = prepared.lengths[chosen].max()
+                    longest = padded_length(own, prepared.padded_to)
+                pieces.append(prepared.features.take(tf.constant(chosen), longest))
         yield tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *pieces)

@@ -155,7 +155,8 @@ def _held_batches(
         rows = views[chosen] * len(prepared.examples) + indices
         longest = None
         if prepared.lengths is not None:
-            longest = padded_length(tf.reduce_max(tf.gather(lengths, indices)))
+            own = tf.gather(lengths, indices)
+            longest = padded_length(tf.reduce_max(own), prepared.padded_to)
         read = prepared.features.take(rows, longest)
         if not prepared.has_targets:
             read = {"input": read}

@@ -7,13 +7,21 @@ import tensorflow as tf
 
 from sft_keras.data.streams import shuffled_range
 
-_PLACES = 16  # so that there are few different shapes, for which kernels are prepared
+PLACES = 16  # so that there are few different shapes, for which kernels are prepared
+_FEW = 4
 _SORTED_AT_ONCE = 100  # batches; more would make epochs alike
 
 
-def padded_length(longest: tf.Tensor | np.ndarray) -> tf.Tensor | np.ndarray:
+def padded_length(
+    longest: tf.Tensor | np.ndarray, multiple: int = PLACES
+) -> tf.Tensor | np.ndarray:
     """Returns the number of places to which texts of that length are padded."""
-    return -(-longest // _PLACES) * _PLACES
+    return -(-longest // multiple) * multiple
+
+
+def multiple_for_few(longest: int) -> int:
+    """Returns of what to take multiples, so that texts up to a length have four of them at most."""
+    return int(padded_length(np.int64(-(-longest // _FEW))))
 
 
 def batched_by_length(

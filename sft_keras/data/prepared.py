@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sft_keras.data.examples import Examples
 from sft_keras.data.features import Features, Structure
+from sft_keras.data.lengths import PLACES, multiple_for_few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Prepared:
       views: How many rows `features` has for each example: view v of example i is row v * n + i.
       lengths: int64 [n], how many tokens each example has; None where inputs are all of one size.
         Batches are then made of examples of like length, and cut to the longest of theirs.
+      padded_to: Of how many places the length of such a batch is a multiple.
       targets: The y of each example; None where that is its label alone. Targets with a place for
         each token are cut as the inputs are.
       details: What else the task keeps of each example, for `evaluate` and the like.
@@ -42,6 +44,7 @@ class Prepared:
     read: Callable[[dict[str, tf.Tensor]], Structure] | None = dataclasses.field(repr=False)
     digests: np.ndarray = dataclasses.field(repr=False)
     lengths: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    padded_to: int = PLACES
     views: int = 1
     has_targets: bool = False
     targets: Features | None = dataclasses.field(default=None, repr=False)
@@ -55,6 +58,12 @@ class Prepared:
             return positions
         return np.flatnonzero(np.isin(self.parts_of, positions))
 
+    def of_few_lengths(self) -> Prepared:
+        """Returns the split such that its batches have four lengths at most."""
+        if self.lengths is None:
+            return self
+        return dataclasses.replace(self, padded_to=multiple_for_few(int(self.lengths.max())))
+
     def subset(self, positions: np.ndarray) -> Prepared:
         """Returns the examples at `positions`, int64 [m] in ascending order; views are dropped."""
         return Prepared(
@@ -63,6 +72,7 @@ class Prepared:
             read=self.read,
             digests=self.digests[positions],
             lengths=None if self.lengths is None else self.lengths[positions],
+            padded_to=self.padded_to,
             targets=None if self.targets is None else self.targets.subset(positions),
             details=None if self.details is None else [self.details[each] for each in positions],
             parts_of=None if self.parts_of is None else self.parts_of[positions],

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sft_keras.backbones import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
+    from sft_keras.devices import Devices
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
     from sft_keras.shown_examples import ShownExamples
@@ -179,11 +180,11 @@ class Task(abc.ABC):
         """Returns what is to look at validation outputs, to warn of a model gone wrong."""
         return []
 
-    def answers(self, model: keras.Model, batches: tf.data.Dataset) -> Any:
+    def answers(self, model: keras.Model, batches: tf.data.Dataset, devices: Devices) -> Any:
         """Returns what `evaluate` is to know of the model's answers to the batches of a split."""
         from sft_keras.evaluate import answers
 
-        return answers(model, batches)
+        return answers(model, batches, devices)
 
     @abc.abstractmethod
     def evaluate(

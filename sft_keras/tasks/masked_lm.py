@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sft_keras.backbones.text import Output
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
+    from sft_keras.devices import Devices
     from sft_keras.endpoints import Endpoints
     from sft_keras.recipe import Recipe, Stage
     from sft_keras.shown_examples import ShownExamples
@@ -143,11 +144,13 @@ class MaskedLM(TextTask):
 
         return [MaskedAccuracy(name="accuracy")]
 
-    def answers(self, model: keras.Model, batches: tf.data.Dataset) -> MaskedAnswers:
+    def answers(
+        self, model: keras.Model, batches: tf.data.Dataset, devices: Devices
+    ) -> MaskedAnswers:
         """See `Task.answers`."""
         from sft_keras.text.masked_lm_scores import masked_answers
 
-        return masked_answers(model, batches)
+        return masked_answers(model, batches, devices)
 
     def evaluate(
         self, outputs: MaskedAnswers, prepared: Prepared, info: DataInfo, seed: int

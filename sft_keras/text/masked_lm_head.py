@@ -80,17 +80,20 @@ class MaskedLoss(keras.losses.Loss):
     """
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns a value a place, such that their mean is that over used places."""
+        """Returns a value a text, such that their mean is that over used places of all."""
         ops = keras.ops
         used = ops.cast(ops.not_equal(y_true, UNUSED), y_pred.dtype)
         each = ops.sparse_categorical_crossentropy(ops.maximum(y_true, 0), y_pred, from_logits=True)
-        # The base class divides by the number of all places.
-        share = ops.mean(used)
-        return each * used / ops.maximum(share, keras.config.epsilon())
+        share = ops.maximum(ops.mean(used), keras.config.epsilon())
+        return ops.mean(each * used, axis=-1) / share
 
-    def weight_of(self, y_true: Any) -> Any:
-        """Returns how many places are used, a scalar: of so many the loss is the mean."""
-        return keras.ops.sum(keras.ops.cast(keras.ops.not_equal(y_true, UNUSED), "float32"))
+    def weight_of(self, y_true: Any, counts: Any = None) -> Any:
+        """Returns how many places are used, a scalar: of so many the loss is the mean.
+
+        Of all texts, or of those whose `counts`, [batch], are 1 and not 0.
+        """
+        used = keras.ops.cast(keras.ops.not_equal(y_true, UNUSED), "float32")
+        return keras.ops.sum(used if counts is None else used * counts[:, None])
 
 
 class MaskedAccuracy(keras.metrics.Mean):
@@ -101,4 +104,6 @@ class MaskedAccuracy(keras.metrics.Mean):
         ops = keras.ops
         right = ops.equal(ops.cast(ops.argmax(y_pred, axis=-1), y_true.dtype), y_true)
         used = ops.cast(ops.not_equal(y_true, UNUSED), self.dtype)
+        if sample_weight is not None:
+            used *= sample_weight[:, None]
         super().update_state(ops.cast(right, self.dtype), sample_weight=used)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sft_keras.bootstrap import bootstrap_intervals
 from sft_keras.data.prepared import Prepared
+from sft_keras.devices import ONE_DEVICE, Devices
 from sft_keras.shown_examples import MISTAKES_SHOWN, ShownExamples, texts_of
 from sft_keras.text.masking import UNUSED
 
@@ -38,34 +39,37 @@ class MaskedAnswers:
     model: keras.Model = dataclasses.field(repr=False)
 
 
-def masked_answers(model: keras.Model, batches: tf.data.Dataset) -> MaskedAnswers:
+def masked_answers(
+    model: keras.Model, batches: tf.data.Dataset, devices: Devices = ONE_DEVICE
+) -> MaskedAnswers:
     """Asks a model about the masked tokens of (inputs, targets) batches.
 
     Args:
       model: From inputs to probabilities, float32 [batch, places, tokens].
       batches: In stored order.
+      devices: What computes the answers.
     """
 
-    @tf.function(input_signature=[*batches.element_spec], autograph=False)
-    def answer(inputs: dict[str, tf.Tensor], targets: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def answer(batch: tuple[dict[str, tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        inputs, targets = batch
         probabilities = model(inputs, training=False)
         likelihoods = tf.gather(probabilities, tf.maximum(targets, 0), batch_dims=2)
         # Never 0, of which the logarithm would spoil the mean of all.
         logarithms = tf.math.log(tf.maximum(likelihoods, np.finfo(np.float32).tiny))
-        used = tf.where(targets != UNUSED)
-        columns = (
+        return (
             targets,
             tf.argmax(probabilities, axis=-1),
             logarithms,
             tf.reduce_max(probabilities, axis=-1),
         )
-        return used[:, 0], *(tf.gather_nd(column, used) for column in columns)
 
+    ask = devices.asking(answer, batches.element_spec)
     parts, first = [], 0
-    for inputs, targets in batches:
-        rows, *columns = (column.numpy() for column in answer(inputs, targets))
-        parts.append((rows + first, *columns))
-        first += len(targets)
+    for batch in batches:
+        columns = [column.numpy() for column in ask(batch)]
+        rows, places = np.nonzero(columns[0] != UNUSED)
+        parts.append((rows + first, *(column[rows, places] for column in columns)))
+        first += len(columns[0])
     return MaskedAnswers(*map(np.concatenate, zip(*parts)), model)
 
 

@@ -3,6 +3,7 @@
     python program.py PLAN FOLDER PRESET new|resume
 
 Trains a plan of `plans`, and writes what the tests compare. DIES_AT=STEP sends it SIGNAL there.
+With COMPILED=yes the devices of VIRTUAL are treated as those of a TPU, but for the compiling.
 """
 
 import os
@@ -17,6 +18,9 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
     import plans
 
     import sft_keras
+    from sft_keras import assisting
+    from sft_keras.assisting import local_devices
+    from sft_keras.compiled_devices import CompiledReplicas
     from sft_keras.errors import SFTError
     from sft_keras.steps import NOTHING, Steps
 
@@ -31,7 +35,12 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
             os.kill(os.getpid(), int(os.environ["SIGNAL"]))
         return asked
 
+    def as_of_a_tpu(strategy, count, batch_size):
+        return CompiledReplicas(local_devices(strategy, count, batch_size)._strategy, batch_size)
+
     Steps.train = noted
+    if "COMPILED" in os.environ:
+        assisting.local_devices = as_of_a_tpu
     try:
         result = sft_keras.finetune(
             plans.plan(name, preset),

@@ -151,6 +151,18 @@ def test_devices_of_one_process_train_what_one_does(plan, count, alone, tiny_pre
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("plan", "count"), [("averaging", 3), ("batch_norm", 2), ("tokens", 2)])
+def test_devices_with_batches_of_one_size_train_what_one_does(
+    plan, count, alone, tiny_preset, tmp_path
+):
+    how = {"VIRTUAL": str(count), "COMPILED": "yes"}
+    (ended,) = together(1, plan, tmp_path, tiny_preset, **how)
+    assert_ended_well([ended])
+    assert f"each computes {-(-8 // count)} rows" in ended.said
+    assert_alike(np.load(tmp_path / "result.npz"), alone(plan))
+
+
+@pytest.mark.slow
 def test_a_run_on_devices_of_one_process_goes_on_to_the_same_weights(tiny_preset, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     on_two = {"VIRTUAL": "2"}

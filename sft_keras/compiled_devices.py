@@ -1,0 +1,58 @@
+"""Devices that XLA compiles for, as TPUs: batches of one size, and texts of few lengths.
+
+Each shape is compiled anew, which takes longer than many steps. So a smaller batch is filled up
+with rows that nothing counts, and all devices compute equally many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from sft_keras.several_devices import Replicas, filled_up
+
+
+class CompiledReplicas(Replicas):
+    """Devices of this machine that each compute as many rows of every batch."""
+
+    compiles_shapes = True
+
+    def __init__(self, strategy: tf.distribute.Strategy, batch_size: int) -> None:
+        """Takes a strategy; `batch_size` is that of all devices together."""
+        super().__init__(strategy)
+        self._each = -(-batch_size // self.count)
+
+    def traced(
+        self, function: Callable[..., Any], signature: Sequence[Any], compiles: bool = False
+    ) -> Callable[..., Any]:
+        """See `Devices.traced`; a graph for each shape, in which it is known."""
+        return tf.function(function, autograph=False)
+
+    def filled(self, batch: Any) -> tuple[Any, int]:
+        """See `Devices.filled`."""
+        return filled_up(batch, self._each * self.count)
+
+    def part_of(self, batch: Any, rows: tf.Tensor, index: int) -> tuple[Any, tf.Tensor]:
+        """See `Replicas.part_of`."""
+        first, end = index * self._each, (index + 1) * self._each
+        part = tf.nest.map_structure(lambda tensor: tensor[first:end], batch)
+        return part, tf.cast(tf.range(first, end) < rows, tf.float32)
+
+    def outputs(self, compute: Callable[[Any], Any], inputs: Any) -> Any:
+        """See `Devices.outputs`; of inputs that are `filled`."""
+        parts = [self.part_of(inputs, tf.constant(0), index)[0] for index in range(self.count)]
+        given = self.run(compute, self.handed_out(parts))
+        return tf.nest.map_structure(
+            lambda each: tf.concat(self._strategy.experimental_local_results(each), axis=0), given
+        )
+
+    def in_words(self, batch_size: int) -> str:
+        """See `Devices.in_words`."""
+        filled = self._each * self.count - batch_size
+        extra = f" ({filled} of them to fill up, which count for nothing)" if filled else ""
+        return (
+            f"{self.count} devices of this machine; of each batch of {batch_size} examples each "
+            f"computes {self._each} rows{extra}, so learning rates stay as they are"
+        )
