@@ -28,7 +28,9 @@ class CompiledReplicas(Replicas):
         self, function: Callable[..., Any], signature: Sequence[Any], compiles: bool = False
     ) -> Callable[..., Any]:
         """See `Devices.traced`; a graph for each shape, in which it is known."""
-        return tf.function(function, autograph=False)
+        graph = tf.function(function, autograph=False)
+        graph._omit_frequent_tracing_warning = True  # there are as many as there are shapes
+        return graph
 
     def filled(self, batch: Any) -> tuple[Any, int]:
         """See `Devices.filled`."""

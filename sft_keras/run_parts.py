@@ -11,7 +11,11 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.devices import ONE_DEVICE
 from sft_keras.export.location import EXPORT, SAVED_MODEL, VERSION
-from sft_keras.export.saved_model import check_saved_model, export_saved_model
+from sft_keras.export.saved_model import (
+    check_saved_model,
+    export_saved_model,
+    largest_difference,
+)
 from sft_keras.recipe import Recipe
 from sft_keras.run_folder import RunFolder
 from sft_keras.serving_check import packed
@@ -100,7 +104,7 @@ class RunParts:
             evaluated.arrays[_EXPECTED],
             endpoints.needs,
             endpoints.compared,
-            endpoints.unit,
+            largest_difference(self.model) * endpoints.unit,
         )
         return Snapshot({"path": SAVED_MODEL, **endpoints.as_json(), **checked})
 

@@ -29,7 +29,7 @@ PAGES = {
         tables.text_lengths,
     ),
     "docs/reliability.md": (tables.kills, tables.fuzz, tables.planted),
-    "docs/scale.md": (tables.scaling,),
+    "docs/scale.md": (tables.tpu_programs, tables.scaling),
     "docs/exports.md": (tables.exports,),
     "docs/serving.md": (tables.serving_load,),
 }

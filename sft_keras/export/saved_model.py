@@ -19,8 +19,13 @@ from sft_keras.export.fresh_process import run_alone
 from sft_keras.warm_up import warm_up_inputs, write_warm_up
 
 CLASS_NAMES = "class_names.json"
-LARGEST_DIFFERENCE = 1e-4
-"""By how much what is served may differ from the trained model's, in `Endpoints.unit`."""
+_EXACT, _HALF = 1e-4, 5e-2  # bfloat16 has two digits, which a text padded otherwise changes
+
+
+def largest_difference(model: keras.Model) -> float:
+    """Returns by how much what is served may differ from a trained model's, in `Endpoints.unit`."""
+    computes_in = {layer.compute_dtype for layer in model._flatten_layers()}
+    return _HALF if computes_in & {"bfloat16", "float16"} else _EXACT
 
 
 def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -> None:
@@ -70,7 +75,7 @@ def check_saved_model(
     expected: np.ndarray,
     needs: Sequence[str] = (),
     compared: str = "probabilities",
-    unit: float = 1.0,
+    largest: float = _EXACT,
 ) -> dict[str, Any]:
     """Loads the SavedModel in a fresh process that knows TensorFlow alone, and compares.
 
@@ -80,13 +85,13 @@ def check_saved_model(
       expected: What the trained model answers for them, [n, ...].
       needs: Modules to import there beside TensorFlow.
       compared: The output that it is compared with.
-      unit: What differences are measured in.
+      largest: Difference that may be.
 
     Returns:
       {"largest_difference": over all signatures and examples, "checked": n}.
 
     Raises:
-      ExportError: If it does not load, or an answer differs by over `LARGEST_DIFFERENCE` units.
+      ExportError: If it does not load, or an answer differs by over `largest`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
@@ -97,10 +102,10 @@ def check_saved_model(
         with np.load(outputs) as answers:
             differences = {name: float(np.abs(answers[name] - expected).max()) for name in answers}
     worst = max(differences.values())
-    if not worst <= LARGEST_DIFFERENCE * unit:
+    if not worst <= largest:
         raise ExportError(
             f"The exported model does not answer as the trained one. Expected {compared} within "
-            f"{LARGEST_DIFFERENCE * unit:g}; received differences of {json.dumps(differences)}. "
+            f"{largest:g}; received differences of {json.dumps(differences)}. "
             f"Do not serve {folder}."
         )
     return {"largest_difference": worst, "checked": len(expected)}

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from sft_keras.export.comparison import as_expected, differences
 from sft_keras.export.exporting import _reason
 from sft_keras.export.formats import FORMATS
 from sft_keras.export.questions import Questions, served_batches, written
+from sft_keras.export.saved_model import largest_difference
 
 
 def row(validation=(0.9, 0.9), test=(0.9, 0.9), largest=0.3):
@@ -31,6 +33,16 @@ def test_a_file_in_floats_must_have_the_same_probabilities():
         assert _reason(FORMATS[name], row(largest=1e-3)) == ""
         assert "received a difference of 0.0011" in _reason(FORMATS[name], row(largest=1.1e-3))
         assert _reason(FORMATS[name], row(largest=float("nan")))
+
+
+@pytest.mark.parametrize(
+    ("policy", "largest"), [("float32", 1e-4), ("mixed_bfloat16", 5e-2), ("mixed_float16", 5e-2)]
+)
+def test_what_computes_in_half_precision_may_differ_by_its_last_digit(policy, largest):
+    inputs = keras.Input((4,))
+    inner = keras.Sequential([keras.layers.Dense(3, dtype=policy)])
+    model = keras.Model(inputs, keras.layers.Softmax(dtype="float32")(inner(inputs)))
+    assert largest_difference(model) == largest
 
 
 def test_padding_is_not_compared(tmp_path):
