@@ -16,6 +16,7 @@ from sft_keras.compiled_devices import CompiledReplicas
 from sft_keras.counted_norm import over_all_devices
 from sft_keras.data.lengths import multiple_for_few, padded_length
 from sft_keras.devices import ONE_DEVICE
+from sft_keras.environment import keras_for
 from sft_keras.errors import ClusterError, RecipeError
 from sft_keras.multi_label_loss import LabelwiseCrossentropy, decision_accuracy
 from sft_keras.one_class import OneClassOnly
@@ -218,6 +219,17 @@ def test_a_tpu_that_is_not_there_is_said(strategy, monkeypatch):
         assisting.local_devices(strategy, 0, BATCH)
     monkeypatch.delenv("TPU_NAME")
     assert assisting.local_devices("auto", 0, BATCH) is ONE_DEVICE
+
+
+@pytest.mark.parametrize("devices", [Compiling(), ONE_DEVICE])
+def test_what_xla_refuses_to_compile_is_not_asked_for(devices, monkeypatch):
+    # Of such programs it says: "GPU MaxPool gradient ops do not yet have a deterministic XLA ..."
+    asked = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    recipe = load_recipe("quickstart", []).recipe
+    assert recipe.deterministic
+    with keras_for(recipe, devices):
+        assert bool(asked) == (devices is ONE_DEVICE)
 
 
 @pytest.mark.parametrize("strategy", ["tpu", "auto"])
