@@ -42,7 +42,7 @@ def keras_for(recipe: Recipe, devices: Devices = ONE_DEVICE) -> Iterator[None]:
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(_dtype_policy(recipe, devices))
     keras.utils.set_random_seed(recipe.seed)
-    # What XLA compiles for TPUs is deterministic, and it refuses gradients of maxima if it has to be.
+    # What XLA compiles for TPUs is deterministic; asked to be, it refuses gradients of maxima.
     if recipe.deterministic and not devices.compiles_shapes:
         tf.config.experimental.enable_op_determinism()
     try:
