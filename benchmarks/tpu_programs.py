@@ -3,8 +3,8 @@
     python benchmarks/tpu_programs.py --weights=FOLDER --compiler_python=PYTHON
 
 Writes results/tpu_programs.json. A TPU is not needed, and nothing is run on one: what is measured
-is whether its compiler takes each program, how long that takes, and what memory of a core it then
-needs. The runs themselves go on here, on the CPU, with the batches of one core; what cores say to
+is whether its compiler takes each program, how long that takes here, and what memory of a core it
+then needs. The runs themselves go on here, on the CPU, with batches of one core; what cores say to
 each other is not in the programs.
 
 FOLDER: a BERT as `save_pretrained` leaves it. PYTHON: of an environment with jax and libtpu (pip
