@@ -18,17 +18,27 @@ class CompiledReplicas(Replicas):
     """Devices of this machine that each compute as many rows of every batch."""
 
     compiles_shapes = True
+    # Else a TPU's batches of any size would be allowed, and padded unseen.
+    _options = tf.distribute.RunOptions(experimental_enable_dynamic_batch_size=False)
 
     def __init__(self, strategy: tf.distribute.Strategy, batch_size: int) -> None:
         """Takes a strategy; `batch_size` is that of all devices together."""
         super().__init__(strategy)
         self._each = -(-batch_size // self.count)
 
+    def run(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """See `Devices.run`."""
+        return self._strategy.run(step, args=arguments, options=self._options)
+
     def traced(
         self, function: Callable[..., Any], signature: Sequence[Any], compiles: bool = False
     ) -> Callable[..., Any]:
         """See `Devices.traced`; a graph for each shape, in which it is known."""
-        graph = tf.function(function, autograph=False)
+
+        def program(*arguments: Any) -> Any:  # after whose name TPUs' are called: not "<lambda>"
+            return function(*arguments)
+
+        graph = tf.function(program, autograph=False)
         graph._omit_frequent_tracing_warning = True  # there are as many as there are shapes
         return graph
 
