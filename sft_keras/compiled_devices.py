@@ -62,9 +62,10 @@ class CompiledReplicas(Replicas):
 
     def in_words(self, batch_size: int) -> str:
         """See `Devices.in_words`."""
-        filled = self._each * self.count - batch_size
-        extra = f" ({filled} of them to fill up, which count for nothing)" if filled else ""
+        rows = self._each * self.count
+        extra = f" (of {rows}: {rows - batch_size} fill up, and count for nothing)"
         return (
             f"{self.count} devices of this machine; of each batch of {batch_size} examples each "
-            f"computes {self._each} rows{extra}, so learning rates stay as they are"
+            f"computes {self._each} rows{extra if rows > batch_size else ''}, so learning rates "
+            "stay as they are"
         )
