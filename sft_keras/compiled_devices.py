@@ -11,7 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from sft_keras.several_devices import Replicas, filled_up
+from sft_keras.devices import filled_up
+from sft_keras.several_devices import Replicas, rows_between
 
 
 class CompiledReplicas(Replicas):
@@ -48,9 +49,7 @@ class CompiledReplicas(Replicas):
 
     def part_of(self, batch: Any, rows: tf.Tensor, index: int) -> tuple[Any, tf.Tensor]:
         """See `Replicas.part_of`."""
-        first, end = index * self._each, (index + 1) * self._each
-        part = tf.nest.map_structure(lambda tensor: tensor[first:end], batch)
-        return part, tf.cast(tf.range(first, end) < rows, tf.float32)
+        return rows_between(batch, rows, index * self._each, (index + 1) * self._each)
 
     def outputs(self, compute: Callable[[Any], Any], inputs: Any) -> Any:
         """See `Devices.outputs`; of inputs that are `filled`."""

@@ -202,3 +202,12 @@ class Devices:
 
 
 ONE_DEVICE = Devices()
+
+
+def filled_up(batch: Any, least: int) -> tuple[Any, int]:
+    """Returns a batch of so many rows or more, and how many it had; its last row is repeated."""
+    rows = tf.nest.flatten(batch)[0].shape[0]
+    if rows < least:
+        places = tf.minimum(tf.range(least), rows - 1)
+        batch = tf.nest.map_structure(lambda each: tf.gather(each, places), batch)
+    return batch, rows

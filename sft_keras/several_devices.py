@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sft_keras.cluster import Cluster
 from sft_keras.counted_norm import over_all_devices
-from sft_keras.devices import Devices, Share
+from sft_keras.devices import Devices, Share, filled_up
 from sft_keras.errors import ClusterError, RecipeError
 from sft_keras.recipe import Recipe
 
@@ -240,15 +240,6 @@ def _of_all(values: tf.Tensor) -> tf.Tensor:
     return tf.distribute.get_replica_context().all_gather(tf.identity(values), axis=0)
 
 
-def filled_up(batch: Any, least: int) -> tuple[Any, int]:
-    """Returns a batch of so many rows or more, and how many it had; its last row is repeated."""
-    rows = tf.nest.flatten(batch)[0].shape[0]
-    if rows < least:
-        places = tf.minimum(tf.range(least), rows - 1)
-        batch = tf.nest.map_structure(lambda each: tf.gather(each, places), batch)
-    return batch, rows
-
-
 def part_of(
     batch: Any, rows: tf.Tensor, index: int | tf.Tensor, count: int
 ) -> tuple[Any, tf.Tensor]:
@@ -257,7 +248,13 @@ def part_of(
     Parts differ by one row at the most.
     """
     size = tf.shape(tf.nest.flatten(batch)[0])[0]
-    first, end = size * index // count, size * (index + 1) // count
+    return rows_between(batch, rows, size * index // count, size * (index + 1) // count)
+
+
+def rows_between(
+    batch: Any, rows: tf.Tensor, first: int | tf.Tensor, end: int | tf.Tensor
+) -> tuple[Any, tf.Tensor]:
+    """Returns some rows of a batch, and which of them count, as in Share: before row `rows`."""
     part = tf.nest.map_structure(lambda tensor: tensor[first:end], batch)
     return part, tf.cast(tf.range(first, end) < rows, tf.float32)
 

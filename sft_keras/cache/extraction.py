@@ -15,7 +15,7 @@ import tensorflow as tf
 from sft_keras.cache.memory import Writer
 from sft_keras.cache.stored_features import as_fields
 from sft_keras.data.features import Structure
-from sft_keras.devices import ONE_DEVICE, Devices
+from sft_keras.devices import ONE_DEVICE, Devices, filled_up
 
 _JUDGED_AFTER = 2**27  # bytes written, so that the disk's own buffers are full
 _PUBLISHED_EVERY = (
@@ -168,7 +168,7 @@ def run_pass(
         for together in _in_turns(batches, devices):
             began = time.perf_counter()
             own = [
-                tf.nest.map_structure(_filled_up(len(batch.names), batch_size), batch.inputs)
+                filled_up(tf.nest.map_structure(as_model_input, batch.inputs), batch_size)[0]
                 for batch in together
                 if batch.inputs is not None
             ]
@@ -249,16 +249,6 @@ def _as_stored(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
         missing = tf.maximum(0, spec.shape[0] - tf.shape(tensor)[1])
         tensor = tf.pad(tensor, [[0, 0], [0, missing], *[[0, 0]] * (spec.shape.rank - 1)])
     return tf.cast(tensor, spec.dtype)
-
-
-def _filled_up(count: int, batch_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    places = tf.minimum(tf.range(batch_size), count - 1)
-
-    def fill(tensor: tf.Tensor) -> tf.Tensor:
-        numbers = as_model_input(tensor)
-        return numbers if count == batch_size else tf.gather(numbers, places)
-
-    return fill
 
 
 def as_model_input(tensor: tf.Tensor) -> tf.Tensor:
