@@ -25,11 +25,12 @@ from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.data import open_data
-from sft_keras.environment import keras_for
-from sft_keras.run_folder import RunFolder
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
-from sft_keras.training import build_staged, train_stages
+from sft_keras.training.setup import build_staged
+from sft_keras.training.trainer import train_stages
+from sft_keras.vision.sources.open import open_data
 
 _EXAMPLES = flags.DEFINE_integer("examples", 100_000, "Images, validation and test included.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where to write the rows; a temporary one if none.")

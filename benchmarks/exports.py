@@ -14,7 +14,7 @@ from typing import Any
 from absl import app, flags
 from written import write_results
 
-from sft_keras.export.exporting import LARGEST_LOSS, export_run
+from sft_keras.export.export import LARGEST_LOSS, export_run
 from sft_keras.export.finished_run import read_run
 from sft_keras.export.formats import FORMATS
 

@@ -13,14 +13,13 @@ import tensorflow as tf
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.data.batches import epoch_seed
-from sft_keras.data.opening import list_source
 from sft_keras.data.streams import shuffled_range
-from sft_keras.environment import keras_for
-from sft_keras.heads import LOGITS
-from sft_keras.opening import open_backbone_and_data
-from sft_keras.staged_model import StagedModel
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.models.heads import LOGITS
+from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
-from sft_keras.training import build_staged
+from sft_keras.training.setup import build_staged, open_backbone_and_data
+from sft_keras.vision.sources.open import list_source
 
 NUM_CLASSES = 5
 SEED = 0

@@ -20,7 +20,7 @@ from written import write_results
 
 import sft_keras
 from sft_keras import Recipe, Stage
-from sft_keras.recipe_loader import load_recipe
+from sft_keras.recipe.loader import load_recipe
 
 _WEIGHTS = flags.DEFINE_string(
     "weights", "imagenet", "A file of MobileNet's ImageNet weights without top, or imagenet."

@@ -25,8 +25,8 @@ from absl import app, flags
 from written import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage
-from sft_keras.check.checking import check_data
 from sft_keras.check.findings import Checked
+from sft_keras.check.inspect import check_data
 from sft_keras.tasks import ImageClassification, TextClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "MobileNet's ImageNet weights without top.")

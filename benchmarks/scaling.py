@@ -31,17 +31,17 @@ from scaling_cost import ALL, HEAD, MACHINES, TOP, predictions
 from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
-from sft_keras.assisting import join
-from sft_keras.devices import Devices
-from sft_keras.environment import keras_for
-from sft_keras.frozen_prefix import FrozenPrefixStore, StageInput
-from sft_keras.opened_run import OpenedRun, open_run
-from sft_keras.recipe_loader import load_recipe
-from sft_keras.run_folder import RunFolder
-from sft_keras.stages import prepare_stage
-from sft_keras.steps import Steps
+from sft_keras.cache.feature_cache import FrozenPrefixStore, StageInput
+from sft_keras.distributed.device import Devices
+from sft_keras.distributed.join import join
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.launch import cluster_from_tf_config
+from sft_keras.pipeline.open_run import OpenedRun, open_run
+from sft_keras.recipe.loader import load_recipe
+from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
-from sft_keras.tf_config import cluster_from_tf_config
+from sft_keras.training.prepare import prepare_stage
+from sft_keras.training.step import Steps
 
 _PROCESSES = flags.DEFINE_list("processes", ["1", "2", "4"], "How many, by turns.")
 _STEPS = flags.DEFINE_integer("steps", 12, "Steps that are timed, of each stage.", lower_bound=1)

@@ -20,12 +20,12 @@ from tensorflow.python.profiler.model_analyzer import profile
 from tensorflow.python.profiler.option_builder import ProfileOptionBuilder
 
 from sft_keras import Backbone, Data, Recipe, Stage
-from sft_keras.backbones import BuiltBackbone
+from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.data.examples import DataInfo
-from sft_keras.freezing import set_trainable
 from sft_keras.tasks import ImageClassification, TextClassification
 from sft_keras.tasks.base import Task
-from sft_keras.training import build_staged
+from sft_keras.training.freezing import set_trainable
+from sft_keras.training.setup import build_staged
 
 CLASSES, TOKENS = 5, 128
 _PASSES = 3  # forward, and backward to the inputs and to the weights of each layer

@@ -122,8 +122,8 @@ def bare() -> dict[str, Any]:
     """Calls the signature of the exported model: alone, by two threads, and with whole batches."""
     import tensorflow as tf
 
-    from sft_keras.environment import environment
-    from sft_keras.export.location import load_exported
+    from sft_keras.export.paths import load_exported
+    from sft_keras.runs.environment import environment
 
     signature = load_exported(_RUN.value).signatures["serving_default"]
     files = images()

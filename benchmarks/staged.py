@@ -33,7 +33,7 @@ from staged_sides import ideal, ours, ours_sweep
 from text_sides import TextExperiment, ours_texts, plain_texts, prepare_texts
 
 from sft_keras import Stage
-from sft_keras.environment import environment
+from sft_keras.runs.environment import environment
 
 _CASES = flags.DEFINE_list("cases", [], "Cases, or starts of their names; all if none.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Pairs of runs a case.", lower_bound=1)

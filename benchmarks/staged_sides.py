@@ -15,18 +15,18 @@ from image_experiments import LEARNING_RATES, Files, ImageExperiment, head_kerne
 from plain_keras import load_split
 
 from sft_keras import Recipe, Stage
-from sft_keras.backbones import BuiltBackbone
-from sft_keras.clock import Clock
+from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.core.timer import Clock
 from sft_keras.data.examples import DataInfo
-from sft_keras.environment import keras_for
-from sft_keras.opening import open_backbone_and_data
-from sft_keras.recipe_loader import LoadedRecipe
-from sft_keras.run_folder import RunFolder
-from sft_keras.staged_model import StagedModel
-from sft_keras.stages import prepare_stage
-from sft_keras.training import train_stages
-from sft_keras.trial_plan import plan_trials
-from sft_keras.trials import run_trials
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.models.staged import StagedModel
+from sft_keras.recipe.loader import LoadedRecipe
+from sft_keras.runs.folder import RunFolder
+from sft_keras.sweeps.plan import plan_trials
+from sft_keras.sweeps.run import run_trials
+from sft_keras.training.prepare import prepare_stage
+from sft_keras.training.setup import open_backbone_and_data
+from sft_keras.training.trainer import train_stages
 
 _FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
 

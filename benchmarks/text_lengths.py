@@ -24,10 +24,10 @@ from written import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.data.prepared import Prepared
-from sft_keras.environment import keras_for
-from sft_keras.stages import prepare_stage
+from sft_keras.distributed.keras_setup import keras_for
 from sft_keras.tasks import TextClassification
-from sft_keras.training import build_staged
+from sft_keras.training.prepare import prepare_stage
+from sft_keras.training.setup import build_staged
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "A BERT's folder.", required=True)
 _REVIEWS = flags.DEFINE_string("reviews", None, "The folder of film reviews.", required=True)

@@ -21,17 +21,17 @@ from staged_sides import result_of
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.clock import Clock
+from sft_keras.core.timer import Clock
 from sft_keras.data.batches import epoch_seed, order_of_epoch
-from sft_keras.data.digests import DIGEST_SIZE, digest
 from sft_keras.data.examples import DataInfo, Examples
 from sft_keras.data.features import HeldFeatures
+from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
-from sft_keras.environment import keras_for
-from sft_keras.run_folder import RunFolder
-from sft_keras.staged_model import StagedModel
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.models.staged import StagedModel
+from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import TextClassification
-from sft_keras.training import train_stages
+from sft_keras.training.trainer import train_stages
 
 NUM_CLASSES = 2
 SEED = 0

@@ -31,9 +31,9 @@ from written import read_results, write_results
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, TaggedWords, Texts
-from sft_keras.data.conll import read_conll
-from sft_keras.recipe_loader import as_plain
+from sft_keras.recipe.loader import as_plain
 from sft_keras.tasks import TextClassification, TokenClassification
+from sft_keras.tasks.token_classification.conll import read_conll
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "A BERT's folder.", required=True)
 _REVIEWS = flags.DEFINE_string("reviews", None, "The folder of the film reviews.")

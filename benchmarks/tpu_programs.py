@@ -27,8 +27,9 @@ from absl import app, flags
 from written import write_results
 
 import sft_keras
-from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store, TaggedWords, assisting
-from sft_keras.compiled_devices import CompiledReplicas
+from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store, TaggedWords
+from sft_keras.distributed.compiled import CompiledReplicas
+from sft_keras.pipeline import worker as assisting
 from sft_keras.tasks import ImageClassification, TokenClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "The folder of a BERT.", required=True)

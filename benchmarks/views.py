@@ -19,10 +19,10 @@ from absl import app, flags
 from written import write_results
 
 from sft_keras import Store
-from sft_keras.recipe_loader import LoadedRecipe, load_recipe
+from sft_keras.recipe.loader import LoadedRecipe, load_recipe
+from sft_keras.sweeps.plan import plan_trials
+from sft_keras.sweeps.run import run_trials
 from sft_keras.tasks import Augment, ImageClassification
-from sft_keras.trial_plan import plan_trials
-from sft_keras.trials import run_trials
 
 _WEIGHTS = flags.DEFINE_string(
     "weights", "imagenet", "A file of MobileNet's ImageNet weights without top, or imagenet."

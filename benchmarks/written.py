@@ -30,11 +30,11 @@ def write_results(
       name: Of the benchmark.
       command: That measures the same again.
       figures: Plain values.
-      environment: As `sft_keras.environment.environment` gives it; None to ask it.
+      environment: As `sft_keras.runs.environment.environment` gives it; None to ask it.
       file: To write to, where it is not under results/.
     """
     if environment is None:
-        from sft_keras.environment import environment as ask  # TensorFlow
+        from sft_keras.runs.environment import environment as ask  # TensorFlow
 
         environment = ask()
     made = {

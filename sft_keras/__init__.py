@@ -9,29 +9,29 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from sft_keras.core.versions import __version__
+
 # Before TensorFlow and Keras are first imported: this package is written for the TensorFlow
 # backend, and the start-up notes of TensorFlow's libraries would bury what a run says.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "Arrays": "sft_keras.data.arrays",
-    "Backbone": "sft_keras.recipe",
-    "Checkpointing": "sft_keras.recipe",
-    "Data": "sft_keras.recipe",
-    "LoRA": "sft_keras.recipe",
-    "Questions": "sft_keras.data.question_lists",
-    "Recipe": "sft_keras.recipe",
-    "Stage": "sft_keras.recipe",
-    "Store": "sft_keras.recipe",
-    "TaggedWords": "sft_keras.data.word_lists",
-    "Texts": "sft_keras.data.text_lists",
-    "Result": "sft_keras.result",
-    "finetune": "sft_keras.finetuning",
-    "list_recipes": "sft_keras.recipe_loader",
-    "load_recipe": "sft_keras.recipe_loader",
+    "Arrays": "sft_keras.vision.sources.arrays",
+    "Backbone": "sft_keras.recipe.backbone",
+    "Checkpointing": "sft_keras.recipe.storage",
+    "Data": "sft_keras.recipe.data",
+    "LoRA": "sft_keras.recipe.stage",
+    "Questions": "sft_keras.tasks.question_answering.in_memory",
+    "Recipe": "sft_keras.recipe.recipe",
+    "Stage": "sft_keras.recipe.stage",
+    "Store": "sft_keras.recipe.storage",
+    "TaggedWords": "sft_keras.tasks.token_classification.in_memory",
+    "Texts": "sft_keras.text.sources.in_memory",
+    "Result": "sft_keras.runs.result",
+    "finetune": "sft_keras.pipeline.finetune",
+    "list_recipes": "sft_keras.recipe.loader",
+    "load_recipe": "sft_keras.recipe.loader",
 }
 
 __all__ = [
@@ -47,20 +47,25 @@ __all__ = [
     "Store",
     "TaggedWords",
     "Texts",
+    "__version__",
     "finetune",
     "list_recipes",
     "load_recipe",
 ]
 
 if TYPE_CHECKING:
-    from sft_keras.data.arrays import Arrays
-    from sft_keras.data.question_lists import Questions
-    from sft_keras.data.text_lists import Texts
-    from sft_keras.data.word_lists import TaggedWords
-    from sft_keras.finetuning import finetune
-    from sft_keras.recipe import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store
-    from sft_keras.recipe_loader import list_recipes, load_recipe
-    from sft_keras.result import Result
+    from sft_keras.pipeline.finetune import finetune
+    from sft_keras.recipe.backbone import Backbone
+    from sft_keras.recipe.data import Data
+    from sft_keras.recipe.loader import list_recipes, load_recipe
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.recipe.stage import LoRA, Stage
+    from sft_keras.recipe.storage import Checkpointing, Store
+    from sft_keras.runs.result import Result
+    from sft_keras.tasks.question_answering.in_memory import Questions
+    from sft_keras.tasks.token_classification.in_memory import TaggedWords
+    from sft_keras.text.sources.in_memory import Texts
+    from sft_keras.vision.sources.arrays import Arrays
 
 
 def __getattr__(name: str) -> Any:

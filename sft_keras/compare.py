@@ -14,9 +14,9 @@ from typing import Any
 
 from absl import flags
 
-from sft_keras.command import run_command
-from sft_keras.errors import RunFolderError
-from sft_keras.run_folder import REPORT
+from sft_keras.cli.command import run_command
+from sft_keras.core.errors import RunFolderError
+from sft_keras.runs.folder import REPORT
 
 _OUTPUT = flags.DEFINE_string("output", "compare.html", "The page to write.")
 _SPLITS = "splits.json"

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from sft_keras.command import run_command
-from sft_keras.dispatcher import require_dispatcher, target_of
-from sft_keras.errors import DataServiceError, RecipeError
-from sft_keras.start_tensorflow import start_tensorflow
+from sft_keras.cli.command import run_command
+from sft_keras.cli.tensorflow import start_tensorflow
+from sft_keras.core.errors import DataServiceError, RecipeError
+from sft_keras.data.service.dispatcher import require_dispatcher, target_of
 
 _DISPATCHER = flags.DEFINE_bool("dispatcher", False, "Be the one that shares out the work.")
 _WORKER = flags.DEFINE_bool("worker", False, "Be one of those that read and decode.")

@@ -16,22 +16,16 @@ from typing import get_args
 
 from absl import flags
 
-from sft_keras.cluster import WORKER_TIMEOUT, Strategy
-from sft_keras.command import run_command
-from sft_keras.console import Log
-from sft_keras.dispatcher import require_data_service
-from sft_keras.errors import RecipeError
-from sft_keras.launcher import cluster_for
-from sft_keras.recipe_loader import LoadedRecipe, as_lines, list_recipes, load_recipe
-from sft_keras.run_folder import (
-    RECIPE,
-    is_finished,
-    require_begun,
-    require_usable,
-    unfinished_run,
-)
-from sft_keras.start_tensorflow import start_tensorflow
-from sft_keras.trial_plan import TrialPlan, plan_trials
+from sft_keras.cli.command import run_command
+from sft_keras.cli.tensorflow import start_tensorflow
+from sft_keras.core.errors import RecipeError
+from sft_keras.data.service.dispatcher import require_data_service
+from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy
+from sft_keras.distributed.launch import cluster_for
+from sft_keras.recipe.loader import LoadedRecipe, as_lines, list_recipes, load_recipe
+from sft_keras.runs.console import Log
+from sft_keras.runs.folder import RECIPE, is_finished, require_begun, require_usable, unfinished_run
+from sft_keras.sweeps.plan import TrialPlan, plan_trials
 
 _RECIPE = flags.DEFINE_string(
     "recipe", None, "Name of a recipe that comes along (see --list), or the path of a .py file."
@@ -213,7 +207,7 @@ def _print_recipes() -> None:
 
 def _dry_run(loaded: LoadedRecipe) -> None:
     start_tensorflow()
-    from sft_keras.dry_run import dry_run
+    from sft_keras.pipeline.dry_run import dry_run
 
     for line in dry_run(loaded.recipe):
         print(line, flush=True)
@@ -221,7 +215,7 @@ def _dry_run(loaded: LoadedRecipe) -> None:
 
 def _run_trials(loaded: LoadedRecipe, plan: TrialPlan) -> None:
     start_tensorflow()
-    from sft_keras.trials import run_trials
+    from sft_keras.sweeps.run import run_trials
 
     run_trials(
         loaded,
@@ -240,7 +234,7 @@ def _command() -> str:
 
 def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None:
     start_tensorflow()
-    from sft_keras.finetuning import finetune
+    from sft_keras.pipeline.finetune import finetune
 
     finetune(
         name,

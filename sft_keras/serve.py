@@ -18,11 +18,11 @@ from pathlib import Path
 
 from absl import flags
 
-from sft_keras.command import run_command
-from sft_keras.errors import RunFolderError, ServingError
-from sft_keras.export.location import saved_model_of
-from sft_keras.listening import bound_socket, require_installed, serve_until_stopped, url_of
-from sft_keras.start_tensorflow import start_tensorflow
+from sft_keras.cli.command import run_command
+from sft_keras.cli.tensorflow import start_tensorflow
+from sft_keras.core.errors import RunFolderError, ServingError
+from sft_keras.export.paths import saved_model_of
+from sft_keras.serving.http import bound_socket, require_installed, serve_until_stopped, url_of
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on.")

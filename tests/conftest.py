@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
-from sft_keras.export.location import SAVED_MODEL
+from sft_keras.export.paths import SAVED_MODEL
 from sft_keras.tasks import ImageClassification
 
 ROOT = Path(__file__).parent.parent
@@ -128,8 +128,8 @@ def build_staged():
     import keras
 
     from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-    from sft_keras.heads import classification_head
-    from sft_keras.staged_model import StagedModel
+    from sft_keras.models.heads import classification_head
+    from sft_keras.models.staged import StagedModel
 
     layers = keras.layers
 
@@ -186,7 +186,7 @@ def staged_of_equal_names():
     import keras
 
     from sft_keras.backbones.blocks import Block, BuiltBackbone
-    from sft_keras.staged_model import StagedModel
+    from sft_keras.models.staged import StagedModel
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((16, 16, 3))

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sft_keras.compare import read_runs
-from sft_keras.errors import RunFolderError
+from sft_keras.core.errors import RunFolderError
 from sft_keras.report.comparison_page import best_first, differences, write_comparison
 
 

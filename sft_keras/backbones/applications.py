@@ -24,9 +24,9 @@ from sft_keras.backbones.scaling import (
     scaling_layers,
 )
 from sft_keras.backbones.weights_file import check_weights_file, load_weights_file
-from sft_keras.errors import BackboneError
-from sft_keras.recipe import Backbone
-from sft_keras.recipe_checks import did_you_mean
+from sft_keras.core.errors import BackboneError
+from sft_keras.recipe.backbone import Backbone
+from sft_keras.recipe.section import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import keras
 
-from sft_keras.errors import BackboneError
+from sft_keras.core.errors import BackboneError
 
 STEM = "stem"
 BOUNDARY = "boundary"

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from sft_keras import network
+from sft_keras.core import network
 
 _SILENCE = 20.0  # Seconds without a byte after which a download counts as failed.
 

@@ -13,9 +13,9 @@ import keras
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.backbones.hub_presets import from_hub, load_preset, read_config
 from sft_keras.backbones.scaling import affine
-from sft_keras.errors import BackboneError
-from sft_keras.recipe import Backbone
-from sft_keras.recipe_checks import did_you_mean
+from sft_keras.core.errors import BackboneError
+from sft_keras.recipe.backbone import Backbone
+from sft_keras.recipe.section import did_you_mean
 
 # Class in keras_hub.models -> names of the layers of a block; see `find_blocks`.
 HUB_FAMILIES: dict[str, str] = {

@@ -10,8 +10,8 @@ import keras
 
 from sft_keras.backbones.downloads import watched_downloads
 from sft_keras.backbones.weights_file import check_weights_file, load_weights_file
-from sft_keras.errors import BackboneError
-from sft_keras.recipe import Backbone
+from sft_keras.core.errors import BackboneError
+from sft_keras.recipe.backbone import Backbone
 
 # What KerasHub and h5py raise for a preset that is damaged or says what nobody expects.
 _OF_THE_PRESET = (

@@ -13,9 +13,9 @@ from absl import logging
 
 from sft_keras.backbones.blocks import Block, BuiltBackbone, find_blocks
 from sft_keras.backbones.hub_presets import load_preset, read_config
-from sft_keras.errors import BackboneError
-from sft_keras.recipe import Backbone
-from sft_keras.recipe_checks import did_you_mean
+from sft_keras.core.errors import BackboneError
+from sft_keras.recipe.backbone import Backbone
+from sft_keras.recipe.section import did_you_mean
 
 EMBEDDINGS = "embeddings"
 Output = Literal["mean", "first", "pooled", "tokens", "masked"]

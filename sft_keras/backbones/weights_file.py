@@ -7,10 +7,9 @@ from pathlib import Path
 
 import keras
 
-from sft_keras.errors import BackboneError
-from sft_keras.recipe import Backbone
-from sft_keras.recipe_checks import did_you_mean
-from sft_keras.recipe_inputs import PRETRAINED
+from sft_keras.core.errors import BackboneError
+from sft_keras.recipe.backbone import PRETRAINED, Backbone
+from sft_keras.recipe.section import did_you_mean
 
 
 def check_weights_file(backbone: Backbone) -> Path:

@@ -20,9 +20,9 @@ from pathlib import Path
 from absl import flags
 
 from sft_keras.cache.disk import DiskStore, store_folder
-from sft_keras.cache.overview import as_size, parse_size, prune, table, verified
-from sft_keras.command import run_command
-from sft_keras.errors import RecipeError
+from sft_keras.cache.listing import as_size, parse_size, prune, table, verified
+from sft_keras.cli.command import run_command
+from sft_keras.core.errors import RecipeError
 
 _FOLDER = flags.DEFINE_string(
     "folder", None, "Where it lies; by default $SFT_KERAS_CACHE, or else ~/.cache/sft_keras."

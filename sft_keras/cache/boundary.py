@@ -14,8 +14,8 @@ from sft_keras.cache.keys import collection_key
 from sft_keras.cache.rows import Field, row_size
 from sft_keras.cache.stored_features import field_of
 from sft_keras.data.features import Structure
-from sft_keras.recipe import Store
-from sft_keras.staged_model import StagedModel
+from sft_keras.models.staged import StagedModel
+from sft_keras.recipe.storage import Store
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ from sft_keras.cache.shard import (
     ShardWriter,
     delete_shard,
 )
-from sft_keras.errors import RecipeError
+from sft_keras.core.errors import RecipeError
 
 # Nothing else in the folder is touched: it may be one that holds other things too.
 _KEY = re.compile("[0-9a-f]{64}")

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import sft_keras
-from sft_keras.data.digests import DIGEST_SIZE
+from sft_keras.core import versions
+from sft_keras.data.fingerprint import DIGEST_SIZE
 
 _FORMAT = 1
 _PACKAGES = ("tensorflow", "keras", "keras-hub")
@@ -37,7 +37,7 @@ def collection_key(
     """
     parts = {
         "format": _FORMAT,
-        "versions": {"sft_keras": sft_keras.__version__, **_versions()},
+        "versions": {"sft_keras": versions.__version__, **_versions()},
         # Kinds of device round differently: a GPU multiplies in TF32 where a CPU does in float32.
         "devices": sorted({device.device_type for device in tf.config.list_logical_devices()}),
         "graph": [_configuration(part) for part in (prefix, *preprocess)],

@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sft_keras.cache.rows import Field, row_size, to_bytes
-from sft_keras.data.digests import DIGEST_SIZE
-from sft_keras.durable_files import checksum_of, checksum_of_file, sync_folder
+from sft_keras.core.files import checksum_of, checksum_of_file, sync_folder
+from sft_keras.data.fingerprint import DIGEST_SIZE
 
 PART = ".part-"
 """How the names of half-written and half-deleted shards begin."""

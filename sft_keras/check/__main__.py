@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from absl import flags
 
 from sft_keras.check.table import table
-from sft_keras.command import run_command
-from sft_keras.durable_files import write_whole
-from sft_keras.errors import RecipeError
-from sft_keras.recipe import Recipe
-from sft_keras.recipe_loader import load_recipe
-from sft_keras.run_folder import RunFolder
-from sft_keras.start_tensorflow import start_tensorflow
+from sft_keras.cli.command import run_command
+from sft_keras.cli.tensorflow import start_tensorflow
+from sft_keras.core.errors import RecipeError
+from sft_keras.core.files import write_whole
+from sft_keras.recipe.loader import load_recipe
+from sft_keras.recipe.recipe import Recipe
+from sft_keras.runs.folder import RunFolder
 
 _RECIPE = flags.DEFINE_string("recipe", None, "As for sft_keras.run.")
 _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE: override a field, as for sft_keras.run.")
@@ -57,8 +57,8 @@ def main(argv: Sequence[str]) -> None:
 def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     """Checks, writes and prints; returns whether something would spoil a result."""
     start_tensorflow()
-    from sft_keras.check.checking import check_data
-    from sft_keras.check.page import write_page
+    from sft_keras.check.inspect import check_data
+    from sft_keras.check.report import write_page
 
     def say(line: str) -> None:
         if not _JSON.value:

@@ -10,12 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.backbones.blocks import BOUNDARY
+from sft_keras.cache.feature_cache import FrozenPrefixStore
 from sft_keras.data.examples import SPLITS, DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
-from sft_keras.frozen_prefix import FrozenPrefixStore
-from sft_keras.recipe import Recipe, Stage
-from sft_keras.staged_model import StagedModel
+from sft_keras.models.staged import StagedModel
+from sft_keras.recipe.recipe import Recipe
+from sft_keras.recipe.stage import Stage
 
 _MASK = "padding_mask"
 _AT_ONCE = 256

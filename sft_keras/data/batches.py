@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.data.lengths import batched_by_length, padded_length
+from sft_keras.data.bucketing import batched_by_length, padded_length
 from sft_keras.data.prepared import Prepared
-from sft_keras.data.served_batches import served_ordered_batches, served_training_batches
+from sft_keras.data.service.batches import served_ordered_batches, served_training_batches
 from sft_keras.data.streams import THREADS, in_graph, shuffled_range
 
 _PREFETCHED = 2

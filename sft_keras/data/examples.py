@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from sft_keras.data.service import DataService
-
 SPLITS = ("train", "validation", "test")
+
+
+class RemoteReader(Protocol):
+    """Reads batches of image files in other processes; see `sft_keras.data.service`."""
+
+    address: str
+
+    def batches(
+        self, batches: Any, first: int, end: int | None, *, whole: bool = True
+    ) -> tf.data.Dataset:
+        """Return the batches from `first` to before `end`, in order."""
+
+    def job(self, dataset: tf.data.Dataset, *, by_all: bool = False) -> Any:
+        """Start a job on the service."""
+
+    def silent(self, error: tf.errors.OpError) -> Exception:
+        """Return the error to raise when the service sends nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Examples:
     occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
     groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
     paths: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
-    service: DataService | None = dataclasses.field(default=None, repr=False)
+    service: RemoteReader | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.data.bucketing import PLACES, multiple_for_few
 from sft_keras.data.examples import Examples
 from sft_keras.data.features import Features, Structure
-from sft_keras.data.lengths import PLACES, multiple_for_few
 
 
 @dataclasses.dataclass(frozen=True)

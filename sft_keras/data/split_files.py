@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from sft_keras.errors import DataError
+from sft_keras.core.errors import DataError
+from sft_keras.data.listing import shown
 
 
 def split_files(
@@ -34,3 +38,40 @@ def split_files(
         there = ", ".join(entry.name for entry in sorted(place.iterdir())[:10]) or "nothing"
         raise DataError(f"{source!r} must have {wanted}. {place.absolute()} holds {there}.")
     return found
+
+
+def outside_faults(paths: Iterable[Path], root: Path) -> list[str]:
+    """Returns a sentence on paths that lead out of a folder: absolute, by `..` or by links.
+
+    A data set from a stranger could otherwise show, in a report, files that are none of its own.
+
+    Args:
+      paths: Of files or folders.
+      root: The folder.
+    """
+    real = os.path.realpath(root)
+    outside = [path for path in paths if not _is_in(os.path.realpath(path), real)]
+    if not outside:
+        return []
+    return [
+        f"{len(outside)} paths lead out of {root.absolute()}: {shown(outside)}. If they are meant, "
+        "allow it with --set=data.outside=true."
+    ]
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def loaded_json(text: str) -> Any:
+    """Returns what a text in JSON says.
+
+    Raises:
+      ValueError: If it is no JSON, has a number of thousands of digits, or a "\\ud83d" that is half
+        of a character, which is in no UTF-8 and so in no tensor.
+      RecursionError: If lists lie in lists too deep.
+    """
+    value = json.loads(text)
+    if "\\u" in text:
+        json.dumps(value, ensure_ascii=False).encode()
+    return value

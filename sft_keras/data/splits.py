@@ -6,11 +6,14 @@ import functools
 from collections.abc import Mapping
 
 import numpy as np
+from absl import logging
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
+from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
+from sft_keras.data.exclude import excluded_ids, require_known
 from sft_keras.data.listing import Listing, Part, shown
-from sft_keras.errors import DataError
+from sft_keras.recipe.data import Data
 
 
 def lacking_splits(listing: Listing) -> tuple[str, ...]:
@@ -181,3 +184,28 @@ def _examples(name: str, part: Part, positions: np.ndarray, excluded: frozenset[
         groups=None if part.groups is None else part.groups[positions],
         paths=None if part.paths is None else tuple(part.paths[each] for each in positions),
     )
+
+
+def splits_of(listing: Listing, data: Data, seed: int) -> Splits:
+    """Returns the splits of what a source holds.
+
+    Raises:
+      DataError: Listing every fault.
+    """
+    source = data.source if isinstance(data.source, str) else repr(data.source)
+    faults = [*listing.all_faults(), *split_faults(listing)]
+    if faults:
+        raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))
+    shares = {"validation": data.validation, "test": data.test}
+    excluded = excluded_ids(data.exclude)
+    require_known(excluded, (each for part in listing.parts.values() for each in part.ids))
+    splits = make_splits(listing, source, shares, seed, excluded)
+    _warn_of_unused_classes(splits)
+    return splits
+
+
+def _warn_of_unused_classes(splits: Splits) -> None:
+    counts = splits.info.counts["train"]
+    unused = [name for name, count in zip(splits.info.class_names, counts) if not count]
+    if unused:
+        logging.warning("Classes without an example, which nothing can learn: %s.", shown(unused))

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sft_keras.core.errors import DataError
 from sft_keras.data.listing import split_named
-from sft_keras.data.read_json import loaded_json
-from sft_keras.data.split_files import split_files
-from sft_keras.errors import DataError
+from sft_keras.data.split_files import loaded_json, split_files
 
 Row = dict[str, Any]
 """A value by column; None where there is none."""

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from sft_keras.command import run_command
-from sft_keras.demo.about import About, read_about
-from sft_keras.errors import RunFolderError
-from sft_keras.export.location import saved_model_of
-from sft_keras.listening import bound_socket, require_installed, serve_until_stopped, url_of
-from sft_keras.start_tensorflow import start_tensorflow
+from sft_keras.cli.command import run_command
+from sft_keras.cli.tensorflow import start_tensorflow
+from sft_keras.core.errors import RunFolderError
+from sft_keras.demo.header import About, read_about
+from sft_keras.export.paths import saved_model_of
+from sft_keras.serving.http import bound_socket, require_installed, serve_until_stopped, url_of
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on.")
@@ -52,7 +52,7 @@ def main(_: Sequence[str]) -> None:
 
 def _serve(about: About, bound: socket.socket) -> None:
     from sft_keras.demo.page import application, build_page
-    from sft_keras.exported_model import ExportedModel
+    from sft_keras.inference.exported_model import ExportedModel
     from sft_keras.serving.limits import Limits
 
     page = build_page(ExportedModel(_RUN.value), about, Limits())

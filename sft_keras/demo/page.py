@@ -9,14 +9,14 @@ from typing import Any
 import fastapi
 import gradio as gr
 
-from sft_keras.demo.about import About
-from sft_keras.demo.asking import ask
-from sft_keras.demo.own_host import OwnHost
-from sft_keras.demo.uploads import keep_to_uploads, read_upload
+from sft_keras.demo.answer import ask
+from sft_keras.demo.header import About
+from sft_keras.demo.security import OwnHost, keep_to_uploads, read_upload
 from sft_keras.demo.views import VIEWS, View
-from sft_keras.exported_model import ExportedModel
-from sft_keras.predictions import Prediction, kind_of
+from sft_keras.inference.exported_model import ExportedModel
+from sft_keras.inference.predictions import kind_of
 from sft_keras.serving.limits import Limits
+from sft_keras.tasks.predictions import Prediction
 
 _LABELS = {
     "image_bytes": "Picture",

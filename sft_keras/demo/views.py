@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from sft_keras.predictions import AnswerPrediction, Entity, Prediction
+from sft_keras.tasks.predictions import Entity, Prediction
+from sft_keras.tasks.question_answering.predictions import AnswerPrediction
 
 ANSWER = "answer"
 """What the first component is called on the page."""
@@ -109,7 +110,7 @@ VIEWS = {
     "chosen": _AnyClasses,
     "value": _Number,
 }
-"""By the kind of answer, see `sft_keras.predictions.kind_of`."""
+"""By the kind of answer, see `sft_keras.inference.predictions.kind_of`."""
 
 
 def marked(text: str, places: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from sft_keras.command import run_command
-from sft_keras.errors import RecipeError
+from sft_keras.cli.command import run_command
+from sft_keras.cli.tensorflow import start_tensorflow
+from sft_keras.core.errors import RecipeError
 from sft_keras.export.finished_run import read_run
 from sft_keras.export.formats import FORMATS, chosen_formats, require_possible
-from sft_keras.start_tensorflow import start_tensorflow
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
 _FORMAT = flags.DEFINE_list("format", [], f"Which formats: {', '.join(FORMATS)}.")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     require_possible(chosen_formats(_FORMAT.value), read_run(_RUN.value).recipe)
 
     start_tensorflow()
-    from sft_keras.export.exporting import export_run
+    from sft_keras.export.export import export_run
 
     export_run(
         _RUN.value, _FORMAT.value, accept_loss=_ACCEPT_LOSS.value, threads=_THREADS.value, say=_say

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_keras.export.questions import Questions
+from sft_keras.export.probe_inputs import Questions
 
 _SMALLEST = 1e-7
 """In the place of probabilities that integers have rounded to 0, of which there is no logarithm."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_keras.errors import DataError, RunFolderError
-from sft_keras.recipe import Recipe
-from sft_keras.recipe_loader import load_recipe
-from sft_keras.run_files import read_json
-from sft_keras.run_folder import RECIPE, REPORT, is_finished
+from sft_keras.core.errors import DataError, RunFolderError
+from sft_keras.core.files import read_json
+from sft_keras.recipe.loader import load_recipe
+from sft_keras.recipe.recipe import Recipe
+from sft_keras.runs.folder import RECIPE, REPORT, is_finished
 
 if TYPE_CHECKING:
     import keras

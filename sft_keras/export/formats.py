@@ -7,12 +7,12 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sft_keras.errors import RecipeError, numbered
-from sft_keras.export import location
-from sft_keras.recipe_checks import did_you_mean
+from sft_keras.core.errors import RecipeError, numbered
+from sft_keras.export import paths
+from sft_keras.recipe.section import did_you_mean
 
 if TYPE_CHECKING:
-    from sft_keras.recipe import Recipe
+    from sft_keras.recipe.recipe import Recipe
 
 
 PART = ".part-"
@@ -40,7 +40,7 @@ class Format:
     is_quantized: bool = False
 
 
-SAVED_MODEL = Format("saved_model", location.SAVED_MODEL, "tensorflow")
+SAVED_MODEL = Format("saved_model", paths.SAVED_MODEL, "tensorflow")
 LITERT = Format("litert", "exports/model.tflite", "litert", "litert", ("ai_edge_litert",))
 LITERT_INT8 = dataclasses.replace(
     LITERT, name="litert_int8", file="exports/model_int8.tflite", is_quantized=True

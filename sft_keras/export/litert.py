@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.errors import ExportError
-from sft_keras.export.bare_model import PIXELS, SIGNATURE, bare_endpoints
+from sft_keras.core.errors import ExportError
 from sft_keras.export.formats import PART
+from sft_keras.export.model_only import PIXELS, SIGNATURE, bare_endpoints
 from sft_keras.export.saved_model import export_saved_model
 
 _SHOWN = 1000  # characters; behind them the whole model may follow

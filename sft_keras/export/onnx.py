@@ -7,9 +7,9 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from sft_keras.errors import ExportError
-from sft_keras.export.bare_model import SIGNATURE, bare_endpoints
+from sft_keras.core.errors import ExportError
 from sft_keras.export.formats import PART
+from sft_keras.export.model_only import SIGNATURE, bare_endpoints
 
 _SHOWN = 1000  # characters; behind them the whole model may follow
 

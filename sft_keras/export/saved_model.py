@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sft_keras import serving_check
-from sft_keras.endpoints import Endpoints
-from sft_keras.errors import ExportError
-from sft_keras.export.fresh_process import run_alone
-from sft_keras.warm_up import warm_up_inputs, write_warm_up
+from sft_keras.core.errors import ExportError
+from sft_keras.export import saved_model_probe
+from sft_keras.export.isolated_process import run_alone
+from sft_keras.export.warm_up import warm_up_inputs, write_warm_up
+from sft_keras.tasks.signatures import Endpoints
 
 CLASS_NAMES = "class_names.json"
 _EXACT, _HALF = 1e-4, 5e-2  # bfloat16 has two digits, which a text padded otherwise changes
@@ -98,7 +98,7 @@ def check_saved_model(
         np.savez(inputs, **samples)
         paths = map(str, (folder, inputs, outputs))
         about = f"The exported model in {folder}, with TensorFlow alone,"
-        run_alone(serving_check.__file__, *paths, compared, *needs, about=about)
+        run_alone(saved_model_probe.__file__, *paths, compared, *needs, about=about)
         with np.load(outputs) as answers:
             differences = {name: float(np.abs(answers[name] - expected).max()) for name in answers}
     worst = max(differences.values())

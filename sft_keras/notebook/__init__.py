@@ -6,10 +6,7 @@ is the last line of a cell; but for `ask`, which shows what it makes.
 
 from __future__ import annotations
 
-from sft_keras.notebook.asking import ask
-from sft_keras.notebook.beginning import begin
-from sft_keras.notebook.shown import (
-    Fragment,
+from sft_keras.notebook.fragments import (
     curves,
     mistakes,
     pictures,
@@ -18,6 +15,9 @@ from sft_keras.notebook.shown import (
     score,
     table,
 )
+from sft_keras.notebook.setup import begin
+from sft_keras.notebook.widget import ask
+from sft_keras.report.fragments import Fragment
 
 __all__ = [
     "Fragment",

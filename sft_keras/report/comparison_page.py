@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_keras.durable_files import write_whole
-from sft_keras.report.formats import figure_name
-from sft_keras.report.html import flattened, safe_plot
+from sft_keras.core.files import write_whole
+from sft_keras.report.format import figure_name
+from sft_keras.report.run_page import flattened, safe_plot
+from sft_keras.report.sweep_plot import Scored, score_by_row
 from sft_keras.report.templates import page_template
-from sft_keras.report.trials_plot import Scored, score_by_row
 
 _ABSENT = "\N{EN DASH}"
 

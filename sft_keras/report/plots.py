@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from sft_keras.report.formats import figure_name
+from sft_keras.report.format import figure_name
 
 # matplotlib writes these; `as_svg` puts the page's in place, which differ by colour scheme.
 PAGE_COLOURS = {
@@ -304,3 +304,39 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
         root.attrib.pop(key, None)
     root.attrib |= {"class": "plot", "role": "img", "aria-label": description}
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def length_plot(inputs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
+    """Returns the histogram of training texts by length, and where they are cut off.
+
+    Args:
+      inputs: By split, what preparing found; of texts `lengths`, {"width": of a bin in tokens,
+        "counts": of each}, and `sequence_length`; `windows`, where they are not cut off there.
+
+    Returns:
+      The plot; None where inputs are no texts.
+    """
+    facts = inputs.get("train") or {}
+    if "lengths" not in facts:
+        return None
+    width, counts = facts["lengths"]["width"], facts["lengths"]["counts"]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        edges = [width * number for number in range(len(counts))]
+        axes.bar(edges, counts, width=0.9 * width, align="edge", color=TRAIN, alpha=0.8)
+        limit = facts["sequence_length"]
+        if limit <= edges[-1] + width:
+            axes.axvline(limit, color=VALIDATION, linewidth=1.8)
+            axes.annotate(
+                "several windows" if "windows" in facts else "cut off here",
+                (limit, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(4, -10),
+                textcoords="offset points",
+                color=SOFT,
+            )
+        axes.set(xlabel="tokens", ylabel="training texts")
+        return Plot("Length", as_svg(figure, "lengths", "Training texts by their length in tokens"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from sft_keras.report.formats import FILTERS, counted
+from sft_keras.report.format import FILTERS, counted
 
 _OPEN_ROWS = 25  # longer tables show so many and fold the rest
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_keras.durable_files import write_whole
-from sft_keras.report.html import render_page
+from sft_keras.core.files import write_whole
+from sft_keras.core.snapshot import plain
 from sft_keras.report.model_card import render_model_card
-from sft_keras.snapshot import plain
+from sft_keras.report.run_page import render_page
 
 # The order in which a person reads the file: what it is, how well it went, what went in.
 _READING_ORDER = (

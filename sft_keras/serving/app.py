@@ -13,17 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sft_keras.export.location import VERSION
-from sft_keras.serving import faults
-from sft_keras.serving.body import read_body
-from sft_keras.serving.faults import RequestError
+from sft_keras.export.paths import VERSION
+from sft_keras.serving import errors
+from sft_keras.serving.errors import TIMEOUT, TOO_LARGE, WRONG_ENCODING, RequestError
 from sft_keras.serving.model import ServedModel
-from sft_keras.serving.writing import write_error
+from sft_keras.serving.response import write_error
 
 LOG = logging.getLogger("sft_keras.serve")
 
@@ -69,9 +68,9 @@ class Application:
         except Exception as error:
             # Whatever it is, it is this request's alone; the client learns nothing of the inside.
             LOG.exception("A request failed: %s", type(error).__name__)
-            status, body = faults.INTERNAL, write_error("The server failed to answer this request.")
+            status, body = errors.INTERNAL, write_error("The server failed to answer this request.")
         _log(http, status, note, began)
-        headers = {"Retry-After": "1"} if status == faults.BUSY else {}
+        headers = {"Retry-After": "1"} if status == errors.BUSY else {}
         return Response(body, status, headers, "application/json")
 
     async def _answer(self, http: HTTPRequest) -> tuple[bytes, str]:
@@ -85,7 +84,7 @@ class Application:
         if name != self._model.name or int(version or VERSION) != VERSION:
             wanted = f"Specific({name}, {version})" if version else f"Latest({name})"
             raise RequestError(
-                f"Servable not found for request: {wanted[:_SHOWN]}", faults.NOT_FOUND
+                f"Servable not found for request: {wanted[:_SHOWN]}", errors.NOT_FOUND
             )
         if http.method == "GET" and what in ("", "/metadata"):
             found = self._model.metadata() if what else self._model.status()
@@ -103,7 +102,7 @@ class Application:
         if self._open >= limits.waiting:
             raise RequestError(
                 f"{self._open} requests are waiting, and there is no room for more. Try again.",
-                faults.BUSY,
+                errors.BUSY,
             )
         self._open += 1
         try:
@@ -127,3 +126,64 @@ async def _refused(http: HTTPRequest, error: HTTPException) -> Response:
     """Answers what no route takes: other methods, and paths with a line feed in them."""
     _log(http, error.status_code, error.detail, time.perf_counter())
     return Response(write_error(error.detail), error.status_code, None, "application/json")
+
+
+_DROPPED = 8  # times the limit
+
+
+async def read_body(http: Request, limit: int, seconds: float) -> bytes:
+    """Returns the body of a request.
+
+    Args:
+      http: The request.
+      limit: The most bytes.
+      seconds: For all of it to arrive.
+
+    Raises:
+      RequestError: If it is too large, too slow or compressed.
+      ClientDisconnect: If the client goes away before.
+    """
+    encoding = http.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise RequestError(
+            "The body of a request must not be compressed. "
+            f"Received: Content-Encoding {encoding[:40]!r}.",
+            WRONG_ENCODING,
+        )
+    declared = _declared(http)
+    if declared > limit and http.headers.get("expect", "").lower() == "100-continue":
+        raise _too_large(limit)  # The client asks before it sends anything.
+    try:
+        async with asyncio.timeout(seconds):
+            return await _received(http, limit, max(declared, limit) <= limit * _DROPPED)
+    except TimeoutError as error:
+        raise RequestError(
+            f"The body of a request must arrive within {seconds:g} seconds.", TIMEOUT
+        ) from error
+
+
+async def _received(http: Request, limit: int, drop: bool) -> bytes:
+    chunks, size = [], 0
+    async for chunk in http.stream():
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+            continue
+        chunks.clear()
+        # Read to its end, but not kept: most clients read no answer before they have sent all.
+        if not drop or size > limit * _DROPPED:
+            break
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(chunks)
+
+
+def _declared(http: Request) -> int:
+    length = http.headers.get("content-length", "0")
+    return int(length) if length.isdecimal() else 0
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        f"A request may have at most {limit / 2**20:g} MB. Send fewer instances.", TOO_LARGE
+    )

@@ -13,18 +13,18 @@ import tensorflow as tf
 from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
-from sft_keras.data.image_faults import first_line, undecodable_reason
-from sft_keras.data.image_size import declared_pixels
-from sft_keras.endpoints import is_binary
-from sft_keras.errors import ServingError
-from sft_keras.export.location import VERSION, load_exported, saved_model_of
+from sft_keras.core.errors import ServingError
+from sft_keras.export.paths import VERSION, load_exported, saved_model_of
+from sft_keras.export.warm_up import warm_up_inputs
 from sft_keras.serving.batching import Batching
-from sft_keras.serving.faults import TOO_LARGE, RequestError
+from sft_keras.serving.errors import TOO_LARGE, RequestError
 from sft_keras.serving.limits import Limits
-from sft_keras.serving.reading import Request, place_of, read_arrays, read_request
-from sft_keras.serving.values import Argument, listed
-from sft_keras.serving.writing import write_answer
-from sft_keras.warm_up import warm_up_inputs
+from sft_keras.serving.request import Request, place_of, read_arrays, read_request
+from sft_keras.serving.request_values import Argument, listed
+from sft_keras.serving.response import write_answer
+from sft_keras.tasks.signatures import is_binary
+from sft_keras.vision.faults import first_line, undecodable_reason
+from sft_keras.vision.image_size import declared_pixels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,76 +10,32 @@ import abc
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+from sft_keras.recipe.task_config import TaskConfig
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
     import tensorflow as tf
 
-    from sft_keras.backbones import BuiltBackbone
+    from sft_keras.backbones.blocks import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
-    from sft_keras.devices import Devices
-    from sft_keras.endpoints import Endpoints
-    from sft_keras.recipe import Recipe, Stage
-    from sft_keras.shown_examples import ShownExamples
-    from sft_keras.staged_model import StagedModel
-    from sft_keras.steps import OutputWatch
+    from sft_keras.distributed.device import Devices
+    from sft_keras.evaluation.monitor import OutputWatch
+    from sft_keras.models.staged import StagedModel
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.recipe.stage import Stage
+    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.signatures import Endpoints
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while something long goes on."""
 
 
-class Task(abc.ABC):
-    """What is learnt: from raw examples to batches, from a backbone to a model, to figures.
-
-    Attributes:
-      sources: The kinds of `data.source` it can read, e.g. "csv"; classes by their names.
-      presets: The kinds of `backbone.preset` it can use, e.g. "hub".
-      asked_about: What `sft_keras.predict` takes, e.g. "FILE".
-      pipeline_tag: What Hugging Face's hub calls it, for the model card.
-      watched: What `Stage.monitor` may be.
-      unused: Fields of `Stage` that the task has no use for, which must be as they are by default.
-      scored_at_start: Whether the model is validated before it trains at all, as one that can do
-        something already; if no epoch of the first stage is better, that is kept.
-      read_by_service: The kinds of `data.source` that workers of a tf.data service can read.
-      takes_views: Whether inputs changed at random may be stored, see `Store.views`.
-    """
-
-    sources: ClassVar[tuple[str, ...]]
-    presets: ClassVar[tuple[str, ...]]
-    asked_about: ClassVar[str]
-    pipeline_tag: ClassVar[str]
-    watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
-    unused: ClassVar[tuple[str, ...]] = ()
-    scored_at_start: ClassVar[bool] = False
-    read_by_service: ClassVar[tuple[str, ...]] = ()
-    takes_views: ClassVar[bool] = True
-
-    @abc.abstractmethod
-    def faults(self) -> list[str]:
-        """Returns what is wrong with the task's fields, one sentence each."""
-
-    def stage_faults(self, stage: Stage) -> list[str]:
-        """Returns what a stage asks for that the task does not have, one sentence each."""
-        task, faults = type(self).__name__, []
-        if stage.monitor not in self.watched:
-            faults.append(
-                f"`stages.{stage.name}.monitor` for {task} must be one of "
-                f"{', '.join(self.watched)}. Received: {stage.monitor!r}."
-            )
-        usual = {field.name: field.default for field in dataclasses.fields(stage)}
-        return faults + [
-            f"`stages.{stage.name}.{name}` is of no use to {task}. "
-            f"Received: {getattr(stage, name)!r}. Leave it out."
-            for name in self.unused
-            if getattr(stage, name) != usual[name]
-        ]
-
-    @abc.abstractmethod
-    def for_smoke(self, recipe: Recipe) -> Recipe:
-        """Returns the recipe on synthetic data and random weights, made to end within seconds."""
+class Task(TaskConfig):
+    """What is learnt: from raw examples to batches, from a backbone to a model, to figures."""
 
     def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
         """Checks the recipe against the data, before the long work.
@@ -128,10 +84,6 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def input_bytes(self, recipe: Recipe) -> int:
         """Returns how many bytes of memory what `prepare` reads of an example takes at the most."""
-
-    def drawn_at_random(self) -> str:
-        """Returns all that decides on how training inputs are changed at random; "" for not."""
-        return ""
 
     @abc.abstractmethod
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -182,7 +134,7 @@ class Task(abc.ABC):
 
     def answers(self, model: keras.Model, batches: tf.data.Dataset, devices: Devices) -> Any:
         """Returns what `evaluate` is to know of the model's answers to the batches of a split."""
-        from sft_keras.evaluate import answers
+        from sft_keras.evaluation.inference import answers
 
         return answers(model, batches, devices)
 
@@ -247,3 +199,14 @@ class Task(abc.ABC):
           Raw inputs for each endpoint by argument, the same examples for each; "probabilities" of
           its answers, [limit or less, ...].
         """
+
+
+def short_stage(stage: Stage) -> Stage:
+    """Returns a stage of two updates; a range test would find nothing to go by in noise."""
+    return dataclasses.replace(
+        stage,
+        epochs=None,
+        steps=2 * stage.accumulate,
+        class_weights=None,
+        learning_rate=1e-3 if stage.learning_rate == "auto" else stage.learning_rate,
+    )

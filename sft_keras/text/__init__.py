@@ -1,1 +1,1 @@
-"""Texts: split into tokens, held, changed at random, served."""
+"""Texts: tokenization, preprocessing, augmentation, sources."""

@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.hub_presets import from_hub
 from sft_keras.backbones.text import text_preset, tiny_vocabulary
-from sft_keras.recipe import Backbone
-from sft_keras.text.padding import padded
+from sft_keras.recipe.backbone import Backbone
 from sft_keras.text.wordpiece import Pieces, WordPiece
 
 # Between the texts of a pair, after the first one's end; the others have nothing more.
@@ -217,3 +216,10 @@ def _wordpiece_encoder(
         has_segments=has_segments,
         vocabulary=lambda: vocabulary,
     )
+
+
+def padded(rows: tf.RaggedTensor, length: tf.Tensor | int, padding: int) -> tf.Tensor:
+    """Returns [n, (tokens)] as [n, length]: cut off, or filled up at the end; works in a graph."""
+    wide = rows.to_tensor(padding)[:, :length]
+    missing = length - tf.shape(wide)[1]
+    return tf.pad(wide, [[0, 0], [0, missing]], constant_values=padding)

@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.features import Features
-from sft_keras.text.encoder import TextEncoder
-from sft_keras.text.padding import padded
+from sft_keras.text.encoder import TextEncoder, padded
 
 
 class TokenFeatures(Features):

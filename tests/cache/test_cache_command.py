@@ -13,9 +13,9 @@ import pytest
 from stored_rows import flip
 
 from sft_keras.cache.disk import DiskStore
-from sft_keras.cache.overview import as_size, parse_size
+from sft_keras.cache.listing import as_size, parse_size
 from sft_keras.cache.rows import Field
-from sft_keras.errors import RecipeError
+from sft_keras.core.errors import RecipeError
 
 FIELDS = (Field("uint16", (5, 100)),)
 BOUNDARIES = ("block1", "block2", "block3")

@@ -28,7 +28,7 @@ from sft_keras.cache import disk
 from sft_keras.cache.disk import DiskStore, store_folder
 from sft_keras.cache.rows import Field, from_bytes, to_bytes
 from sft_keras.cache.shard import PART, Shard, ShardWriter, delete_shard
-from sft_keras.errors import RecipeError
+from sft_keras.core.errors import RecipeError
 
 # What is written comes back.
 

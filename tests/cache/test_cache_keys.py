@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-import sft_keras
 from sft_keras import Store
 from sft_keras.cache.boundary import boundary_of
 from sft_keras.cache.keys import collection_key
+from sft_keras.core import versions
 
 layers = keras.layers
 
@@ -198,7 +198,7 @@ def test_another_version_of_a_package_is_another_key(key, monkeypatch, package):
         lambda name: "99.0" if name == package else version(name),
     )
     if package == "sft_keras":
-        monkeypatch.setattr(sft_keras, "__version__", "99.0")
+        monkeypatch.setattr(versions, "__version__", "99.0")
     assert key_of() != key
 
 

@@ -7,12 +7,12 @@ import pytest
 from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Store
+from sft_keras.cache.feature_cache import FrozenPrefixStore
 from sft_keras.cache.keys import view_rows
-from sft_keras.cache.provider import RowProvider
+from sft_keras.cache.lookup import RowProvider
 from sft_keras.data.batches import ordered_batches
-from sft_keras.data.digests import DIGEST_SIZE, digest
 from sft_keras.data.examples import DataInfo
-from sft_keras.frozen_prefix import FrozenPrefixStore
+from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.tasks import Augment, ImageClassification
 
 

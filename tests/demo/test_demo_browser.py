@@ -14,7 +14,7 @@ import browser as browsers
 import screenshots
 
 import sft_keras
-from sft_keras.predict import predict
+from sft_keras.inference.predict import predict
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sft_keras.demo.about import read_about
-from sft_keras.errors import RunFolderError
-from sft_keras.export.location import SAVED_MODEL
+from sft_keras.core.errors import RunFolderError
+from sft_keras.demo.header import read_about
+from sft_keras.export.paths import SAVED_MODEL
 
 COMMAND = (sys.executable, "-X", "importtime", "-m", "sft_keras.demo")
 

@@ -16,9 +16,9 @@ from gradio.utils import get_upload_folder
 from starlette.testclient import TestClient
 
 import sft_keras
-from sft_keras.demo.about import About, read_about
+from sft_keras.demo.header import About, read_about
 from sft_keras.demo.page import application, build_page
-from sft_keras.exported_model import ExportedModel
+from sft_keras.inference.exported_model import ExportedModel
 from sft_keras.serving.limits import Limits
 
 HOSTILE = "</title><script>alert(1)</script>"

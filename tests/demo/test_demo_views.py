@@ -9,7 +9,8 @@ pytest.importorskip("gradio")
 import gradio as gr
 
 from sft_keras.demo.views import VIEWS, marked
-from sft_keras.predictions import AnswerPrediction, Entity, Prediction
+from sft_keras.tasks.predictions import Entity, Prediction
+from sft_keras.tasks.question_answering.predictions import AnswerPrediction
 
 HOSTILE = "<img src=x onerror=alert(1)> ${value} {{1}}"
 

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from sft_keras.export import asking
+from sft_keras.export import runtime_probe as asking
 from sft_keras.export.comparison import as_expected, differences
-from sft_keras.export.exporting import _reason
+from sft_keras.export.export import _reason
 from sft_keras.export.formats import FORMATS
-from sft_keras.export.questions import Questions, served_batches, written
+from sft_keras.export.probe_inputs import Questions, served_batches, written
 from sft_keras.export.saved_model import largest_difference
 
 

@@ -14,9 +14,9 @@ import tensorflow as tf
 
 import sft_keras
 from sft_keras import Data, Recipe, Stage
-from sft_keras.errors import DataError, ExportError
+from sft_keras.core.errors import DataError, ExportError
 from sft_keras.export import litert
-from sft_keras.export.exporting import export_run
+from sft_keras.export.export import export_run
 from sft_keras.tasks import ImageClassification
 
 pytest.importorskip("ai_edge_litert")

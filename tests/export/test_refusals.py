@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from sft_keras import Backbone, Data, Recipe, Stage
-from sft_keras.errors import RecipeError, RunFolderError
+from sft_keras.core.errors import RecipeError, RunFolderError
 from sft_keras.export.finished_run import read_run
 from sft_keras.export.formats import FORMATS, chosen_formats, require_possible
-from sft_keras.recipe_loader import as_plain
+from sft_keras.recipe.loader import as_plain
 from sft_keras.tasks import (
     ImageClassification,
     MaskedLM,

@@ -13,7 +13,7 @@ import tensorflow as tf
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.text import tiny_vocabulary
-from sft_keras.export.exporting import export_run
+from sft_keras.export.export import export_run
 from sft_keras.tasks import TextClassification, TokenClassification
 
 pytest.importorskip("ai_edge_litert")

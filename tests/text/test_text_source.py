@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from sft_keras import Data, Recipe, Texts
-from sft_keras.data.text_cleaning import cleaned
-from sft_keras.errors import DataError, RecipeError
+from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.tasks import Clean, TextClassification
+from sft_keras.text.cleaning import cleaned
 
 ROWS = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(20)]
 

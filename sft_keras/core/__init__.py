@@ -1,0 +1,1 @@
+"""Foundations without TensorFlow: errors, files, snapshots, timing."""

@@ -1,0 +1,47 @@
+"""Batches as training and evaluation take them, by what a task makes of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from sft_keras.data.batches import ordered_batches, training_batches, with_options
+from sft_keras.data.prepared import Prepared
+from sft_keras.data.streams import in_graph
+from sft_keras.recipe.recipe import Recipe
+from sft_keras.recipe.stage import Stage
+
+Finish = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+"""From a batch, see `training_batches`, to (x, y) or (x, y, sample weights); runs in a graph."""
+
+
+def finished_training_batches(
+    prepared: Prepared, recipe: Recipe, stage: Stage, finish: Finish, taken: int = 0
+) -> tf.data.Dataset:
+    """Returns the batches of a stage, epoch after epoch, without end; those after `taken` ones."""
+    in_epoch = math.ceil(len(prepared.examples) / recipe.data.batch_size)
+    epoch, step = divmod(taken, in_epoch)
+    batches = training_batches(
+        prepared,
+        batch_size=recipe.data.batch_size,
+        seed=recipe.seed,
+        stage_index=recipe.number_of(stage),
+        first_epoch=epoch,
+        first_step=step,
+    )
+    # One batch at a time: what Keras' layers draw must not depend on which thread is faster.
+    return with_options(batches.map(in_graph(finish)), deterministic=recipe.deterministic)
+
+
+def finished_batches(prepared: Prepared, recipe: Recipe, finish: Finish) -> tf.data.Dataset:
+    """Returns the batches of a split in stored order."""
+    batches = ordered_batches(prepared, recipe.data.batch_size)
+    return with_options(batches.map(in_graph(finish)), deterministic=recipe.deterministic)
+
+
+def with_targets(batch: Mapping[str, Any]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    """Returns (x, y as `Prepared.targets` gives it, sample weights float32 [batch], all 1)."""
+    return batch["input"], batch["target"], tf.ones_like(batch["index"], tf.float32)

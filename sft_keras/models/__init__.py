@@ -1,0 +1,1 @@
+"""The staged model: a backbone in blocks, a head, and low-rank adapters."""

@@ -1,0 +1,137 @@
+"""`--dry_run`: everything built, a batch of each stage run, and what the whole run would take."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sft_keras.cache.feature_cache import FrozenPrefixStore, StageInput
+from sft_keras.data.examples import DataInfo, Examples, Splits
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.models.staged import StagedModel, count_parameters
+from sft_keras.recipe.recipe import Recipe
+from sft_keras.recipe.stage import Stage, stage_length
+from sft_keras.training.prepare import prepare_stage
+from sft_keras.training.setup import build_staged, open_backbone_and_data, stage_adapters
+
+_BATCHES = 3  # the first traces and allocates, the others are timed
+_MEGABYTE = 2**20
+
+
+def dry_run(recipe: Recipe) -> Iterator[str]:
+    """Yields what to print, as it becomes known. Leaves nothing behind."""
+    with tempfile.TemporaryDirectory() as folder, keras_for(recipe):
+        # What it stores are a few examples of the many.
+        store = dataclasses.replace(recipe.store, folder=folder)
+        recipe = dataclasses.replace(recipe, store=store)
+        backbone, splits = open_backbone_and_data(recipe)
+        info = splits.info
+        yield f"data  {info.summary()}"
+        began = time.perf_counter()
+        few = _first(splits, _BATCHES * recipe.data.batch_size)
+        prepared = recipe.task.prepare(few, recipe, lambda done, total: None)
+        read = sum(map(len, (few.train, few.validation, few.test)))
+        reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
+        yield f"read  {reading:.0f} s for all of it, by {read} examples"
+        staged = build_staged(recipe, backbone, info)
+        blocks = ", ".join(block.name for block in backbone.blocks)
+        total = count_parameters(staged.model.weights)
+        yield f"model  {recipe.backbone.preset}: {total:,} parameters; blocks {blocks}"
+        yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
+            staged.model.output_shape
+        )
+        inputs = FrozenPrefixStore(staged, recipe, prepared, info, say=_quiet, tick=_quiet)
+        # Of some tasks the model reads an example in several parts.
+        parts = len(prepared["train"].examples) / len(few.train)
+        sizes = {name: round(size * parts) for name, size in info.sizes.items()}
+        seconds = reading
+        for stage in recipe.stages:
+            began = time.perf_counter()
+            source = inputs.input_of(stage)
+            scale = (sizes["train"] + sizes["validation"]) / sum(
+                len(source.prepared[name].examples) for name in ("train", "validation")
+            )
+            computing = (time.perf_counter() - began) * scale
+            with stage_adapters(staged, recipe, stage):
+                line, expected = _tried(staged, recipe, stage, source, info, sizes)
+            seconds += computing + expected
+            yield f"{line}; frozen blocks {'once' if source.from_boundary else 'in every epoch'}"
+        yield f"whole run  about {seconds / 60:.1f} minutes, without evaluation and export"
+        yield f"memory  {_memory(recipe, sizes, total)}"
+
+
+def _tried(
+    staged: StagedModel,
+    recipe: Recipe,
+    stage: Stage,
+    source: StageInput,
+    info: DataInfo,
+    sizes: Mapping[str, int],
+) -> tuple[str, float]:
+    """Runs a few batches of a stage; returns what to say of it and its expected seconds."""
+    task, batch_size = recipe.task, recipe.data.batch_size
+    if stage.learning_rate == "auto":  # any rate takes as long
+        stage = dataclasses.replace(stage, learning_rate=1e-3)
+    length = stage_length(stage, sizes["train"], batch_size)
+    model = prepare_stage(
+        staged, stage, length.steps, task.loss(stage), task.metrics(), source.from_boundary
+    )
+    training = task.training_batches(source.prepared["train"], recipe, stage, info)
+    validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
+    step = min(_seconds(model.train_on_batch, *batch) for batch in training.take(_BATCHES))
+    check = min(_seconds(model.test_on_batch, *batch) for batch in validation.take(_BATCHES))
+    rounds = math.ceil(sizes["validation"] / batch_size)
+    expected = length.steps * step + length.epochs * rounds * check
+    trainable = count_parameters(model.trainable_variables)
+    line = (
+        f"stage {stage.name}  unfreeze {stage.unfreeze}: {model.input_shape} in; {trainable:,} "
+        f"parameters train; {length.steps} steps of {step:.3f} s, {expected:.0f} s with validation"
+    )
+    return line, expected
+
+
+def _first(splits: Splits, count: int) -> Splits:
+    """Returns the splits cut down to their first `count` examples."""
+
+    def cut(examples: Examples) -> Examples:
+        stream = examples.stream
+        return dataclasses.replace(
+            examples,
+            ids=examples.ids[:count],
+            labels=examples.labels[:count],
+            stream=lambda seed: stream(None).take(count),
+            paths=None,
+            occurrences=None if examples.occurrences is None else examples.occurrences[:count],
+            groups=None if examples.groups is None else examples.groups[:count],
+        )
+
+    return dataclasses.replace(
+        splits, train=cut(splits.train), validation=cut(splits.validation), test=cut(splits.test)
+    )
+
+
+def _quiet(line: str) -> None:
+    """What is said of a few examples is not worth showing."""
+
+
+def _seconds(function: Any, *arguments: Any) -> float:
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
+
+
+def _memory(recipe: Recipe, sizes: Any, parameters: int) -> str:
+    inputs = sum(sizes.values()) * recipe.task.input_bytes(recipe) / _MEGABYTE
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, else kilobytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
+    return (
+        f"{peak:,.0f} MB at the most so far; {parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
+        f"{inputs:,.0f} MB of what is read, kept if it fits a {recipe.data.memory_share:.0%} share "
+        "of the free memory"
+    )

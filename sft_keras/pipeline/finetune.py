@@ -1,0 +1,202 @@
+"""The main path: a recipe in; a fine-tuned model, its report and its SavedModel out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from sft_keras.check.inspect import short_check
+from sft_keras.core.snapshot import Snapshot
+from sft_keras.data.service.client import DataService, explaining_failure_of
+from sft_keras.data.service.dispatcher import require_data_service
+from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy
+from sft_keras.distributed.device import Devices
+from sft_keras.distributed.failures import explaining_loss_of
+from sft_keras.distributed.join import join
+from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.launch import cluster_for
+from sft_keras.export.paths import SAVED_MODEL
+from sft_keras.pipeline import finish
+from sft_keras.pipeline.finish import about_run, about_start
+from sft_keras.pipeline.open_run import OpenedRun, in_this_process, open_run, train_opened
+from sft_keras.pipeline.worker import assist
+from sft_keras.recipe.loader import as_plain, load_recipe
+from sft_keras.recipe.recipe import Recipe
+from sft_keras.report import write_report
+from sft_keras.runs.console import Log
+from sft_keras.runs.folder import RECIPE, RunFolder
+from sft_keras.runs.interrupt import Stop, listening
+from sft_keras.runs.lock import held
+from sft_keras.runs.result import Result
+from sft_keras.runs.resume import require_same_recipe
+from sft_keras.runs.trackers import Followers, followed, require_trackers
+
+
+def finetune(
+    recipe: str | os.PathLike[str] | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    run_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    allow_changed: Sequence[str] = (),
+    smoke: bool = False,
+    command: str = "sft_keras.finetune(...)",
+    strategy: Strategy = "auto",
+    worker_timeout: float = WORKER_TIMEOUT,
+    virtual_devices: int = 0,
+    data_service: str | None = None,
+    log: Log = "plain",
+) -> Result:
+    """Runs a recipe from the data to the checked SavedModel.
+
+    A run that was stopped, or whose process died, is gone on with by `resume`: from its latest
+    checkpoint, to the same weights bit for bit where `Recipe.deterministic` is on.
+
+    Args:
+      recipe: The name of a recipe that comes along, a recipe file's path, or a Recipe.
+      overrides: "PATH=VALUE" each, as `--set` takes them.
+      run_dir: Where to write; None for a new folder under runs/.
+      overwrite: Whether an earlier run in `run_dir` may be deleted.
+      resume: Whether to go on with the run in `run_dir`, which must have been begun.
+      allow_changed: Paths of fields in which the recipe may differ from the one that a resumed run
+        began with; "data" for other examples.
+      smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
+      command: What to repeat the run with, for the report.
+      strategy: "one" device; "mirrored", all GPUs of this machine; "tpu", all cores of its TPU; or
+        "multi_worker", one device in each of the processes that TF_CONFIG names, each of which must
+        run this with the same `run_dir`. "auto" is the last where there is a TF_CONFIG, else "tpu"
+        where there is one or TPU_NAME is set, else "mirrored" where there are several GPUs, else
+        "one". `Data.batch_size` is that of all of them together.
+      worker_timeout: Seconds to wait for the other workers.
+      virtual_devices: Into how many devices to split the CPU, to try "mirrored" on it; 0 for none.
+      data_service: grpc://HOST:PORT of the dispatcher of a tf.data service, whose workers read and
+        decode image files: the batches are those of a run without it. None to read them here.
+      log: What is printed: "plain" lines; "quiet", only warnings and what came out; or "json", an
+        object a line with "time" and "said", or "stage", "step" and the figures of an epoch.
+
+    Returns:
+      What the run leaves behind; of a worker that is not the chief without metrics and report.
+
+    Raises:
+      SFTError: One of `sft_keras.core.errors`, with the reason in its message; a `StoppedError`
+        after Ctrl-C or SIGTERM.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if smoke:
+        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
+    loaded.recipe.data.require_path()
+    require_trackers(loaded.recipe)
+    cluster = cluster_for(strategy, run_dir)
+    service = None
+    if data_service is not None:
+        require_data_service(data_service, loaded.recipe)
+        service = DataService(data_service)
+    joining = {"resume": resume, "timeout": worker_timeout}
+    if cluster is not None and not cluster.is_chief:
+        folder = Path(run_dir).expanduser()
+        model, stages = assist(
+            loaded, cluster, folder, allow_changed=allow_changed, service=service, **joining
+        )
+        return Result({}, _history(stages), model, {}, folder, folder / SAVED_MODEL)
+    reopened = RunFolder.reopen(run_dir, log) if resume else None
+    run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
+    with (
+        listening() as stop,
+        held(run.path),
+        run.explaining_errors(stop),
+        explaining_loss_of(cluster, run.path),
+        explaining_failure_of(service),
+        contextlib.ExitStack() as opening,
+    ):
+        if not resume:
+            opening.enter_context(run.discarded_on_error())
+        if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
+            run.checkpoints.forget(*finish.PARTS)
+        devices = join(
+            strategy, cluster, loaded, virtual_devices=virtual_devices, say=run.say, **joining
+        )
+        with keras_for(loaded.recipe, devices):
+            run.write_json(RECIPE, as_plain(loaded.recipe))
+            run.checkpoints.sweep()
+            start = about_start(loaded, smoke, command)
+            began = run.checkpoints.done("begun", lambda: Snapshot(start))
+            resumed = run.checkpoints.newest()
+            if resumed is not None:
+                run.say(f"resume  going on with {run.path}")
+            opened = open_run(loaded.recipe, run, resumed, devices, allow_changed, service)
+            opening.close()
+            with followed(loaded.recipe, run) as followers:
+                return _run(loaded.recipe, run, stop, began.facts, opened, devices, followers)
+
+
+def _run(
+    recipe: Recipe,
+    run: RunFolder,
+    stop: Stop,
+    began: Mapping[str, Any],
+    opened: OpenedRun,
+    devices: Devices,
+    followers: Followers,
+) -> Result:
+    """Does what is left of a run."""
+    task, progress, clock = recipe.task, run.checkpoints, opened.clock
+    prepared, info = opened.prepared, opened.info
+    found = short_check(prepared, info)
+    for finding in found:
+        if finding.spoils:
+            run.say(f"warning  {finding.in_words()} See python -m sft_keras.check.")
+    with clock("stages"):
+        stages = train_opened(opened, recipe, run, progress, stop, devices)
+        staged = in_this_process(opened, recipe, devices)
+    temperature = stages[-1]["temperature"]
+    parts = finish.RunParts(staged, recipe, prepared["test"], info, run, temperature)
+    saved = progress.done("saved", parts.save)
+    with clock("evaluation"):
+        evaluated = progress.done("evaluated", parts.evaluate)
+    with clock("export"):
+        exported = progress.done("exported", lambda: parts.export(evaluated))
+    metrics = evaluated.facts["metrics"]
+    warnings = [each for stage in stages for each in stage["warnings"]]
+    report = {
+        **about_run(recipe, began, clock, info, staged),
+        "inputs": {name: dict(split.facts) for name, split in prepared.items()},
+        "checked": [{"what": each.in_words(), "spoils": each.spoils} for each in found],
+        "stages": stages,
+        "score": task.score(metrics)[0],
+        "test": metrics,
+        "mistakes": evaluated.facts["mistakes"],
+        "uncertain": evaluated.facts["uncertain"],
+        "export": exported.facts,
+        "notes": [*saved.facts["notes"], *warnings],
+    }
+    pictures = finish.pictures_of(evaluated)
+    write_report(report, pictures, run.path, task.pipeline_tag)
+    progress.clear()
+    followers.end(metrics, run.file("report.html"))
+    for note in saved.facts["notes"]:
+        run.say(f"note  {note}")
+    run.say(f"test  {task.summary(metrics)}")
+    run.say(f"report  {run.file('report.html')}")
+    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")
+    with contextlib.suppress(tf.errors.OpError):  # one has gone, and is not needed any more
+        devices.wait()  # for the others, which would take an end before for a failure
+    return Result(
+        metrics=metrics,
+        history=_history(stages),
+        model=parts.model,
+        report=report,
+        run_dir=run.path,
+        export_dir=run.file(SAVED_MODEL),
+        pictures=tuple(pictures),
+    )
+
+
+def _history(stages: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    return {stage["name"]: stage["history"] for stage in stages}

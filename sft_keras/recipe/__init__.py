@@ -1,0 +1,1 @@
+"""The recipe: everything one run is configured by. Does not import TensorFlow."""

@@ -1,0 +1,164 @@
+"""One label an image. Importing this does not import TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from sft_keras.recipe.section import Checks, section, section_faults
+from sft_keras.tasks.base import Progress, short_stage
+from sft_keras.tasks.supervised import OneLabel
+from sft_keras.vision.augment_config import Augment
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from sft_keras.backbones.blocks import BuiltBackbone
+    from sft_keras.data.examples import DataInfo, Splits
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.models.staged import StagedModel
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.labelled_batches import Augmentation
+    from sft_keras.tasks.signatures import Endpoints
+
+_SMOKE_IMAGE_SIZE = (96, 96)  # above the smallest that any backbone of the table takes
+_SMOKE_BATCH_SIZE = 8
+
+
+@section
+class ImageClassification(OneLabel):
+    """One label out of `num_classes` for each image.
+
+    Attributes:
+      dropout: Share of the pooled features dropped while training.
+      hidden: Units of further Dense layers (ReLU) between the pooled features and the logits.
+      pooling: How the feature map becomes a vector: "average", "max", or "flatten" as it is.
+      fit: How an image is brought to `backbone.image_size`: "stretch" it, "crop" the middle, or
+        "pad" with black.
+      augment: Random changes to training images.
+      top_k: The k of top-k accuracy; left out where there are not more classes than that.
+    """
+
+    sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
+    presets: ClassVar = ("keras", "hub", "bundled")
+    asked_about: ClassVar = "FILE"
+    pipeline_tag: ClassVar = "image-classification"
+    read_by_service: ClassVar = ("folder", "csv")
+
+    dropout: float = 0.2
+    hidden: tuple[int, ...] = ()
+    pooling: Literal["average", "max", "flatten"] = "average"
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    top_k: int = 5
+
+    def faults(self) -> list[str]:
+        """See `Task.faults`."""
+        checks = Checks("task", self)
+        checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
+        checks.require("hidden", all(units > 0 for units in self.hidden), "numbers above 0")
+        checks.at_least("top_k", 2)
+        return [*checks.found, *section_faults("task.augment", self.augment)]
+
+    def for_smoke(self, recipe: Recipe) -> Recipe:
+        """See `Task.for_smoke`."""
+        return dataclasses.replace(
+            recipe,
+            data=dataclasses.replace(
+                recipe.data, source="synthetic:3", batch_size=_SMOKE_BATCH_SIZE
+            ),
+            backbone=dataclasses.replace(
+                recipe.backbone, weights=None, image_size=_SMOKE_IMAGE_SIZE
+            ),
+            stages=tuple(map(short_stage, recipe.stages)),
+        )
+
+    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+        """See `Task.open_data`."""
+        from sft_keras.vision.sources.open import open_data
+
+        return open_data(recipe.data, seed)
+
+    def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
+        """See `Task.build_backbone`."""
+        from sft_keras.backbones.build import build_backbone
+
+        return build_backbone(recipe.backbone)
+
+    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.prepare`."""
+        from sft_keras.vision.preprocess import prepare_images
+
+        return prepare_images(
+            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            image_size=recipe.backbone.image_size,
+            fit=self.fit,
+            memory_share=recipe.data.memory_share,
+            progress=progress,
+        )
+
+    def reads(self, recipe: Recipe) -> str:
+        """See `Task.reads`."""
+        return f"{self.fit} {recipe.backbone.image_size}"
+
+    def input_in_words(self, recipe: Recipe) -> str:
+        """See `Task.input_in_words`."""
+        height, width = recipe.backbone.image_size
+        return f"pictures of {height} by {width} pixels (height by width)"
+
+    def input_bytes(self, recipe: Recipe) -> int:
+        """See `Task.input_bytes`."""
+        height, width = recipe.backbone.image_size
+        return height * width * 3
+
+    def drawn_at_random(self) -> str:
+        """See `Task.drawn_at_random`."""
+        return "" if self.augment == Augment() else repr(self.augment)
+
+    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
+        """See `Task.build_model`."""
+        from sft_keras.models.heads import classification_head
+        from sft_keras.models.staged import StagedModel
+
+        head = classification_head(
+            backbone.model.output_shape[1:],
+            num_classes=info.num_classes,
+            pooling=self.pooling,
+            hidden=self.hidden,
+            dropout=self.dropout,
+        )
+        return StagedModel(backbone=backbone, head=head, activation="softmax")
+
+    def augmentation(self, recipe: Recipe) -> Augmentation | None:
+        """See `Labelled.augmentation`."""
+        from sft_keras.vision.augmentation import build_augmentation
+
+        return build_augmentation(self.augment)
+
+    def shown_examples(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.tasks.image_classification.examples import shown_images
+
+        return shown_images(outputs, prepared, info.class_names)
+
+    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
+        """See `Task.endpoints`."""
+        from sft_keras.tasks.image_signatures import image_endpoints
+
+        return image_endpoints(model, info.class_names, self.fit)
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return ""
+
+    def serving_samples(
+        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
+        """See `Task.serving_samples`."""
+        from sft_keras.tasks.image_signatures import image_samples
+
+        return image_samples(prepared, limit), outputs[:limit]

@@ -1,0 +1,81 @@
+"""What the SavedModel of an image classifier answers, preprocessing inside."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sft_keras.data.batches import ordered_batches
+from sft_keras.data.prepared import Prepared
+from sft_keras.tasks.signatures import Endpoints
+from sft_keras.vision.decode import decode_image, resize_image
+
+ENCODED = "serving_default"
+FLOATS = "images"
+
+
+def image_endpoints(model: keras.Model, class_names: Sequence[str], fit: str) -> Endpoints:
+    """Returns the served functions.
+
+    "serving_default" takes encoded images (JPEG, PNG, GIF or BMP bytes), string [batch]. "images"
+    takes RGB pixels in 0..255, float32 [batch, height, width, 3], of any size. Both decode and
+    resize as training did, and answer
+      label: string [batch], the most probable class;
+      probabilities: float32 [batch, num_classes];
+      class_names: string [batch, num_classes], the names of the columns.
+    """
+    height, width = model.input_shape[1:3]
+
+    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Made here: a tensor of the surrounding eager context could not be saved.
+        names = tf.constant(list(class_names))
+        probabilities = model(tf.cast(images, tf.float32), training=False)
+        shape = [tf.shape(probabilities)[0], 1]
+        return {
+            "label": tf.gather(names, tf.argmax(probabilities, axis=1)),
+            "probabilities": probabilities,
+            "class_names": tf.tile(names[tf.newaxis], shape),
+        }
+
+    def resized(images: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        pixels = tf.TensorSpec((height, width, 3), tf.uint8)
+        return tf.map_fn(prepare, images, fn_output_signature=pixels)
+
+    def from_encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(
+            resized(image_bytes, lambda one: resize_image(decode_image(one), (height, width), fit))
+        )
+
+    def from_floats(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(resized(images, lambda one: resize_image(one, (height, width), fit)))
+
+    encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
+    floats = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    served = {ENCODED: (from_encoded, [encoded]), FLOATS: (from_floats, [floats])}
+    return Endpoints(served, class_names=class_names)
+
+
+def image_samples(prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the first `limit` examples of a split as inputs of the endpoints.
+
+    Encoded ones are the very bytes of the files; arrays are encoded as PNG, which loses nothing.
+    Float images must have one size to be a batch, so they are those that training saw.
+    """
+    raw = [each["image"] for each in itertools.islice(prepared.examples.stream(None), limit)]
+    encoded = [one if one.dtype == tf.string else tf.io.encode_png(one) for one in raw]
+    pixels = np.stack(list(itertools.islice(prepared_pixels(prepared), limit)))
+    return {
+        ENCODED: {"image_bytes": np.array([one.numpy() for one in encoded], dtype=object)},
+        FLOATS: {"images": pixels.astype(np.float32)},
+    }
+
+
+def prepared_pixels(prepared: Prepared) -> Any:
+    """Yields the images of a split as training sees them, uint8 [height, width, 3]."""
+    for batch in ordered_batches(prepared, batch_size=32):
+        yield from batch["input"].numpy()

@@ -1,0 +1,1 @@
+"""Masked language modelling, to adapt a text backbone to a domain."""

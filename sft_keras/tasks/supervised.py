@@ -1,0 +1,165 @@
+"""What tasks whose examples have a label of any kind have in common. Does not import TensorFlow."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any
+
+from sft_keras.tasks.base import Task
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from sft_keras.data.examples import DataInfo
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.evaluation.monitor import OutputWatch
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.recipe.stage import Stage
+    from sft_keras.tasks.labelled_batches import Weighing
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from sft_keras.data.examples import DataInfo
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.recipe.stage import Stage
+    from sft_keras.tasks.labelled_batches import Augmentation, Weighing
+
+
+class Labelled(Task):
+    """Each example has one y: its targets, or where `prepare` gives none its one-hot label."""
+
+    @abc.abstractmethod
+    def augmentation(self, recipe: Recipe) -> Augmentation | None:
+        """Returns how training batches are changed at random; None for not."""
+
+    @abc.abstractmethod
+    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
+        """Returns how much each example of a training batch counts."""
+
+    def validation_weighing(self, info: DataInfo) -> Weighing | None:
+        """Returns how much each example of a split counts that is evaluated; None for the same."""
+        return None
+
+    def training_batches(
+        self,
+        prepared: Prepared,
+        recipe: Recipe,
+        stage: Stage,
+        info: DataInfo,
+        taken: int = 0,
+    ) -> tf.data.Dataset:
+        """See `Task.training_batches`."""
+        from sft_keras.tasks.labelled_batches import labelled_training_batches
+
+        return labelled_training_batches(
+            prepared,
+            augmented=self.augmentation(recipe),
+            weigh=self.weighing(stage, info),
+            recipe=recipe,
+            stage=stage,
+            info=info,
+            taken=taken,
+        )
+
+    def augmented_views(
+        self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
+    ) -> tf.data.Dataset:
+        """See `Task.augmented_views`."""
+        from sft_keras.tasks.labelled_batches import augmented_views
+
+        augmented = self.augmentation(recipe)
+        return augmented_views(prepared, augmented=augmented, recipe=recipe, info=info, views=views)
+
+    def evaluation_batches(
+        self, prepared: Prepared, recipe: Recipe, info: DataInfo
+    ) -> tf.data.Dataset:
+        """See `Task.evaluation_batches`."""
+        from sft_keras.tasks.labelled_batches import labelled_batches
+
+        return labelled_batches(
+            prepared,
+            recipe=recipe,
+            num_classes=info.num_classes,
+            weigh=self.validation_weighing(info),
+        )
+
+
+class OneLabel(Labelled):
+    """One label out of `num_classes` for each example; the model's outputs are probabilities.
+
+    Attributes:
+      top_k: The k of top-k accuracy; left out where there are not more classes than that.
+    """
+
+    top_k: int
+
+    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
+        """See `Task.require_fit`."""
+        from sft_keras.tasks.class_weights import class_weights
+
+        for stage in recipe.stages:
+            class_weights(stage, info)
+
+    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
+        """See `Labelled.weighing`."""
+        import tensorflow as tf
+
+        from sft_keras.tasks.class_weights import class_weights
+
+        weights = tf.constant(class_weights(stage, info), tf.float32)
+        return lambda labels: tf.linalg.matvec(labels, weights)
+
+    def loss(self, stage: Stage) -> keras.losses.Loss:
+        """See `Task.loss`."""
+        import keras
+
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=stage.label_smoothing
+        )
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.metrics`."""
+        import keras
+
+        return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def output_watches(self, info: DataInfo) -> list[OutputWatch]:
+        """See `Task.output_watches`."""
+        from sft_keras.evaluation.collapse import OneClassOnly
+
+        return [OneClassOnly(info.class_names)]
+
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
+    ) -> dict[str, Any]:
+        """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
+        from sft_keras.evaluation.calibration import calibration
+        from sft_keras.evaluation.classification import classification_metrics
+
+        labels = prepared.examples.labels
+        return {
+            **classification_metrics(outputs, labels, info.class_names, self.top_k, seed),
+            "calibration": calibration(outputs, labels),
+        }
+
+    def temperature(self, outputs: np.ndarray, prepared: Prepared) -> float:
+        """See `Task.temperature`."""
+        from sft_keras.evaluation.calibration import fit_temperature
+
+        return fit_temperature(outputs, prepared.examples.labels)
+
+    def summary(self, figures: dict[str, Any]) -> str:
+        """See `Task.summary`."""
+        accuracy = figures["accuracy"]
+        return (
+            f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
+            f"{accuracy['high']:.4f}), macro F1 {figures['macro']['f1']:.4f}, "
+            f"{figures['examples']} examples"
+        )
+
+    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+        """See `Task.score`."""
+        return "accuracy", figures["accuracy"]["value"]

@@ -1,0 +1,1 @@
+"""Texts with one label, several labels or a number."""

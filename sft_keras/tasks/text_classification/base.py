@@ -1,0 +1,148 @@
+"""What tasks on texts with a label of any kind have in common. Does not import TensorFlow."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from sft_keras.recipe.section import Checks, section, section_faults
+from sft_keras.tasks.base import Progress
+from sft_keras.tasks.supervised import Labelled
+from sft_keras.tasks.text_base import TextTask
+from sft_keras.text.augment_config import TextAugment
+from sft_keras.text.clean_config import Clean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sft_keras.backbones.blocks import BuiltBackbone
+    from sft_keras.backbones.text import Output
+    from sft_keras.data.examples import DataInfo, Examples, Splits
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.models.staged import StagedModel
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.tasks.labelled_batches import Augmentation
+    from sft_keras.text.labels import LabelKind
+
+
+@section
+class LabelledTexts(TextTask, Labelled):
+    """A label for each text, or for each pair of texts.
+
+    Attributes:
+      sequence_length: The most tokens of an example, special ones included; the end of what is
+        longer is cut off. Batches are only as long as the longest of theirs.
+      pooling: What of a text the head sees: the "mean" over its tokens, the "first" one, or what
+        the backbone was trained to "pool" from that, where it was.
+      dropout: Share of the pooled features dropped while training.
+      hidden: Units of further Dense layers (ReLU) between the pooled features and the last layer.
+      clean: What is done to the texts of the source.
+      augment: Random changes to training texts.
+    """
+
+    sources: ClassVar = ("csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
+    activation: ClassVar[str]
+    """From the head's outputs to the model's, see `StagedModel`."""
+
+    sequence_length: int = 128
+    pooling: Literal["mean", "first", "pooled"] = "mean"
+    dropout: float = 0.1
+    hidden: tuple[int, ...] = ()
+    clean: Clean = dataclasses.field(default_factory=Clean)
+    augment: TextAugment = dataclasses.field(default_factory=TextAugment)
+
+    @abc.abstractmethod
+    def label_kind(self) -> LabelKind:
+        """Returns what the labels of the source are."""
+
+    def targets(self, examples: Examples) -> np.ndarray | None:
+        """Returns the y of each example, float32 [n, outputs]; None for its one-hot label."""
+        return None
+
+    def num_outputs(self, info: DataInfo) -> int:
+        """Returns how many numbers the model answers for a text."""
+        return info.num_classes
+
+    def faults(self) -> list[str]:
+        """See `Task.faults`."""
+        checks = Checks("task", self)
+        checks.at_least("sequence_length", 4)
+        checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
+        checks.require("hidden", all(units > 0 for units in self.hidden), "numbers above 0")
+        return [
+            *checks.found,
+            *section_faults("task.clean", self.clean),
+            *section_faults("task.augment", self.augment),
+        ]
+
+    def output(self) -> Output:
+        """See `TextTask.output`."""
+        return self.pooling
+
+    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+        """See `Task.open_data`."""
+        from sft_keras.data.splits import splits_of
+        from sft_keras.text.sources.texts import list_texts
+
+        listing = list_texts(recipe.data, self.clean, self.label_kind(), seed)
+        return splits_of(listing, recipe.data, seed)
+
+    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.prepare`."""
+        from sft_keras.data.features import HeldFeatures
+        from sft_keras.text.preprocess import prepare_texts
+
+        prepared = prepare_texts(
+            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            encoder=self.encoder(recipe),
+            sequence_length=self.sequence_length,
+            progress=progress,
+        )
+        for name, split in prepared.items():
+            targets = self.targets(split.examples)
+            if targets is not None:
+                held = HeldFeatures.of_arrays(targets)
+                prepared[name] = dataclasses.replace(split, targets=held)
+        return prepared
+
+    def reads(self, recipe: Recipe) -> str:
+        """See `Task.reads`."""
+        return (
+            f"{recipe.backbone.preset} {self.sequence_length} {self.clean!r} "
+            f"{self.label_kind()!r} {dict(recipe.data.columns)}"
+        )
+
+    def drawn_at_random(self) -> str:
+        """See `Task.drawn_at_random`."""
+        return "" if self.augment == TextAugment() else repr(self.augment)
+
+    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
+        """See `Task.build_model`."""
+        from sft_keras.models.heads import classification_head
+        from sft_keras.models.staged import StagedModel
+
+        head = classification_head(
+            backbone.model.output_shape[1:],
+            num_classes=self.num_outputs(info),
+            pooling="flatten",
+            hidden=self.hidden,
+            dropout=self.dropout,
+        )
+        return StagedModel(backbone=backbone, head=head, activation=self.activation)
+
+    def augmentation(self, recipe: Recipe) -> Augmentation | None:
+        """See `Labelled.augmentation`."""
+        from sft_keras.tasks.text_classification.augmentation import build_text_augmentation
+
+        if not self.drawn_at_random():
+            return None
+        return build_text_augmentation(self.augment, self.encoder(recipe).special)
+
+    def serving_samples(
+        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
+        """See `Task.serving_samples`."""
+        from sft_keras.tasks.text_signatures import text_samples
+
+        return text_samples(prepared, limit), outputs[:limit]

@@ -1,0 +1,143 @@
+"""Any number of labels a text, or a pair of texts. Importing this does not import TensorFlow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sft_keras.recipe.section import Checks, section
+from sft_keras.tasks.text_classification.base import LabelledTexts
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from sft_keras.data.examples import DataInfo, Examples, Splits
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.recipe.stage import Stage
+    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.labelled_batches import Weighing
+    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.text.labels import LabelKind
+
+
+@section
+class TextMultiLabel(LabelledTexts):
+    """None, one or several labels out of `num_classes` for each text, or for each pair of texts.
+
+    Each label is a decision of its own: a sigmoid and binary cross-entropy, whose mean over all
+    labels is the loss. "accuracy" in training is the share of these decisions that are right; as
+    most labels of a text do not apply, it is high from the start.
+
+    `Stage.class_weights` is here how much more a text that has a label counts for that label than
+    one without: {label: weight}, or "balanced" for the number of training texts without it by that
+    of those with it. `Stage.label_smoothing` moves each target towards a half.
+
+    Splits are made stratified by the rarest label of each text.
+
+    Attributes:
+      threshold: A label is given where its probability is above.
+      label_separator: What stands between the labels of a text where they are one string; lists
+        (of JSON lines, Parquet and `Texts`) are taken as they are. Nothing, or an empty list, means
+        that no label applies.
+
+    The others are those of `LabelledTexts`.
+    """
+
+    activation: ClassVar = "sigmoid"
+
+    threshold: float = 0.5
+    label_separator: str = ","
+
+    def faults(self) -> list[str]:
+        """See `Task.faults`."""
+        checks = Checks("task", self)
+        checks.require("threshold", 0.0 < self.threshold < 1.0, "above 0 and below 1")
+        checks.require("label_separator", bool(self.label_separator.strip()), "text, as ',' or '|'")
+        return [*super().faults(), *checks.found]
+
+    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+        """See `Task.open_data`."""
+        from sft_keras.core.errors import DataError
+
+        splits = super().open_data(recipe, seed)
+        if not splits.info.num_classes:
+            raise DataError(f"No text of {splits.info.source!r} has a label to learn.")
+        return splits
+
+    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
+        """See `Task.require_fit`."""
+        from sft_keras.tasks.class_weights import positive_weights
+
+        for stage in recipe.stages:
+            positive_weights(stage, info)
+
+    def label_kind(self) -> LabelKind:
+        """See `LabelledTexts.label_kind`."""
+        from sft_keras.text.labels import AnyClasses
+
+        return AnyClasses(self.label_separator)
+
+    def targets(self, examples: Examples) -> np.ndarray:
+        """See `LabelledTexts.targets`."""
+        import numpy as np
+
+        return examples.occurrences.astype(np.float32)
+
+    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
+        """See `Labelled.weighing`."""
+        import tensorflow as tf
+
+        from sft_keras.tasks.class_weights import positive_weights
+
+        weights = tf.constant(positive_weights(stage, info), tf.float32)
+        return lambda labels: tf.where(labels > 0, weights, 1.0)
+
+    def loss(self, stage: Stage) -> keras.losses.Loss:
+        """See `Task.loss`."""
+        from sft_keras.tasks.text_classification.multi_label_metrics import LabelwiseCrossentropy
+
+        return LabelwiseCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing)
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.metrics`."""
+        from sft_keras.tasks.text_classification.multi_label_metrics import decision_accuracy
+
+        return [decision_accuracy(self.threshold)]
+
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
+    ) -> dict[str, Any]:
+        """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
+        from sft_keras.tasks.text_classification.multi_label_metrics import multi_label_metrics
+
+        truth = prepared.examples.occurrences > 0
+        return multi_label_metrics(outputs, truth, info.class_names, self.threshold, seed)
+
+    def summary(self, figures: dict[str, Any]) -> str:
+        """See `Task.summary`."""
+        micro = figures["micro_f1"]
+        return (
+            f"micro F1 {micro['value']:.4f} (95 % interval {micro['low']:.4f} to "
+            f"{micro['high']:.4f}), macro F1 {figures['macro_f1']['value']:.4f}, all labels right "
+            f"{figures['exact_match']['value']:.4f}, {figures['examples']} examples"
+        )
+
+    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+        """See `Task.score`."""
+        return "micro_f1", figures["micro_f1"]["value"]
+
+    def shown_examples(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.tasks.text_classification.examples import shown_label_sets
+
+        return shown_label_sets(outputs, prepared, info.class_names, self.threshold)
+
+    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
+        """See `Task.endpoints`."""
+        from sft_keras.tasks.text_signatures import any_labels, text_endpoints
+
+        answer = any_labels(info.class_names, self.threshold)
+        return text_endpoints(model, self.encoder(recipe), info, answer)

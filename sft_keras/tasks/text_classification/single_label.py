@@ -1,0 +1,67 @@
+"""One label a text, or a pair of texts. Importing this does not import TensorFlow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from sft_keras.recipe.section import Checks, section
+from sft_keras.tasks.supervised import OneLabel
+from sft_keras.tasks.text_base import NO_INTEGERS
+from sft_keras.tasks.text_classification.base import LabelledTexts
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from sft_keras.data.examples import DataInfo
+    from sft_keras.data.prepared import Prepared
+    from sft_keras.recipe.recipe import Recipe
+    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.text.labels import LabelKind
+
+
+@section
+class TextClassification(LabelledTexts, OneLabel):
+    """One label out of `num_classes` for each text, or for each pair of texts.
+
+    Attributes:
+      top_k: The k of top-k accuracy; left out where there are not more classes than that.
+
+    The others are those of `LabelledTexts`.
+    """
+
+    sources: ClassVar = ("tfds", *LabelledTexts.sources)
+    activation: ClassVar = "softmax"
+
+    top_k: int = 5
+
+    def faults(self) -> list[str]:
+        """See `Task.faults`."""
+        checks = Checks("task", self)
+        checks.at_least("top_k", 2)
+        return [*super().faults(), *checks.found]
+
+    def label_kind(self) -> LabelKind:
+        """See `LabelledTexts.label_kind`."""
+        from sft_keras.text.labels import OneClass
+
+        return OneClass()
+
+    def shown_examples(
+        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
+    ) -> ShownExamples:
+        """See `Task.shown_examples`."""
+        from sft_keras.tasks.text_classification.examples import shown_texts
+
+        return shown_texts(outputs, prepared, info.class_names)
+
+    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
+        """See `Task.endpoints`."""
+        from sft_keras.tasks.text_signatures import one_label, text_endpoints
+
+        return text_endpoints(model, self.encoder(recipe), info, one_label(info.class_names))
+
+    def lacks_file(self, in_integers: bool) -> str:
+        """See `Task.lacks_file`."""
+        return NO_INTEGERS if in_integers else ""

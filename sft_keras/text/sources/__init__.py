@@ -1,0 +1,1 @@
+"""Sources of labelled texts: tables, lists, tensorflow-datasets."""

@@ -1,0 +1,1 @@
+"""Training of one stage after the other: freezing, steps, early stopping, audit."""

@@ -1,0 +1,142 @@
+"""The learning-rate schedule and the optimizer of a stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from sft_keras.core.errors import RecipeError
+from sft_keras.models.staged import StagedModel, unfrozen_blocks
+from sft_keras.recipe.optimizers import OPTIMIZERS
+from sft_keras.recipe.stage import Schedule, Stage
+
+_ONE_CYCLE_WARMUP = 0.3
+_ONE_CYCLE_END = 1e-4  # share of the peak
+
+
+class StageSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then constant, or linear or cosine down to `end` at `steps`."""
+
+    def __init__(self, peak: float, steps: int, warmup_steps: int, shape: str, end: float) -> None:
+        self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
+        self.shape, self.end = shape, end
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate at a step, counted in batches from 0."""
+        ops = keras.ops
+        step = ops.cast(step, "float32")
+        # The first batch already moves something, and the last of the warm-up reaches the peak.
+        rising = self.peak * (step + 1.0) / max(self.warmup_steps, 1)
+        done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        done = ops.clip(done, 0.0, 1.0)
+        if self.shape == "constant":
+            left = ops.ones_like(done)
+        elif self.shape == "linear":
+            left = 1.0 - done
+        else:
+            left = 0.5 * (1.0 + ops.cos(math.pi * done))
+        falling = self.end + (self.peak - self.end) * left
+        return ops.where(step < self.warmup_steps, rising, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "warmup_steps": self.warmup_steps,
+            "shape": self.shape,
+            "end": self.end,
+        }
+
+
+def build_schedule(
+    learning_rate: float, schedule: Schedule, warmup: float, steps: int
+) -> StageSchedule:
+    """Returns the schedule of a stage of `steps` batches; see `Stage.schedule`."""
+    if schedule == "one_cycle":
+        warmup, end = warmup or _ONE_CYCLE_WARMUP, learning_rate * _ONE_CYCLE_END
+        return StageSchedule(learning_rate, steps, round(warmup * steps), "cosine", end)
+    return StageSchedule(learning_rate, steps, round(warmup * steps), schedule, 0.0)
+
+
+def build_optimizer(stage: Stage, staged: StagedModel, steps: int) -> keras.optimizers.Optimizer:
+    """Returns a new optimizer for a stage of `steps` batches.
+
+    Raises:
+      RecipeError: If Keras refuses the arguments.
+    """
+    made = _classes()[stage.optimizer]
+    arguments: dict[str, Any] = {
+        **stage.optimizer_arguments,
+        "learning_rate": build_schedule(stage.learning_rate, stage.schedule, stage.warmup, steps),
+        "weight_decay": stage.weight_decay or None,
+        "global_clipnorm": stage.clip_norm,
+        "use_ema": stage.ema is not None,
+        "gradient_accumulation_steps": stage.accumulate if stage.accumulate > 1 else None,
+    }
+    if stage.ema is not None:
+        arguments["ema_momentum"] = stage.ema
+    if stage.layer_decay < 1.0:
+        made = _with_layer_decay(made, layer_multipliers(staged, stage), stage.weight_decay)
+        # Scaled with the learning rate, and so done by the update itself.
+        arguments["weight_decay"] = 0.0 if stage.optimizer == "adamw" else None
+    try:
+        optimizer = made(**arguments)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"Keras refuses the optimizer of stage {stage.name!r} ({stage.optimizer!r}): {error}"
+        ) from error
+    if stage.weight_decay:
+        undecayed = [v for v in staged.model.trainable_variables if not _is_decayed(v)]
+        optimizer.exclude_from_weight_decay(var_list=undecayed)
+    return optimizer
+
+
+def _classes() -> dict[str, type[keras.optimizers.Optimizer]]:
+    found = {name.lower(): value for name, value in vars(keras.optimizers).items()}
+    return {name: found[name] for name in OPTIMIZERS}
+
+
+def _is_decayed(variable: Any) -> bool:
+    """Kernels and embeddings are decayed; biases and the scales of normalisation are not."""
+    return len(variable.shape) > 1
+
+
+def layer_multipliers(staged: StagedModel, stage: Stage) -> dict[int, float]:
+    """Returns {id of a variable: factor on its rate}: 1 in the head, then less per block.
+
+    By identity, since a layer of the head and one of the backbone may have the same name.
+    """
+    factors = {id(variable): 1.0 for variable in staged.head.variables}
+    for depth, block in enumerate(reversed(unfrozen_blocks(staged, stage)), 1):
+        for layer in block.layers:
+            factors.update((id(v), stage.layer_decay**depth) for v in layer.variables)
+    return factors
+
+
+def _with_layer_decay(
+    base: type[keras.optimizers.Optimizer], factors: Mapping[int, float], weight_decay: float
+) -> type[keras.optimizers.Optimizer]:
+    """Returns `base` with each variable's learning rate and weight decay scaled by its factor.
+
+    Keras' own MultiOptimizer does this with one optimizer a rate, and models compiled with it
+    cannot be loaded again.
+    """
+
+    class LayerDecay(base):  # type: ignore[misc, valid-type]
+        def build(self, variables: Sequence[keras.Variable]) -> None:
+            # An update gets the bare tensor, so factors are found by the variable's position.
+            self._factors = [factors[id(variable)] for variable in variables]
+            super().build(variables)
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            rate = learning_rate * self._factors[self._get_variable_index(variable)]
+            if weight_decay and _is_decayed(variable):
+                variable.assign_sub(variable * keras.ops.cast(weight_decay * rate, variable.dtype))
+            super().update_step(gradient, variable, rate)
+
+    LayerDecay.__name__ = base.__name__
+    return LayerDecay

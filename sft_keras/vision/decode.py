@@ -1,0 +1,147 @@
+"""Decoding and resizing, in TensorFlow's graph.
+
+Training, prediction and the exported SavedModel use these very functions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import tensorflow as tf
+
+from sft_keras.vision.gif import first_frame
+from sft_keras.vision.image_size import require_moderate_size
+
+Fit = Literal["stretch", "crop", "pad"]
+
+_BMP_HEADER = 54  # bytes
+_PALETTE_BITS = 8
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes one image file.
+
+    Transparency is dropped, of an animated GIF the first frame is taken, 16 bits are cut to 8, and
+    CMYK becomes RGB. The orientation that a camera notes in Exif is not applied.
+
+    Args:
+      encoded: The file's bytes (JPEG, PNG, GIF, BMP or WebP), a scalar string.
+
+    Returns:
+      RGB pixels, uint8 [height, width, 3].
+
+    Raises:
+      InvalidArgumentError: When run, for what is no such image, is truncated, says that it has more
+        than `LARGEST_IMAGE` pixels, or is one of the kinds that `undecodable_reason` names.
+    """
+    with tf.control_dependencies([require_moderate_size(encoded)]):
+        start = tf.strings.substr(encoded, 0, 2)
+        image = tf.cond(
+            (start == b"BM") | (start == b"GI"),
+            lambda: tf.cond(
+                start == b"BM",
+                lambda: _decode_bmp(encoded),
+                lambda: _decode(first_frame(encoded)),
+            ),
+            lambda: _decode(encoded),
+        )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def resize_image(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.Tensor:
+    """Brings one image to the size that the network takes: bilinear, antialiased.
+
+    Args:
+      image: Any number type in 0..255, [height, width, 1, 3 or 4]; grey is spread over three
+        channels, a fourth channel is dropped.
+      image_size: (height, width) in pixels.
+      fit: "stretch" to the size, "crop" the middle of the right proportions, or "pad" with black.
+
+    Returns:
+      RGB pixels, uint8 [height, width, 3].
+    """
+    image = image[..., :3]
+    height, width = image_size
+    if fit == "crop":
+        image = _cut_middle(image, height, width)
+    inner = _inside(image, height, width) if fit == "pad" else (height, width)
+    resized = tf.image.resize(image, inner, method="bilinear", antialias=True)
+    if fit == "pad":
+        resized = tf.image.resize_with_crop_or_pad(resized, height, width)
+    pixels = tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    return tf.broadcast_to(pixels, [height, width, 3])
+
+
+def read_pixels(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.Tensor:
+    """Returns an image of `Examples.stream`, encoded or not, as uint8 [height, width, 3]."""
+    decoded = decode_image(image) if image.dtype == tf.string else image
+    return resize_image(decoded, image_size, fit)
+
+
+def _decode(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def _sides(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    shape = tf.shape(image)
+    return tf.cast(shape[0], tf.float64), tf.cast(shape[1], tf.float64)
+
+
+def _whole(side: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(1, tf.cast(tf.round(side), tf.int32))
+
+
+def _cut_middle(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    # Cut before scaling: the same picture, but a very long image is never scaled as a whole.
+    rows, columns = _sides(image)
+    kept_rows = _whole(tf.minimum(rows, columns * height / width))
+    kept_columns = _whole(tf.minimum(columns, rows * width / height))
+    top = (tf.shape(image)[0] - kept_rows) // 2
+    left = (tf.shape(image)[1] - kept_columns) // 2
+    return tf.image.crop_to_bounding_box(image, top, left, kept_rows, kept_columns)
+
+
+def _inside(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Returns the largest size of the image's proportions within (height, width)."""
+    rows, columns = _sides(image)
+    scale = tf.minimum(height / rows, width / columns)
+    return tf.stack([_whole(rows * scale), _whole(columns * scale)])
+
+
+def _bmp_header(encoded: tf.Tensor) -> tf.Tensor:
+    """Returns the first 54 bytes as int32 [54], zeros where the file is shorter."""
+    start = tf.strings.substr(encoded, 0, _BMP_HEADER)
+    padded = tf.strings.join([start, tf.constant(b"\0" * _BMP_HEADER)])
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _BMP_HEADER), tf.uint8), tf.int32)
+
+
+def _number(header: tf.Tensor, offset: int, size: int) -> tf.Tensor:
+    """Returns the unsigned little-endian number of `size` bytes, at most 3, at `offset`."""
+    # Three of a field's four bytes are enough here, and fit int32.
+    return tf.reduce_sum(header[offset : offset + size] * [256**place for place in range(size)])
+
+
+def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    header = _bmp_header(encoded)
+    return tf.cond(
+        _number(header, 28, 2) == _PALETTE_BITS,
+        lambda: _decode_palette_bmp(encoded, header),
+        lambda: _decode(encoded),
+    )
+
+
+def _decode_palette_bmp(encoded: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    # TensorFlow 2.21 takes the numbers of the palette's entries for grey values.
+    is_plain = tf.debugging.Assert(
+        _number(header, 30, 3) == 0, ["A compressed BMP cannot be decoded."]
+    )
+    with tf.control_dependencies([is_plain]):
+        entries = tf.io.decode_bmp(encoded, channels=0)[..., 0]
+    used = _number(header, 46, 3)
+    colours = tf.where(used == 0, 2**_PALETTE_BITS, used)
+    # A place beyond the file would be an error that quotes the file's bytes, which TensorFlow then
+    # fails to decode as UTF-8. Of an empty table, gather says that it has too few colours.
+    place = tf.minimum(14 + _number(header, 14, 3), tf.strings.length(encoded))
+    table = tf.strings.substr(encoded, place, 4 * colours)
+    blue_green_red = tf.reshape(tf.io.decode_raw(table, tf.uint8), [-1, 4])
+    return tf.gather(tf.reverse(blue_green_red[:, :3], [1]), tf.cast(entries, tf.int32))

@@ -1,0 +1,1 @@
+"""Sources of labelled images: folders, tables, arrays, tensorflow-datasets."""

@@ -1,0 +1,88 @@
+"""Images and labels that are in memory already. NumPy only."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from sft_keras.recipe.in_memory import InMemorySource
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Arrays(InMemorySource):
+    """A data source made of arrays.
+
+    Each split is (images, labels): images uint8 or float in 0..255, [n, height, width],
+    [n, height, width, 1] or [n, height, width, 3] (RGB); labels whole numbers from 0 on, [n].
+
+    Attributes:
+      train: The training split.
+      validation: The validation split; None to have it split off from `train`.
+      test: The test split; None to have it split off from `train`.
+      class_names: The names of labels 0, 1, ...; None to call them "0", "1", ...
+    """
+
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray] | None = None
+    test: tuple[np.ndarray, np.ndarray] | None = None
+    class_names: Sequence[str] | None = None
+
+    def __repr__(self) -> str:
+        parts = [f"{name}={_shape(pair)}" for name, pair in self.given().items()]
+        if self.class_names is not None:
+            parts.append(f"class_names={len(self.class_names)}")
+        return f"Arrays({', '.join(parts)})"
+
+    def faults(self) -> list[str]:
+        """Returns what is wrong with the arrays, one sentence each."""
+        faults = []
+        for name, pair in self.given().items():
+            if isinstance(pair, tuple | list) and len(pair) == 2:
+                images, labels = map(np.asarray, pair)
+                faults += _image_faults(name, images) + _label_faults(name, labels)
+                if images.ndim and labels.ndim and len(images) != len(labels):
+                    faults.append(
+                        f"`{name}` must have as many labels as images. "
+                        f"Received: {len(images)} images and {len(labels)} labels."
+                    )
+            else:
+                faults.append(f"`{name}` must be (images, labels). Received: {type(pair)}.")
+        names = self.class_names
+        if names is not None and len(set(names)) < len(names):
+            faults.append(f"`class_names` must differ. Received: {', '.join(map(str, names))}.")
+        return faults
+
+
+def _shape(pair: tuple[np.ndarray, np.ndarray]) -> str:
+    return " + ".join(f"{np.asarray(part).dtype}{list(np.shape(part))}" for part in pair)
+
+
+def _image_faults(name: str, images: np.ndarray) -> list[str]:
+    expected = "[n, height, width] or [n, height, width, 1 or 3]"
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
+        return [f"The images of `{name}` must be {expected}. Received: {list(images.shape)}."]
+    if images.dtype.kind not in "uif":
+        return [f"The images of `{name}` must be numbers. Received: {images.dtype}."]
+    if 0 in images.shape:
+        return [] if len(images) == 0 else [f"The images of `{name}` have no pixels."]
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):  # written so that NaN is refused too
+        return [f"The images of `{name}` must lie in 0..255. Received: {low} to {high}."]
+    if images.dtype.kind == "f" and 0 < high <= 1:
+        return [
+            f"The images of `{name}` must lie in 0..255. Received: {low} to {high}, which would be "
+            "nearly black; multiply them by 255."
+        ]
+    return []
+
+
+def _label_faults(name: str, labels: np.ndarray) -> list[str]:
+    expected = f"The labels of `{name}` must be whole numbers, [n]."
+    if labels.ndim != 1:
+        return [f"{expected} Received: {labels.dtype} {list(labels.shape)}."]
+    if labels.dtype.kind not in "uif":
+        return [f"{expected} Received: {labels.dtype}."]
+    broken = labels[labels != np.floor(labels)] if labels.dtype.kind == "f" else labels[:0]
+    return [f"{expected} Received: {broken[0]}."] if len(broken) else []

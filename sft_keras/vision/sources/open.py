@@ -1,0 +1,52 @@
+"""From what the recipe says of its data to splits; every fault in one error."""
+
+from __future__ import annotations
+
+from sft_keras.core.errors import DataError
+from sft_keras.data.examples import Splits
+from sft_keras.data.listing import Listing
+from sft_keras.data.splits import splits_of
+from sft_keras.recipe.data import Data
+from sft_keras.vision.sources.arrays import Arrays
+from sft_keras.vision.sources.builtin import list_arrays, list_digits, list_synthetic
+from sft_keras.vision.sources.csv import list_csv
+from sft_keras.vision.sources.folder import list_folder
+from sft_keras.vision.sources.tfds import list_tfds
+
+
+def list_source(data: Data, seed: int) -> Listing:
+    """Returns what the source holds.
+
+    Raises:
+      DataError: If it is not there.
+    """
+    if isinstance(data.source, Arrays):
+        return list_arrays(data.source)
+    kind, _, name = data.source.partition(":")
+    if kind == "folder":
+        return list_folder(name, data.outside)
+    if kind == "csv":
+        return list_csv(name, data.outside)
+    if kind == "tfds":
+        return list_tfds(name, data.data_dir)
+    if kind == "synthetic":
+        return list_synthetic(name, seed)
+    if kind == "digits":
+        return list_digits()
+    raise DataError(
+        "`data.source` must be tfds:NAME, folder:PATH, csv:PATH, digits, synthetic:NUM_CLASSES or "
+        f"an Arrays. Received: {data.source!r}."
+    )
+
+
+def open_data(data: Data, seed: int) -> Splits:
+    """Finds and lists the examples of a source and makes the splits it lacks; decodes nothing.
+
+    Args:
+      data: What the recipe says of its data.
+      seed: Of the splits made here; the same seed gives the same splits.
+
+    Raises:
+      DataError: Listing every fault that shows without decoding.
+    """
+    return splits_of(list_source(data, seed), data, seed)

@@ -1,0 +1,101 @@
+"""What the SavedModel holds for TensorFlow Serving."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sft_keras.core.errors import ExportError
+from sft_keras.export import warm_up
+from sft_keras.export.saved_model import export_saved_model
+from sft_keras.export.warm_up import WARM_UP, warm_up_inputs, write_warm_up
+from sft_keras.tasks.image_signatures import image_endpoints
+from sft_keras.tasks.signatures import Endpoints
+
+NAMES = ("red", "green\n", "blü")
+
+
+def requests_in(folder):
+    """Returns the requests of a warm-up file, as TensorFlow Serving's own messages."""
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    records = tf.data.TFRecordDataset(str(folder / WARM_UP))
+    found = []
+    for record in records.as_numpy_iterator():
+        log = logs.PredictionLog.FromString(record)
+        assert log.WhichOneof("log_type") == "predict_log"
+        # Nothing that these messages do not know, and written as they would write it.
+        assert logs.PredictionLog.FromString(log.SerializeToString(deterministic=True)) == log
+        assert len(log.SerializeToString()) == len(record)
+        found.append(log.predict_log.request)
+    return found
+
+
+@pytest.fixture(scope="module")
+def exported(build_staged, tmp_path_factory):
+    """The SavedModel of an image classifier, whose classes have odd names."""
+    folder = tmp_path_factory.mktemp("export") / "1"
+    model = build_staged().model
+    export_saved_model(image_endpoints(model, NAMES, "stretch"), model, folder)
+    return folder
+
+
+def test_class_names_are_an_asset_whatever_is_in_them(exported):
+    loaded = tf.saved_model.load(str(exported))
+    path = loaded.class_names.asset_path.numpy().decode()
+    assert path == str(exported / "assets" / "class_names.json")
+    with open(path, encoding="utf-8") as file:
+        assert tuple(json.load(file)) == NAMES
+
+
+def test_each_signature_answers_its_request_to_warm_up(exported):
+    loaded = tf.saved_model.load(str(exported))
+    requests = {each.model_spec.signature_name: each for each in requests_in(exported)}
+    assert set(requests) == set(loaded.signatures) == {"serving_default", "images"}
+    for name, request in requests.items():
+        given = {each: tf.make_ndarray(value) for each, value in request.inputs.items()}
+        answer = loaded.signatures[name](**{each: tf.constant(v) for each, v in given.items()})
+        assert answer["probabilities"].shape == (1, 3)
+
+
+def test_a_request_reads_as_it_was_written_also_when_it_is_long(tmp_path):
+    # Lengths of one, two and three groups of seven bits.
+    for size in (1, 127, 128, 16_383, 16_384, 300_000):
+        values = {"texts": np.array([b"x" * size, b"\xff\0"], object)}
+        write_warm_up(tmp_path, {"first": values, "second": {"a": np.ones((2, 3), np.float32)}})
+        first, second = requests_in(tmp_path)
+        assert (first.model_spec.signature_name, second.model_spec.signature_name) == (
+            "first",
+            "second",
+        )
+        np.testing.assert_array_equal(tf.make_ndarray(first.inputs["texts"]), values["texts"])
+        np.testing.assert_array_equal(tf.make_ndarray(second.inputs["a"]), np.ones((2, 3)))
+
+
+def test_a_signature_that_does_not_answer_its_request_is_not_exported(tmp_path, monkeypatch):
+    import keras
+
+    def picky(texts):
+        with tf.control_dependencies([tf.debugging.assert_equal(texts, "please")]):
+            return {"value": tf.strings.length(texts)}
+
+    spec = tf.TensorSpec([None], tf.string, name="texts")
+    endpoints = Endpoints({"serving_default": (picky, [spec])})
+    model = keras.Sequential([keras.Input((1,))])
+    with pytest.raises(ExportError, match="'serving_default' must answer any input"):
+        export_saved_model(endpoints, model, tmp_path / "1")
+    monkeypatch.setattr(warm_up, "_TEXT", b"please")
+    export_saved_model(endpoints, model, tmp_path / "2")
+    assert len(requests_in(tmp_path / "2")) == 1
+
+
+def test_examples_fit_their_arguments():
+    specs = [
+        tf.TensorSpec([None], tf.string, name="image_bytes"),
+        tf.TensorSpec([None, None, 7, 3], tf.float32, name="images"),
+        tf.TensorSpec([None], tf.string, name="contexts"),
+    ]
+    found = warm_up_inputs(specs)
+    assert found["images"].shape == (1, 32, 7, 3) and found["images"].dtype == np.float32
+    assert tf.io.decode_png(found["image_bytes"][0]).shape == (32, 32, 3)
+    assert found["contexts"][0].decode("utf-8")

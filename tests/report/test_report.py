@@ -1,0 +1,537 @@
+"""The report: what is in it, and that no name, number or failure spoils it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sft_keras.report import write_report
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror='alert(2)'>",
+    "a & b $x_1$ {{ 7 * 7 }} {% endraw %}",
+    "タンポポ",
+    "שושנה",
+    "very " * 30 + "long",
+)
+
+
+def png(seed: int, size: int = 8) -> bytes:
+    """Returns a small picture as the bytes of a PNG file."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the curves, which take most of the time, where a test is not about them."""
+    monkeypatch.setattr("sft_keras.report.run_page.learning_curves", lambda stages: [])
+
+
+def estimate(value: float) -> dict[str, float]:
+    return {"value": value, "low": max(0.0, value - 0.02), "high": min(1.0, value + 0.015)}
+
+
+def metrics(names: list[str], accuracy: float, top_k: dict[str, float] | None = None) -> dict:
+    generator = np.random.default_rng(0)
+    size = len(names)
+    matrix = generator.poisson(0.4, (size, size)) + np.diag(generator.integers(20, 40, size))
+    average = {"precision": 0.91, "recall": 0.92, "f1": 0.915}
+    return {
+        "examples": int(matrix.sum()),
+        "loss": 0.1234,
+        "accuracy": estimate(accuracy),
+        "top_k": top_k or {},
+        "macro": average,
+        "weighted": average,
+        "macro_f1": estimate(accuracy - 0.01),
+        "per_class": [
+            {
+                "name": name,
+                "precision": 0.9,
+                "recall": 0.9,
+                "f1": float(generator.uniform(0.6, 1.0)),
+                "support": int(matrix[row].sum()),
+            }
+            for row, name in enumerate(names)
+        ],
+        "confusion_matrix": matrix.tolist(),
+    }
+
+
+def stage(name: str, unfreeze: int | str, epochs: int, accuracy: float, names: list[str]) -> dict:
+    falling = [1.2 * 0.75**epoch + 0.1 for epoch in range(epochs)]
+    return {
+        "name": name,
+        "unfreeze": unfreeze,
+        "learning_rate": 1e-3 if unfreeze == 0 else 1e-5,
+        "epochs_run": epochs,
+        "steps": 45 * epochs,
+        "seconds": 20.1,
+        "stopped": "ran all its epochs",
+        "frozen_blocks": "computed once for 1617 examples, 43 MB in memory (2.1 s)",
+        "best_epoch": max(1, epochs - 1),
+        "trainable_parameters": 12810,
+        "total_parameters": 3400000,
+        "history": {
+            "loss": falling,
+            "accuracy": [accuracy - 0.1 * loss for loss in falling],
+            "val_loss": [loss + 0.05 for loss in falling],
+            "val_accuracy": [accuracy - 0.13 * loss for loss in falling],
+            "learning_rate": [1e-3 if unfreeze == 0 else 1e-5] * epochs,
+        },
+        "rate_test": None,
+        "audit": {
+            "trained_layers": ["head/logits", "head/hidden"],
+            "moved_variables": 2,
+            "frozen_variables": 260,
+            "frozen_identical": True,
+            "batch_norm_frozen_identical": 49,
+            "unmoved_trainable": [],
+        },
+        "validation": metrics(names, accuracy, {"5": 0.998}),
+    }
+
+
+def rate_test(steps: int = 100) -> dict:
+    """Returns a learning-rate range test whose loss falls from 2 to 1 and then explodes."""
+    rates = np.geomspace(1e-7, 10.0, 100)[:steps]
+    losses = np.interp(np.arange(steps), [0, 40, 60, steps - 5], [2.0, 2.0, 1.0, 1.2])
+    losses[-3:] = [8.0, 700.0, 1e9]
+    return {
+        "rates": rates.tolist(),
+        "losses": losses.tolist(),
+        "smoothed": (losses + 0.01).tolist(),
+        "bounds": [float(rates[42]), float(rates[60])],
+        "rule": "in the middle of 0.00025, where the loss began to fall, and 0.0063",
+        "chosen": 0.0013,
+        "ended": "the smoothed loss rose to 7e+08 from its lowest, 1.01",
+    }
+
+
+def shown(names: list[str], count: int) -> list[dict]:
+    """Returns examples for a report, each with a picture."""
+    return [
+        {
+            "id": f"img/{number}.jpg",
+            "true": names[number % len(names)],
+            "predicted": names[(number + 1) % len(names)],
+            "probability": 0.98,
+            "picture": number,
+        }
+        for number in range(count)
+    ]
+
+
+def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: Any) -> dict:
+    """Returns a whole report over the classes `names`."""
+    names = names or [f"digit {number}" for number in range(10)]
+    counts = list(range(10, 10 + len(names)))
+    report = {
+        "format": 1,
+        "smoke": False,
+        "title": "quickstart",
+        "description": "A small network on handwritten digits: a new head, then the top block.",
+        "command": "python -m sft_keras.run --recipe=quickstart",
+        "recipe": {
+            "task": {"type": "ImageClassification", "dropout": 0.3, "augment": {"flip": True}},
+            "data": {"source": "digits", "batch_size": 32},
+            "backbone": {"preset": "bundled:efficientnet_lite0", "image_size": [96, 96]},
+            "stages": [
+                {"name": "head", "epochs": 8, "learning_rate": 0.001, "patience": None},
+                {"name": "top", "epochs": 5, "learning_rate": 1e-05, "patience": 3},
+            ],
+            "seed": 0,
+        },
+        "environment": {
+            "python": "3.11.7",
+            "platform": "Linux-6.1-x86_64",
+            "cpu_cores": 2,
+            "accelerators": [],
+            "packages": {"tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.3.0"},
+        },
+        "started": "2026-01-01T12:00:00+00:00",
+        "seconds": {"data": 1.2, "stages": 50.0, "evaluation": 3.0, "export": 9.0, "total": 70.1},
+        "data": {
+            "source": "digits",
+            "class_names": names,
+            "sizes": {"train": 1437, "validation": 180, "test": 180},
+            "counts": {"train": counts, "validation": counts, "test": counts},
+            "origin": {
+                "train": "from the source",
+                "validation": "made here: 10 % of train, stratified, seed 0",
+                "test": "made here: 10 % of train, stratified, seed 0",
+            },
+            "facts": {},
+        },
+        "inputs": {"train": {}, "validation": {}, "test": {}},
+        "checked": [],
+        "model": {
+            "preset": "bundled:efficientnet_lite0",
+            "weights": "imagenet",
+            "reads": "pictures of 96 by 96 pixels (height by width)",
+            "parameters": 3412810,
+            "blocks": [
+                {"name": f"block{n}", "layers": 3 * n, "parameters": 10**n} for n in range(1, 7)
+            ],
+        },
+        "stages": [stage("head", 0, 8, 0.93, names), stage("top", 1, 5, 0.971, names)],
+        "score": "accuracy",
+        "test": metrics(names, 0.968, {"5": 0.9991}),
+        "mistakes": shown(names, mistakes),
+        "uncertain": [],
+        "export": {
+            "path": "export/1",
+            "signatures": {"serving_default": "encoded pictures", "images": "pixels"},
+            "largest_difference": 3e-7,
+            "checked": 32,
+        },
+        "notes": ["Four augmented views of each example were stored."],
+    }
+    return report | changes
+
+
+def pictures_of(report: dict) -> list[bytes]:
+    return [png(number) for number in range(len(report["mistakes"]))]
+
+
+class Page(HTMLParser):
+    """Collects a page's elements and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.source = text
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, name: str) -> list[str]:
+        return [values[name] or "" for _, values in self.elements if name in values]
+
+
+def drawing(page: Page, label: str) -> str:
+    """Returns the source of the plot that a screen reader calls `label`."""
+    return page.source.partition(f'aria-label="{label}"')[2].partition("</svg>")[0]
+
+
+def dots(page: Page) -> int:
+    """Returns how many epochs are marked in the plot of the loss, rings included."""
+    return len(re.findall(r"<use [^>]*var\(--(train|validation)\)", drawing(page, "Loss by epoch")))
+
+
+def written_page(folder: Path, report: dict) -> Page:
+    write_report(report, pictures_of(report), folder)
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_json_gives_back_the_report(without_curves, tmp_path):
+    report = make_report()
+    write_report(report, pictures_of(report), tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert json.loads(text) == report
+    assert list(json.loads(text))[:3] == ["format", "smoke", "title"]
+    assert len(text.splitlines()) < 600, "a confusion matrix must not take a line a number"
+
+
+def test_json_has_null_for_what_is_not_finite_and_plain_values_for_numpy(tmp_path):
+    report = make_report(notes=[])
+    report["test"]["loss"] = float("nan")
+    report["stages"][0]["history"]["loss"][0] = float("inf")
+    report["stages"][0]["history"]["val_loss"] = np.linspace(1, 0, 8, dtype=np.float32)
+    report["test"]["accuracy"]["value"] = np.float64(0.5)
+    page = written_page(tmp_path, report)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"not JSON: {constant}")
+
+    read = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    assert read["test"]["loss"] is None
+    assert read["stages"][0]["history"]["loss"][0] is None
+    assert len(read["stages"][0]["history"]["val_loss"]) == 8
+    assert not re.search(r"\b(nan|inf)\b", page.text, re.IGNORECASE)
+
+
+def test_hostile_names_are_text_everywhere(tmp_path):
+    names = list(HOSTILE)
+    report = make_report(names, mistakes=6)
+    hostile = HOSTILE[0]
+    report |= {"title": hostile, "description": hostile, "command": hostile, "notes": [hostile]}
+    report["recipe"] |= {hostile: hostile}
+    report["stages"][1] |= {"name": hostile, "rate_test": rate_test()}
+    report["stages"][0]["stopped"] = report["stages"][0]["frozen_blocks"] = hostile
+    report["mistakes"][0]["id"] = hostile
+    report["model"]["blocks"][0]["name"] = hostile
+    report["export"]["signatures"] |= {hostile: hostile}
+    page = written_page(tmp_path, report)
+    tags = {tag for tag, _ in page.elements}
+    assert "script" not in tags
+    assert not any(name.startswith("on") for _, values in page.elements for name in values)
+    assert "49" not in page.text.partition("a & b")[2][:30], "names must not run as templates"
+    for name in HOSTILE:
+        assert page.text.count(name) >= 4
+
+
+@pytest.mark.parametrize("num_classes", [2, 20, 60])
+def test_page_needs_nothing_from_outside(tmp_path, num_classes):
+    page = written_page(tmp_path, make_report([f"class {n}" for n in range(num_classes)]))
+    for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+        for value in page.attributes(name):
+            assert value.startswith(("data:", "#")), value
+    source = re.sub(r"data:image/png;base64,[\w+/=\s]*", "", page.source)
+    assert not re.search(r"(https?:)?//[a-z]", source), "an address in the page"
+    assert not re.search(r"@import|url\((?!#)", source)
+    tags = [tag for tag, _ in page.elements]
+    assert not {"link", "script", "iframe", "object"} & set(tags)
+    assert tags.count("style") == 1, "a plot's own style would apply to the whole page"
+    assert any(one.startswith("default-src 'none';") for one in page.attributes("content"))
+
+
+@pytest.mark.parametrize("num_classes", [2, 20, 60])
+def test_ids_are_unique_and_references_find_theirs(tmp_path, num_classes):
+    report = make_report([f"class {n}" for n in range(num_classes)])
+    for one in report["stages"]:
+        one["rate_test"] = rate_test()
+    page = written_page(tmp_path, report)
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    references = re.findall(r"url\(#([^)]*)\)", page.source)
+    references += [value[1:] for value in page.attributes("href") if value.startswith("#")]
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_smoke_banner_comes_before_all_else_and_only_then(without_curves, tmp_path):
+    smoke = written_page(tmp_path / "smoke", make_report(smoke=True))
+    body = smoke.source.partition("<body>")[2]
+    assert re.sub("<[^>]*>", "", body).strip().startswith("Smoke run: synthetic data, random")
+    assert "(smoke run)" in smoke.source.partition("<title>")[2].partition("</title>")[0]
+    real = written_page(tmp_path / "real", make_report())
+    assert "Smoke run" not in real.source
+
+
+def test_200_classes_are_all_there_with_a_class_nobody_tested(without_curves, tmp_path):
+    names = [f"{HOSTILE[n % len(HOSTILE)]} no. {n}." for n in range(200)]
+    report = make_report(names)
+    report["test"]["per_class"][7] |= {"support": 0, "precision": None, "recall": None, "f1": None}
+    report["test"]["confusion_matrix"][7] = [0] * 200
+    page = written_page(tmp_path, report)
+    for name in names:
+        assert page.text.count(name) >= 2, "in the table of classes and in that of the data"
+    assert len(page.source) < 1_000_000
+
+
+def test_worst_class_comes_first_and_untested_classes_last(without_curves, tmp_path):
+    report = make_report(["good", "bad", "unseen"], mistakes=0)
+    for one, f1, support in zip(report["test"]["per_class"], (0.9, 0.2, 0.0), (5, 5, 0)):
+        one |= {"f1": f1, "support": support}
+    page = written_page(tmp_path, report)
+    table = page.text.partition("Classes, the worst first")[2].partition("macro average")[0]
+    assert table.index("bad") < table.index("good") < table.index("unseen")
+
+
+def test_one_epoch_one_stage_two_classes(tmp_path):
+    names = ["cat", "dog"]
+    page = written_page(tmp_path, make_report(names, stages=[stage("head", 0, 1, 0.9, names)]))
+    assert dots(page) == 3, "training, validation and the ring"
+    assert '<td class="hit"' in page.source
+
+
+def test_curves_join_the_stages_and_leave_gaps(tmp_path):
+    report = make_report()
+    for values in report["stages"][0]["history"].values():
+        values[2] = None
+    report["stages"][0]["name"] = "$x_1$ <head>"
+    report["stages"][1]["best_epoch"] = None
+    page = written_page(tmp_path, report)
+    assert page.attributes("aria-label") == [
+        "Loss by epoch",
+        "Accuracy by epoch",
+        "Learning rate by epoch",
+    ]
+    curve = drawing(page, "Loss by epoch")
+    assert ">$x_1$ &lt;head&gt;<" in curve and ">top<" in curve
+    assert "stroke-dasharray" in curve, "the boundary between the stages"
+    assert len(re.findall(r' d="M[^"]*M[^"]*L', curve)) == 2, "training and validation, each torn"
+
+
+def test_a_range_test_is_drawn_and_said_for_each_stage_that_had_one(without_curves, tmp_path):
+    report = make_report()
+    without = written_page(tmp_path / "without", report)
+    assert "range test" not in without.text
+    report["stages"][1]["rate_test"] = rate_test(90)
+    page = written_page(tmp_path / "with", report)
+    labels = [label for label in page.attributes("aria-label") if "range test" in label]
+    assert labels == ["Loss by learning rate in the range test of top"]
+    text = " ".join(page.text.replace("\N{NO-BREAK SPACE}", " ").split())
+    assert "0.0013 was chosen, in the middle of 0.00025, where the loss began to fall" in text
+    assert "and 0.0063. The test ended after 90 steps: the smoothed" in text
+    curve = drawing(page, labels[0])
+    assert len(re.findall(r"<use [^>]*var\(--soft\)[^>]*opacity: 0.7", curve)) >= 87
+    assert "var(--train)" in curve and "var(--validation)" in curve
+
+
+def test_an_exploding_loss_does_not_hide_where_it_fell(without_curves, tmp_path):
+    report = make_report()
+    report["stages"][0]["rate_test"] = rate_test()
+    page = written_page(tmp_path, report)
+    curve = drawing(page, "Loss by learning rate in the range test of head")
+    axis = [float(tick) for tick in re.findall(r">(\d+\.\d+)</text>", curve)]
+    assert 2.0 <= max(axis) < 3.0
+
+
+def test_epochs_are_dots_in_a_short_run_or_where_a_line_would_not_show(tmp_path):
+    report = make_report(stages=[stage("head", 0, 40, 0.9, ["cat", "dog"])])
+    short = written_page(tmp_path / "short", make_report())
+    assert dots(short) == 2 * (8 + 5) + 2, "every epoch of a short run is one"
+    report["stages"][0] |= {"best_epoch": None}
+    assert dots(written_page(tmp_path / "whole", report)) == 0
+    report["stages"].append(stage("top", 1, 1, 0.9, ["cat", "dog"]) | {"best_epoch": None})
+    assert dots(written_page(tmp_path / "lone", report)) == 2, "training and validation"
+    report["stages"][0]["history"]["loss"][1::2] = [None] * 20
+    assert dots(written_page(tmp_path / "gaps", report)) == 22
+
+
+def test_what_a_run_may_lack_may_be_lacking(tmp_path):
+    report = make_report(mistakes=0, description="", export=None, notes=[])
+    report["model"]["weights"] = None
+    report["test"]["top_k"] = {}
+    for one in report["stages"]:
+        one |= {"best_epoch": None, "history": {}}
+    page = written_page(tmp_path, report)
+    for text in ("every test example was predicted right", "from random weights", "not exported"):
+        assert text in page.text
+
+
+def test_figures_are_on_the_page_as_a_person_writes_them(without_curves, tmp_path):
+    report = make_report()
+    report["stages"][0]["audit"] |= {"frozen_identical": False, "unmoved_trainable": ["head/b"]}
+    report["test"]["accuracy"] = {"value": 0.99996, "low": 0.9991, "high": 1.0}
+    text = " ".join(written_page(tmp_path, report).text.split())
+    for expected in (
+        "Test accuracy 99.996 %",
+        "95 % interval 99.9 to 100.0 %",
+        "1 min 10 s in all",
+        "stages.top.learning_rate: 1e-05",
+        "stages.head.patience: null",
+        "12 810 of 3 400 000",
+        "NO (260 variables)",
+        "Trainable, yet not moved in head: head/b",
+        "1 January 2026, 12:00 UTC",
+        "made here: 10 % of train, stratified, seed 0",
+    ):
+        assert expected in text.replace("\N{NARROW NO-BREAK SPACE}", " "), expected
+
+
+def test_mistakes_show_their_pictures_in_order(without_curves, tmp_path):
+    report = make_report()
+    page = written_page(tmp_path, report)
+    images = [values for tag, values in page.elements if tag == "img"]
+    assert [image["alt"] for image in images] == [one["id"] for one in report["mistakes"]]
+    files = [base64.b64decode(image["src"].partition("base64,")[2]) for image in images]
+    assert files == pictures_of(report)
+    assert all(image["width"] == "8" and image["class"] == "tiny" for image in images)
+
+
+def test_the_least_certain_share_their_pictures_with_mistakes(without_curves, tmp_path):
+    report = make_report()
+    names = report["data"]["class_names"]
+    unsure = {**shown(names, 4)[3], "second": names[3], "second_probability": 0.4}
+    report["uncertain"] = [unsure | {"id": "a"}, unsure | {"id": "b", "predicted": names[3]}]
+    page = written_page(tmp_path, report)
+    *_, first, last = [values for tag, values in page.elements if tag == "img"]
+    assert (first["alt"], last["alt"]) == ("a", "b")
+    assert first["src"] == last["src"] and first["data-picture"] == "3"
+    signs = re.findall(r"[✗✓·] [^✗✓·]*", page.text.partition("Least certain")[2])
+    assert [" ".join(sign.split()[:3]) for sign in signs[:2]] == ["✗ digit 4", "✓ digit 3"]
+
+
+def test_what_a_check_found_and_what_was_saved_are_said(without_curves, tmp_path):
+    report = make_report()
+    for each in report["stages"]:
+        each["frozen_pass"] = {"seconds": 5.0, "epoch_seconds": 4.0}
+    page = written_page(tmp_path, report)
+    assert re.search(
+        r"which saved about 47(\.0)?\ss", page.text
+    )  # 8 + 5 epochs of 4 s, but for one pass
+    assert "found nothing: no example twice" in page.text
+    report["stages"][1]["frozen_pass"] = None
+    report["checked"] = [{"what": "Same across splits: 2.", "spoils": True}]
+    page = written_page(tmp_path, report)
+    assert re.search(r"which saved about 27(\.0)?\ss", page.text)
+    assert "It spoils the result. Same across splits: 2." in page.text
+    assert "found nothing" not in page.text
+
+
+def test_figures_are_kept_when_the_page_fails(without_curves, tmp_path):
+    report = make_report()
+    with pytest.raises(ValueError, match=r"'img/3.jpg' names number 3, .* 3 pictures"):
+        write_report(report, pictures_of(report)[:3], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+    with pytest.raises(ValueError, match=r"'img/0.jpg': .* begin with b'GIF89a"):
+        write_report(report, [b"GIF89a" * 9] * 4, tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_report_and_nothing_else(
+    without_curves, tmp_path, monkeypatch
+):
+    report = make_report(mistakes=0)
+    write_report(report, [], tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("sft_keras.core.files.os.fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_report(report | {"title": "another"}, [], tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_file_names_that_are_not_unicode_are_written(without_curves, tmp_path):
+    report = make_report()
+    report["mistakes"][0]["id"] = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    page = written_page(tmp_path, report)
+    read = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert read == report
+    assert r"caf\udce9.jpg" in page.text
+
+
+def test_same_report_gives_the_same_bytes(tmp_path):
+    for folder in ("first", "second"):
+        written_page(tmp_path / folder, make_report())
+    for name in ("report.json", "report.html"):
+        first, second = (tmp_path / folder / name for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_report_never_imports_tensorflow_nor_pyplot():
+    program = (
+        "import sys, sft_keras.report; "
+        "print([name for name in ('tensorflow', 'keras', 'matplotlib.pyplot') "
+        "if name in sys.modules])"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

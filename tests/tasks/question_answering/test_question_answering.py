@@ -1,0 +1,290 @@
+"""Question answering from lists to a served model: what is trained, reported and answered."""
+
+import dataclasses
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import sft_keras
+from sft_keras import Backbone, Data, Questions, Recipe, Stage
+from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.core.errors import BackboneError, RecipeError
+from sft_keras.evaluation.inference import answers
+from sft_keras.inference.predict import predict
+from sft_keras.tasks import QuestionAnswering
+from sft_keras.tasks.question_answering.decode import question_answers
+from sft_keras.training.prepare import prepare_stage
+from sft_keras.training.setup import build_staged
+
+THRESHOLD = 0.5
+
+
+def made_questions(count):
+    """Passages of random letters; what follows the letter asked for is the answer, if it is there.
+
+    Most passages need several windows.
+    """
+    draw = np.random.default_rng(0)
+    asked = []
+    for number in range(count):
+        letters = list(draw.choice(list("abcdefgh\u00e9 "), draw.integers(20, 70)))
+        place = int(draw.integers(1, len(letters) - 4))
+        letters[place : place + 3] = "q12"
+        context = "".join(letters)
+        asked.append(("q?", context, [("12", place + 1)]) if number % 4 else ("z?", context, []))
+    return asked
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    asked = made_questions(96)
+    return Recipe(
+        task=QuestionAnswering(
+            sequence_length=32,
+            doc_stride=12,
+            max_question_length=8,
+            max_answer_length=6,
+            dropout=0.0,
+            no_answer_threshold=THRESHOLD,
+        ),
+        data=Data(source=Questions(asked[:64], asked[64:80], asked[80:]), batch_size=16),
+        backbone=Backbone(preset="tiny:bert"),
+        stages=(
+            Stage(name="head", epochs=1, learning_rate=1e-2, monitor="val_accuracy"),
+            Stage(name="top", epochs=1, learning_rate=3e-3, unfreeze=1),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def opened(recipe):
+    """The info and the prepared splits."""
+    splits = recipe.task.open_data(recipe, seed=0)
+    return splits.info, recipe.task.prepare(splits, recipe, lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def run(recipe, tmp_path_factory):
+    plan = dataclasses.replace(recipe, stages=recipe.stages[:1])
+    return sft_keras.finetune(plan, run_dir=tmp_path_factory.mktemp("runs") / "questions")
+
+
+def test_the_frozen_layers_are_computed_once_for_each_window(run, opened):
+    _, prepared = opened
+    read = len(prepared["train"].examples) + len(prepared["validation"].examples)
+    assert read > 2 * 80
+    (stage,) = run.report["stages"]
+    assert stage["frozen_blocks"].startswith(f"computed once for {read} ")
+    assert stage["audit"]["frozen_identical"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(run, recipe, opened):
+    """The answers to the test split's questions as `evaluate` has them."""
+    info, prepared = opened
+    test = prepared["test"]
+    assert len(test.details) > 2 * len({window.question.name for window in test.details})
+    logits = answers(run.model, recipe.task.evaluation_batches(test, recipe, info))
+    return question_answers(logits, test.details, recipe.task.max_answer_length)
+
+
+def test_served_answers_to_passages_of_several_windows_are_those_that_were_evaluated(
+    run, recipe, opened, evaluated
+):
+    threshold = float(np.median(evaluated.spans.margins))  # so that there are both kinds
+    expected = evaluated.texts(threshold)
+    assert 0 < expected.count("") < len(expected) and len(set(expected)) > 2
+    task = dataclasses.replace(recipe.task, no_answer_threshold=threshold)
+    endpoints = task.endpoints(run.model, recipe, opened[0])
+    function, specs = endpoints.signatures["serving_default"]
+    served = tf.function(function, input_signature=specs, autograph=False)(
+        tf.constant([question.question for question in evaluated.questions]),
+        tf.constant([question.context for question in evaluated.questions]),
+    )
+    assert [text.decode() for text in served["answer"].numpy()] == expected
+    places = zip(evaluated.questions, expected, served["start"].numpy(), served["end"].numpy())
+    for question, text, start, end in places:
+        assert question.context[start:end] == text if text else (start, end) == (-1, -1)
+    for name, values in (
+        ("probability", evaluated.probabilities(threshold)),
+        ("probabilities", evaluated.spans.probabilities),
+    ):
+        np.testing.assert_allclose(served[name], values, atol=1e-5)
+
+
+def test_predictions_are_the_answers_that_were_evaluated(run, evaluated):
+    asked = [f"{question.question}\t{question.context}" for question in evaluated.questions]
+    found = list(predict(run.run_dir, asked))
+    assert [each.input for each in found] == asked
+    assert [each.label for each in found] == evaluated.texts(THRESHOLD)
+    for each, probability in zip(found, evaluated.probabilities(THRESHOLD)):
+        assert each.probabilities == {each.label: pytest.approx(probability, abs=1e-5)}
+        context = each.input.partition("\t")[2]
+        assert context[max(0, each.start) : max(0, each.end)] == each.label
+    right = [
+        question.answers[0].text if question.answers else "" for question in evaluated.questions
+    ]
+    is_right = [each.label == text for each, text in zip(found, right)]
+    assert run.metrics["exact_match"]["value"] == pytest.approx(np.mean(is_right))
+    assert run.metrics["examples"] == 16
+
+
+def test_it_answers_alike_in_a_process_that_knows_tensorflow_alone(run):
+    export = run.report["export"]
+    assert export["checked"] == 16
+    assert export["largest_difference"] < 1e-5
+    assert export["needs"] == []
+    assert export["signatures"] == {
+        "serving_default": "questions: string (None,), contexts: string (None,)"
+    }
+
+
+@pytest.mark.slow
+def test_questions_are_asked_on_the_command_line(run):
+    ran = subprocess.run(
+        [sys.executable, "-m", "sft_keras.predict", f"--run={run.run_dir}", "-"],
+        input="q?\tabc q12 def\nz?\t\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, second = ran.stdout.splitlines()
+    assert first.endswith("  q?") and "%" in first
+    assert "(no answer)" in second and second.endswith("  z?")
+    assert "\t" not in ran.stdout
+
+
+def test_empty_and_odd_passages_are_answered(run):
+    odd = ["q?\t", "\tabc", "q?\t\u4e2d\u6587 q12", "q" * 40 + "\tabc", "no tab"]
+    *good, bad = predict(run.run_dir, odd)
+    assert (good[0].label, good[0].start, good[0].end) == ("", -1, -1)
+    assert all(each.error is None and each.label in each.input for each in good)
+    assert "a tab between" in bad.error
+
+
+def test_the_report_has_the_figures_and_shows_mistakes(run):
+    stage = run.report["stages"][0]["validation"]
+    assert {"threshold", "f1"} == stage["best_threshold"].keys()
+    assert stage["best_threshold"]["f1"] >= stage["f1"]["value"] - 1e-9
+    assert "best_threshold" not in run.metrics
+    assert run.metrics["answerable_f1"]["value"] is not None
+    facts = run.report["inputs"]["train"]
+    assert facts["texts"] == 64 and facts["windows"] > 128 and facts["cut_off"] == 0
+    page = (run.run_dir / "report.html").read_text(encoding="utf-8")
+    assert "read in several windows" in page and "the end is cut off" not in page
+    assert "unanswerable F1" in page
+    (first, *_) = run.report["mistakes"]
+    assert first["true"] != first["predicted"]
+    assert first["text"].split("\n")[0] in ("q?", "z?") and first["text"].split("\n")[1] in page
+
+
+def losses_of(recipe, opened, cache):
+    info, prepared = opened
+    plan = dataclasses.replace(recipe, cache=cache)
+    keras.utils.set_random_seed(0)
+    staged = build_staged(plan, plan.task.build_backbone(plan), info)
+    store = FrozenPrefixStore(
+        staged, plan, prepared, info, say=lambda line: None, tick=lambda line: None
+    )
+    losses = []
+    for stage in plan.stages:
+        source = store.input_of(stage)
+        assert source.from_boundary == (cache != "off")
+        model = prepare_stage(staged, stage, 4, plan.task.loss(stage), [], source.from_boundary)
+        batches = plan.task.training_batches(source.prepared["train"], plan, stage, info)
+        losses += [model.train_on_batch(*batch) for batch in batches.take(4)]
+        store.drop_after(stage)
+    store.close()
+    return losses
+
+
+def test_stored_outputs_train_step_by_step_as_computed_ones(recipe, opened):
+    expected = losses_of(recipe, opened, "off")
+    assert len(set(expected)) == 8
+    np.testing.assert_allclose(losses_of(recipe, opened, "memory"), expected, rtol=1e-5)
+
+
+def test_answers_at_the_right_places_score_one(recipe, opened):
+    info, prepared = opened
+    for split in prepared.values():
+        y = split.targets.take(tf.range(len(split.targets))).numpy()
+        figures = recipe.task.evaluate(9.0 * y, split, info, seed=0)
+        assert figures["exact_match"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+        assert figures["examples"] == len({window.question.name for window in split.details})
+        assert figures["loss"] < 0.01
+
+
+def test_the_targets_are_marked_where_they_can_be(opened):
+    _, prepared = opened
+    split = prepared["train"]
+    y = split.targets.take(tf.range(len(split.targets))).numpy()
+    found = 0
+    for row, window in zip(y, split.details):
+        last = window.first + window.count
+        can_be = [place == 0 or window.first <= place < last for place in range(len(row))]
+        np.testing.assert_array_equal(row[:, 0] >= 0, can_be)
+        np.testing.assert_array_equal(row[:, 1] >= 0, can_be)
+        assert row[:, 0].max() == row[:, 1].max() == 1 and (row == 1).sum() == 2
+        start, end = row.argmax(axis=0)
+        if start:
+            own = slice(
+                window.passage.starts[start - window.first + window.offset],
+                window.passage.ends[end - window.first + window.offset],
+            )
+            assert window.passage.text[own] == window.question.answers[0].text
+            found += 1
+    assert found >= 48
+    short = split.targets.subset(np.array([3, 1])).take(tf.constant([1, 0]), tf.constant(16))
+    np.testing.assert_array_equal(short, y[[1, 3], :16])
+
+
+def test_recipes_that_cannot_work_are_refused(recipe, monkeypatch):
+    task = dataclasses.replace(recipe.task, doc_stride=30)
+    with pytest.raises(RecipeError, match=r"`task.doc_stride` must be at most .* \(21\)"):
+        dataclasses.replace(recipe, task=task).validate()
+    task = dataclasses.replace(recipe.task, max_question_length=29)
+    with pytest.raises(RecipeError, match=r"`task.sequence_length` must be above .* \(32\)"):
+        dataclasses.replace(recipe, task=task).validate()
+    stage = dataclasses.replace(recipe.stages[0], label_smoothing=0.1, class_weights="balanced")
+    with pytest.raises(RecipeError) as caught:
+        dataclasses.replace(recipe, stages=(stage,)).validate()
+    assert "`stages.head.class_weights`" in str(caught.value)
+    assert "`stages.head.label_smoothing`" in str(caught.value)
+
+    class RobertaTokenizer:
+        pad_token_id = start_token_id = end_token_id = mask_token_id = 0
+
+        def __call__(self, texts):
+            raise AssertionError("nothing is tokenized before the backbone is known to fit")
+
+    from sft_keras.text import encoder
+
+    monkeypatch.setattr(encoder, "text_preset", lambda backbone: "x")
+    monkeypatch.setattr(encoder, "hub_tokenizer", lambda preset: RobertaTokenizer())
+    wrong = dataclasses.replace(recipe, backbone=Backbone(preset="hub:roberta_base_en"))
+    with pytest.raises(BackboneError, match=r"must have a WordPiece tokenizer.*'hub:roberta_base"):
+        wrong.task.build_backbone(wrong)
+
+
+def test_the_smoke_run_needs_neither_questions_nor_weights(recipe):
+    for plan in (sft_keras.load_recipe("bert_squad").recipe, recipe):
+        smoke = plan.task.for_smoke(plan)
+        smoke.validate()
+        assert (smoke.data.source, smoke.backbone.preset) == ("synthetic:30", "tiny:bert")
+
+
+def test_where_each_question_has_an_answer_one_is_always_given(recipe, opened):
+    info, prepared = opened
+    info = dataclasses.replace(info, class_names=())
+    test = prepared["test"]
+    logits = np.zeros((len(test.details), 32, 2), np.float32)
+    logits[:, 0] = 50.0  # sure that there is none
+    assert recipe.task.evaluate(logits, test, info, 0).keys() == {
+        *("examples", "exact_match", "f1", "loss")
+    }
+    mistakes = recipe.task.shown_examples(logits, test, info).mistakes
+    assert mistakes and not any(each["predicted"] == "(no answer)" for each in mistakes)
