@@ -25,7 +25,7 @@ from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
 from sft_keras.training.setup import build_staged
@@ -64,7 +64,7 @@ def main(_: list[str]) -> None:
         )
         backbone = dataclasses.replace(recipe.backbone, image_size=(SIDE, SIDE))
         recipe = dataclasses.replace(recipe, backbone=backbone)
-        with keras_for(recipe):
+        with configured_keras(recipe):
             splits = open_data(recipe.data, recipe.seed)
             prepared = recipe.task.prepare(splits, recipe, lambda done, total: None)
             staged = build_staged(recipe, build_backbone(), splits.info)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.data.batches import epoch_seed
 from sft_keras.data.streams import shuffled_range
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.heads import LOGITS
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
@@ -121,7 +121,7 @@ def prepare(experiment: ImageExperiment, folder: Path) -> None:
         )
         network.save_weights(files.weights(experiment))
     recipe = recipe_of(experiment, files)
-    with keras_for(recipe):
+    with configured_keras(recipe):
         backbone, splits = open_backbone_and_data(recipe)
         staged = build_staged(recipe, backbone, splits.info)
     np.save(files.kernel, head_kernel(staged).numpy())

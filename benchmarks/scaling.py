@@ -31,10 +31,10 @@ from scaling_cost import ALL, HEAD, MACHINES, TOP, predictions
 from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
-from sft_keras.cache.feature_cache import FrozenPrefixStore, StageInput
+from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.distributed.device import Devices
 from sft_keras.distributed.join import join
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.distributed.launch import cluster_from_tf_config
 from sft_keras.pipeline.open_run import OpenedRun, open_run
 from sft_keras.recipe.loader import load_recipe
@@ -82,10 +82,10 @@ def one_of_them() -> dict[str, Any]:
     cluster = cluster_from_tf_config(os.environ)
     loaded = load_recipe(recipe(), [])
     devices = join("auto", cluster, loaded, resume=False, timeout=300.0, say=_quiet)
-    with tempfile.TemporaryDirectory() as folder, keras_for(loaded.recipe):
+    with tempfile.TemporaryDirectory() as folder, configured_keras(loaded.recipe):
         run = RunFolder.create("scaling", Path(folder, "run"), overwrite=False)
         opened = open_run(loaded.recipe, run, None, devices, ())
-        store = FrozenPrefixStore(
+        store = FeatureCache(
             opened.staged,
             loaded.recipe,
             opened.prepared,

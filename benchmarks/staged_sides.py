@@ -16,9 +16,9 @@ from plain_keras import load_split
 
 from sft_keras import Recipe, Stage
 from sft_keras.backbones.blocks import BuiltBackbone
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.loader import LoadedRecipe
 from sft_keras.runs.folder import RunFolder
@@ -35,23 +35,23 @@ def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
     """Runs the stages as `finetune` does, up to the trained model; see `plain_keras.plain`."""
     files = Files(folder)
     run = RunFolder.create("run", tempfile.mkdtemp(dir=folder), overwrite=False)
-    clock = Clock()
+    timer = Timer()
     recipe = recipe_of(experiment, files)
-    with keras_for(recipe):
-        with clock("backbone and listing"):
+    with configured_keras(recipe):
+        with timer("backbone and listing"):
             backbone, splits = open_backbone_and_data(recipe)
-        with clock("data"):
+        with timer("data"):
             prepared = recipe.task.prepare(splits, recipe, lambda done, total: None)
-        with clock("build"):
+        with timer("build"):
             staged = with_given_head(recipe, backbone, splits.info, files)
-        with clock("stages"):
+        with timer("stages"):
             stages = train_stages(staged, recipe, prepared, splits.info, run)
-    return result_of(stages, clock)
+    return result_of(stages, timer)
 
 
-def result_of(stages: Sequence[Mapping[str, Any]], clock: Clock) -> dict[str, Any]:
-    """Returns what a side of ours prints, of stages that `clock` timed as "stages"."""
-    seconds = clock.as_json()
+def result_of(stages: Sequence[Mapping[str, Any]], timer: Timer) -> dict[str, Any]:
+    """Returns what a side of ours prints, of stages that `timer` timed as "stages"."""
+    seconds = timer.as_json()
     fitted = {stage["name"]: stage["seconds"] for stage in stages}
     # Mostly the frozen pass, whose own seconds are in "frozen_blocks"; compiling and the figures
     # after a stage are the rest of it.
@@ -74,7 +74,7 @@ def ours_sweep(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
     Its heads begin as the given one does: that was made with the recipe's seed.
     """
     files = Files(folder)
-    clock = Clock()
+    timer = Timer()
     recipe = recipe_of(experiment, files)
     (stage,) = recipe.stages
     rates = ",".join(f"{rate:g}" for rate in LEARNING_RATES)
@@ -82,7 +82,7 @@ def ours_sweep(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
     loaded = LoadedRecipe("sweep", "", recipe)
     run_dir = Path(tempfile.mkdtemp(dir=folder), "sweep")
     report = run_trials(loaded, plan, run_dir=run_dir)
-    seconds = clock.as_json()["total"]
+    seconds = timer.as_json()["total"]
     # The script's own rate is among them.
     same = LEARNING_RATES.index(stage.learning_rate)
     (trial,) = report["points"][same]["repeats"]
@@ -108,19 +108,19 @@ def ideal(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
     files = Files(folder)
     # An ideal pays nothing for determinism.
     recipe = dataclasses.replace(recipe_of(experiment, files), deterministic=False)
-    clock, histories = Clock(), {}
-    with keras_for(recipe):
+    timer, histories = Timer(), {}
+    with configured_keras(recipe):
         backbone, splits = open_backbone_and_data(recipe)
         staged = with_given_head(recipe, backbone, splits.info, files)
         held = {name: load_split(experiment, files, name) for name in ("train", "validation")}
-        boundaries = frozen_pass(staged, recipe, {name: held[name][0] for name in held}, clock)
+        boundaries = frozen_pass(staged, recipe, {name: held[name][0] for name in held}, timer)
         labels = {name: tf.one_hot(held[name][1], splits.info.num_classes) for name in held}
         for stage, features in zip(recipe.stages, boundaries, strict=True):
             order = tf.constant(np.load(files.order(stage)))
             histories[stage.name] = suffix_alone(
-                staged, stage, recipe, features, labels, order, clock
+                staged, stage, recipe, features, labels, order, timer
             )
-    parts = clock.seconds
+    parts = timer.seconds
     return {
         "seconds": sum(parts.values()),
         "parts": parts,
@@ -138,7 +138,7 @@ def with_given_head(
 
 
 def frozen_pass(
-    staged: StagedModel, recipe: Recipe, images: Mapping[str, tf.Tensor], clock: Clock
+    staged: StagedModel, recipe: Recipe, images: Mapping[str, tf.Tensor], timer: Timer
 ) -> list[dict[str, tf.Tensor]]:
     """Returns what the frozen blocks of each stage give, per split; timed as "frozen pass"."""
     blocks = len(staged.backbone.blocks)
@@ -152,7 +152,7 @@ def frozen_pass(
     size = recipe.data.batch_size
     compute(images["train"][:size])  # traced, and optimised by TensorFlow
     found: list[dict[str, tf.Tensor]] = [{} for _ in recipe.stages]
-    with clock("frozen pass"):
+    with timer("frozen pass"):
         for name, held in images.items():
             batches = [compute(held[at : at + size]) for at in range(0, len(held), size)]
             for boundary, outputs in zip(found, zip(*batches, strict=True), strict=True):
@@ -167,7 +167,7 @@ def suffix_alone(
     features: Mapping[str, tf.Tensor],
     labels: Mapping[str, tf.Tensor],
     order: tf.Tensor,
-    clock: Clock,
+    timer: Timer,
 ) -> dict[str, list[float]]:
     """Trains what is above a stage's boundary in one in-graph loop; returns the losses.
 
@@ -216,6 +216,6 @@ def suffix_alone(
     results = {}
     for name, run in (("steps", train), ("validation", validate)):
         run(tf.constant(0))  # traced, and optimised by TensorFlow
-        with clock(f"{stage.name} {name}"):
+        with timer(f"{stage.name} {name}"):
             results[name] = run(tf.constant(stage.epochs)).numpy()
     return {"loss": results["steps"].tolist(), "val_loss": [float(results["validation"])]}

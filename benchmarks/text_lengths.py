@@ -24,7 +24,7 @@ from written import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.tasks import TextClassification
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
@@ -94,7 +94,7 @@ def main(_: list[str]) -> None:
             cache="off",
         )
         keras.backend.clear_session()
-        with keras_for(recipe):
+        with configured_keras(recipe):
             padded, alike, tokens = epochs(recipe)
         ratios = [one / other for one, other in zip(padded, alike)]
         found.append(

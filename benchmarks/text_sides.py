@@ -21,13 +21,13 @@ from staged_sides import result_of
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.data.batches import epoch_seed, order_of_epoch
 from sft_keras.data.examples import DataInfo, Examples
 from sft_keras.data.features import HeldFeatures
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import TextClassification
@@ -114,8 +114,8 @@ def load_tokens(folder: Path, split: str) -> tuple[dict[str, np.ndarray], np.nda
 
 def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
     """Runs a plain Keras script; returns its seconds, their parts and each stage's history."""
-    clock = time.perf_counter
-    began = clock()
+    timer = time.perf_counter
+    began = timer()
     tokens, labels = load_tokens(folder, "train")
     tokens = {name: tf.constant(values) for name, values in tokens.items()}
     validation = tf.data.Dataset.from_tensor_slices(load_tokens(folder, "validation"))
@@ -124,11 +124,11 @@ def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
     dense = keras.layers.Dense(NUM_CLASSES)
     model = keras.Model(bert.input, dense(bert.output["pooled_output"]))
     dense.kernel.assign(np.load(folder / "head_kernel.npy"))
-    built = clock()
+    built = timer()
     histories, seconds, trainable = {}, {}, {}
     depth = sum(layer.name.startswith("transformer_layer_") for layer in bert.layers)
     for stage in experiment.stages:
-        stage_began = clock()
+        stage_began = timer()
         bert.trainable = True
         free = {f"transformer_layer_{depth - 1 - number}" for number in range(stage.unfreeze)}
         for layer in bert.layers:
@@ -157,9 +157,9 @@ def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
         )
         histories[stage.name] = fitted.history
         trainable[stage.name] = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-        seconds[stage.name] = clock() - stage_began
+        seconds[stage.name] = timer() - stage_began
     return {
-        "seconds": clock() - began,
+        "seconds": timer() - began,
         "parts": {"data and build": built - began, **seconds},
         "histories": histories,
         "trainable_parameters": trainable,
@@ -176,17 +176,17 @@ def ours_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
         seed=SEED,
     )
     run = RunFolder.create("run", tempfile.mkdtemp(dir=folder), overwrite=False)
-    clock = Clock()
-    with keras_for(recipe):
-        with clock("data and build"):
+    timer = Timer()
+    with configured_keras(recipe):
+        with timer("data and build"):
             prepared = {name: _prepared(folder, name) for name in ("train", "validation")}
             sizes = {name: len(split.examples) for name, split in prepared.items()}
             counts = dict.fromkeys(sizes, (0,) * NUM_CLASSES)
             info = DataInfo("film reviews", ("negative", "positive"), sizes, counts, {})
             staged = _staged(experiment, folder)
-        with clock("stages"):
+        with timer("stages"):
             stages = train_stages(staged, recipe, prepared, info, run)
-    return result_of(stages, clock)
+    return result_of(stages, timer)
 
 
 def _prepared(folder: Path, split: str) -> Prepared:

@@ -31,7 +31,7 @@ from written import read_results, write_results
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, TaggedWords, Texts
-from sft_keras.recipe.loader import as_plain
+from sft_keras.recipe.loader import to_plain
 from sft_keras.tasks import TextClassification, TokenClassification
 from sft_keras.tasks.token_classification.conll import read_conll
 
@@ -192,7 +192,7 @@ def main(_: list[str]) -> None:
 def add(case: str, side: str, seed: str, made: dict[str, Any], sizes: dict[str, int]) -> None:
     """Writes a run to the results, in place of one of the same side and seed."""
     figures = read_results("texts")
-    stages = [as_plain(stage) for stage in STAGES[case]]
+    stages = [to_plain(stage) for stage in STAGES[case]]
     own = figures.get(case, {})
     if own.get("staged") != stages:  # those of other stages do not stand beside these
         own = {"figure": FIGURES[case], "sizes": sizes, "staged": stages, "sides": {}}

@@ -22,7 +22,7 @@ from sft_keras.core.errors import RecipeError
 from sft_keras.data.service.dispatcher import require_data_service
 from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy
 from sft_keras.distributed.launch import cluster_for
-from sft_keras.recipe.loader import LoadedRecipe, as_lines, list_recipes, load_recipe
+from sft_keras.recipe.loader import LoadedRecipe, list_recipes, load_recipe, to_lines
 from sft_keras.runs.console import Log
 from sft_keras.runs.folder import RECIPE, is_finished, require_begun, require_usable, unfinished_run
 from sft_keras.sweeps.plan import TrialPlan, plan_trials
@@ -138,10 +138,10 @@ def main(argv: Sequence[str]) -> None:
         raise RecipeError("--compare_backbones must name presets, e.g. keras:mobilenet,keras:vgg16")
     loaded = load_recipe(name, overrides)
     if _SHOW.value:
-        print("\n".join(as_lines(loaded.recipe)))
+        print("\n".join(to_lines(loaded.recipe)))
         return
     if _SMOKE.value:
-        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
+        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.smoke_recipe(loaded.recipe))
     loaded.recipe.data.require_path()
     if _DATA_SERVICE.value is not None:
         if varies:

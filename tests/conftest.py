@@ -22,6 +22,8 @@ from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.export.paths import SAVED_MODEL
 from sft_keras.tasks import ImageClassification
 
+pytest_plugins = ["image_fixtures"]  # in tests/support
+
 ROOT = Path(__file__).parent.parent
 
 # What a test stores on disk goes away with the tests, and a user's own cache is left alone.

@@ -70,7 +70,7 @@ class _NotStoredError(Exception):
     """Why what the frozen blocks give is not stored."""
 
 
-class FrozenPrefixStore:
+class FeatureCache:
     """Provides the stages with what their frozen prefixes give for each example.
 
     One pass over the data computes the boundaries of all stages ahead whose prefix will not have
@@ -170,9 +170,9 @@ class FrozenPrefixStore:
             raise _NotStoredError("the recipe says cache='off'")
         if self._below(stage) == 0:
             raise _NotStoredError("nothing is frozen")
-        if not recipe.task.takes_views:
+        if not recipe.task.supports_views:
             raise _NotStoredError("what is read is drawn anew each time")
-        if recipe.task.drawn_at_random() and recipe.store.views is None:
+        if recipe.task.augmentation_fingerprint() and recipe.store.views is None:
             raise _NotStoredError(
                 "augmentation changes the images each time (`store.views` would store some)"
             )
@@ -210,7 +210,7 @@ class FrozenPrefixStore:
             name: Wanted(boundary, self._prepared[name], self._prepared[name].digests)
             for name in self._splits
         }
-        drawn = recipe.task.drawn_at_random()
+        drawn = recipe.task.augmentation_fingerprint()
         if not drawn:
             return wanted
         views = recipe.store.views

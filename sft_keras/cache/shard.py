@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sft_keras.cache.rows import Field, row_size, to_bytes
-from sft_keras.core.files import checksum_of, checksum_of_file, sync_folder
+from sft_keras.core.files import checksum_of, file_checksum, sync_folder
 from sft_keras.data.fingerprint import DIGEST_SIZE
 
 PART = ".part-"
@@ -126,7 +126,7 @@ class Shard:
             progress(done, self.size)
 
         for name, expected in self.checksums.items():
-            if checksum_of_file(self.path / name, advance) != expected:
+            if file_checksum(self.path / name, advance) != expected:
                 raise DamagedShardError(f"the checksum of {name} does not fit")
 
     def names(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from sft_keras.check.table import table
 from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RecipeError
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RunFolder
@@ -67,8 +67,8 @@ def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     command = shlex.join(["python", "-m", "sft_keras.check", *sys.argv[1:]])
     checked, prepared = check_data(recipe, say, folder.tick)
     found = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
-    write_whole(folder.file("check.json"), found + "\n")
-    write_whole(folder.file("exclude.txt"), checked.exclude_list())
+    write_atomic(folder.file("check.json"), found + "\n")
+    write_atomic(folder.file("exclude.txt"), checked.exclude_list())
     write_page(checked, prepared, name, command, folder.file("check.html"))
     if _JSON.value:
         print(found)

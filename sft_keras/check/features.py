@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.backbones.blocks import BOUNDARY
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.data.examples import SPLITS, DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
@@ -42,7 +42,7 @@ def frozen_features(
     stage = Stage(name="check", epochs=1, learning_rate=1e-3)
     store = dataclasses.replace(recipe.store, views=None)
     plain = dataclasses.replace(recipe, stages=(stage,), task=_unchanged(recipe.task), store=store)
-    found = FrozenPrefixStore(staged, plain, prepared, info, say=say, tick=tick, splits=SPLITS)
+    found = FeatureCache(staged, plain, prepared, info, say=say, tick=tick, splits=SPLITS)
     try:
         source = found.input_of(stage)
         say(f"features  of the frozen backbone: {source.story.partition(', and not')[0]}")

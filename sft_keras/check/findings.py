@@ -45,7 +45,7 @@ class Finding:
         """Examples in it."""
         return sum(map(len, self.groups))
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Returns the finding in a line."""
         if not self.count:
             return self.what

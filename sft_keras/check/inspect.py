@@ -17,7 +17,7 @@ from sft_keras.check.label_errors import FEWEST, wrong_label_findings
 from sft_keras.core.errors import UnreadableError
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.training.setup import build_staged, open_backbone_and_data
@@ -40,7 +40,7 @@ def check_data(
       SFTError: If there is no data, or the backbone cannot be had.
     """
     drops_same = _drops_same(recipe)
-    with keras_for(recipe):
+    with configured_keras(recipe):
         backbone, splits = open_backbone_and_data(_keeping_same(recipe))
         say(f"data  {splits.info.summary()}")
         prepared, findings = _read(splits, recipe, tick)
@@ -69,7 +69,7 @@ def _keeping_same(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, clean=clean))
 
 
-def short_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Finding]:
+def quick_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Finding]:
     """Returns what shows at no cost, what would spoil a run's result first."""
     together = Together(prepared, info)
     found = [*label_findings(info), *same_findings(together, drops_same=False)]
@@ -156,7 +156,9 @@ def _by_features(
     tick: Callable[[str], None],
 ) -> tuple[list[Finding], list[str]]:
     """Returns what the backbone's features show, and what they could not be asked for."""
-    if not recipe.task.takes_views or any(part.parts_of is not None for part in prepared.values()):
+    if not recipe.task.supports_views or any(
+        part.parts_of is not None for part in prepared.values()
+    ):
         return [], [f"near-duplicates and wrong labels, which {type(recipe.task).__name__} has not"]
     features = frozen_features(staged, recipe, prepared, info, say, tick)
     findings = near_findings(features, prepared, together, tick)

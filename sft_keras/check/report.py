@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from sft_keras.check.findings import Checked, Example, Finding
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.data.prepared import Prepared
 from sft_keras.report.run_page import picture
 from sft_keras.report.templates import page_template
@@ -60,7 +60,7 @@ def write_page(
         findings=findings,
         splits=list(checked.about["sizes"]),
     )
-    write_whole(path, page)
+    write_atomic(path, page)
 
 
 def _cut(finding: Finding) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from sft_keras.core.errors import RunFolderError
 _READ_AT_ONCE = 2**24
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Writes `text` beside `path` and renames it, so that no reader meets half a file."""
     # A file name that is not UTF-8 reaches us with lone surrogates; as `\udcff` they are also
     # what JSON itself would write.
@@ -52,7 +52,7 @@ def checksum_of(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def checksum_of_file(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
+def file_checksum(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
     """Returns the SHA-256 of a file; `advance` is told how many bytes more were read."""
     found = hashlib.sha256()
     with path.open("rb") as file:
@@ -63,7 +63,7 @@ def checksum_of_file(path: Path, advance: Callable[[int], None] = lambda count: 
 
 
 @contextlib.contextmanager
-def as_the_run_wrote(path: Path) -> Iterator[None]:
+def reading_run_file(path: Path) -> Iterator[None]:
     """Within it, a file of a run is read, and what it must say is taken out of it.
 
     Raises:
@@ -84,5 +84,5 @@ def read_json(path: Path) -> Any:
     Raises:
       RunFolderError: If it cannot be read.
     """
-    with as_the_run_wrote(path):
+    with reading_run_file(path):
         return json.loads(path.read_text(encoding="utf-8"))

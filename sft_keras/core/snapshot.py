@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from sft_keras.core.files import checksum_of, checksum_of_file, sync_file, sync_folder, write_whole
+from sft_keras.core.files import checksum_of, file_checksum, sync_file, sync_folder, write_atomic
 
 PART = ".part-"
 """How the names of half-written snapshots begin."""
@@ -74,9 +74,9 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         text = {
             "format": _FORMAT,
             "facts": plain(snapshot.facts),
-            "checksums": {_ARRAYS: checksum_of_file(part / _ARRAYS)},
+            "checksums": {_ARRAYS: file_checksum(part / _ARRAYS)},
         }
-        write_whole(part / _FACTS, json.dumps({**text, "checksum": checksum_of(text)}))
+        write_atomic(part / _FACTS, json.dumps({**text, "checksum": checksum_of(text)}))
         sync_folder(part)
         part.rename(path)
         sync_folder(path.parent)
@@ -98,7 +98,7 @@ def read_snapshot(path: Path) -> Snapshot:
             raise DamagedSnapshotError(f"{_FACTS} was changed")
         if text["format"] != _FORMAT:
             raise DamagedSnapshotError(f"format {text['format']} is not {_FORMAT}")
-        if checksum_of_file(path / _ARRAYS) != text["checksums"][_ARRAYS]:
+        if file_checksum(path / _ARRAYS) != text["checksums"][_ARRAYS]:
             raise DamagedSnapshotError(f"the checksum of {_ARRAYS} does not fit")
         return Snapshot(text["facts"], load_file(path / _ARRAYS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 
-class Clock:
+class Timer:
     """Adds up the seconds of each part of a run, over all processes that it took."""
 
     def __init__(self) -> None:

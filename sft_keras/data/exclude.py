@@ -10,7 +10,7 @@ from sft_keras.data.listing import shown
 from sft_keras.recipe.section import did_you_mean
 
 
-def excluded_ids(path: str | None) -> frozenset[str]:
+def read_excluded_ids(path: str | None) -> frozenset[str]:
     """Returns the ids that a file names, one a line.
 
     Raises:

@@ -11,12 +11,12 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
-from sft_keras.data.exclude import excluded_ids, require_known
+from sft_keras.data.exclude import read_excluded_ids, require_known
 from sft_keras.data.listing import Listing, Part, shown
 from sft_keras.recipe.data import Data
 
 
-def lacking_splits(listing: Listing) -> tuple[str, ...]:
+def missing_splits(listing: Listing) -> tuple[str, ...]:
     """Returns the splits that have to be made, in the order they are split off.
 
     The test split comes first, so that another share for validation leaves it as it is.
@@ -26,7 +26,7 @@ def lacking_splits(listing: Listing) -> tuple[str, ...]:
 
 def split_faults(listing: Listing) -> list[str]:
     """Returns which classes are too small, or groups too few, for the splits that must be made."""
-    made = lacking_splits(listing)
+    made = missing_splits(listing)
     if not made or "train" not in listing.parts or not listing.parts["train"].ids:
         return []
     train = listing.parts["train"]
@@ -87,7 +87,7 @@ def make_splits(
     rest = np.arange(total)
     splits: dict[str, Examples] = {}
     origin = dict.fromkeys(SPLITS, "from the source")
-    for name in lacking_splits(listing):
+    for name in missing_splits(listing):
         share = shares[name]
         how = "of train, stratified" + (" by class" if train.occurrences is None else "")
         if train.groups is None:
@@ -197,7 +197,7 @@ def splits_of(listing: Listing, data: Data, seed: int) -> Splits:
     if faults:
         raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))
     shares = {"validation": data.validation, "test": data.test}
-    excluded = excluded_ids(data.exclude)
+    excluded = read_excluded_ids(data.exclude)
     require_known(excluded, (each for part in listing.parts.values() for each in part.ids))
     splits = make_splits(listing, source, shares, seed, excluded)
     _warn_of_unused_classes(splits)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sft_keras.core.files import as_the_run_wrote, read_json
+from sft_keras.core.files import read_json, reading_run_file
 from sft_keras.runs.folder import REPORT
 
 
@@ -37,7 +37,7 @@ def read_about(run: str | Path) -> About:
     if not file.is_file():
         return About(folder.name)
     report = read_json(file)
-    with as_the_run_wrote(file):
+    with reading_run_file(file):
         lines = (_trained(report), _scored(report["score"], report["test"]))
         fills_gaps = report["recipe"]["task"]["kind"] == "MaskedLM"
     return About(folder.name, lines, fills_gaps)

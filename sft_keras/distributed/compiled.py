@@ -59,8 +59,8 @@ class CompiledReplicas(Replicas):
             lambda each: tf.concat(self._strategy.experimental_local_results(each), axis=0), given
         )
 
-    def in_words(self, batch_size: int) -> str:
-        """See `Devices.in_words`."""
+    def describe(self, batch_size: int) -> str:
+        """See `Devices.describe`."""
         rows = self._each * self.count
         extra = f" (of {rows}: {rows - batch_size} fill up, and count for nothing)"
         return (

@@ -196,7 +196,7 @@ class Devices:
         """Returns the block in which such layers, if they train, look at the whole batch."""
         return contextlib.nullcontext()
 
-    def in_words(self, batch_size: int) -> str:
+    def describe(self, batch_size: int) -> str:
         """Returns how a batch is shared, for the log; "" where it is not."""
         return ""
 

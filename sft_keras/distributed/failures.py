@@ -16,7 +16,7 @@ _GONE = re.compile(r"/task:(\d+)")
 
 
 @contextlib.contextmanager
-def explaining_loss_of(cluster: Cluster | None, run_dir: Path) -> Iterator[None]:
+def explain_worker_loss(cluster: Cluster | None, run_dir: Path) -> Iterator[None]:
     """Says which worker has gone, where the block fails for want of it.
 
     Raises:

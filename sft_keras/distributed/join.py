@@ -15,7 +15,7 @@ from sft_keras.distributed.rendezvous import meet
 from sft_keras.distributed.replicas import Replicas, require_an_example_each
 from sft_keras.distributed.tpu import is_tpu_named, tpu_devices
 from sft_keras.distributed.workers import Workers
-from sft_keras.recipe.loader import LoadedRecipe, as_plain
+from sft_keras.recipe.loader import LoadedRecipe, to_plain
 
 
 def join(
@@ -56,7 +56,7 @@ def join(
     versions = {**package_versions(), "python": platform.python_version()}
     about = {
         "addresses": list(cluster.addresses),
-        "recipe": as_plain(loaded.recipe),
+        "recipe": to_plain(loaded.recipe),
         "versions": versions,
         "resume": resume,
     }

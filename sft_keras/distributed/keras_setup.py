@@ -16,7 +16,7 @@ _BFLOAT16_FROM = (8, 0)  # NVIDIA's compute capability: Ampere
 
 
 @contextlib.contextmanager
-def keras_for(recipe: Recipe, devices: Devices = ONE_DEVICE) -> Iterator[None]:
+def configured_keras(recipe: Recipe, devices: Devices = ONE_DEVICE) -> Iterator[None]:
     """Sets seed, dtype policy and determinism; puts the dtype policy back at the end.
 
     TensorFlow's op determinism is for the whole process and stays on.

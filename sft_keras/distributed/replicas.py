@@ -121,8 +121,8 @@ class Replicas(_Several):
         """See `Devices.one_of`."""
         return [self._strategy.experimental_local_results(each)[0] for each in results]
 
-    def in_words(self, batch_size: int) -> str:
-        """See `Devices.in_words`."""
+    def describe(self, batch_size: int) -> str:
+        """See `Devices.describe`."""
         return f"{self.count} devices of this machine; {_shared(batch_size, self.count)}"
 
 

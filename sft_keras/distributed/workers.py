@@ -94,8 +94,8 @@ class Workers(_Several):
             apart.flat[0] = self.index * _APART
             state.assign(value + apart)
 
-    def in_words(self, batch_size: int) -> str:
-        """See `Devices.in_words`."""
+    def describe(self, batch_size: int) -> str:
+        """See `Devices.describe`."""
         return f"{self.count} workers; {_shared(batch_size, self.count)}"
 
 

@@ -35,7 +35,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     probabilities, labels = probabilities[::every], labels[::every]
 
     def loss(logarithm: float) -> float:
-        return _loss(tempered(probabilities, np.exp(logarithm)), labels)
+        return _loss(apply_temperature(probabilities, np.exp(logarithm)), labels)
 
     bounds = (np.log(_LEAST), np.log(_MOST))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
@@ -44,7 +44,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return 1.0 if is_at_an_end else round(temperature, 4)
 
 
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Returns what the probabilities are once the logits are divided by a temperature, float64."""
     # Softmax forgets what is added to all logits, so their logarithms serve as well.
     logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature

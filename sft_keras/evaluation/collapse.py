@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from sft_keras.evaluation.monitor import OutputWatch
+from sft_keras.evaluation.monitor import OutputMonitor
 
 
-class OneClassOnly(OutputWatch):
+class CollapseMonitor(OutputMonitor):
     """Sees one-hot labels and logits, [batch, num_classes] each."""
 
     def __init__(self, class_names: Sequence[str], name: str = "one_class_only") -> None:
@@ -34,7 +34,7 @@ class OneClassOnly(OutputWatch):
         return ops.logical_and(ops.equal(given, 1), right > 1)
 
     def warning(self) -> str | None:
-        """See `OutputWatch.warning`."""
+        """See `OutputMonitor.warning`."""
         if not bool(self.result()):
             return None
         given = self._class_names[int(keras.ops.argmax(self._given))]

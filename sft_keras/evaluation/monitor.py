@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 
-class OutputWatch(keras.metrics.Metric):
+class OutputMonitor(keras.metrics.Metric):
     """Looks at validation outputs for what a person should know; it is no figure to be shown.
 
     Its variables are sums over examples, as those of other metrics are.

@@ -77,20 +77,20 @@ class Measuring:
         """Asks the run's SavedModel about the test split, preprocessing and all."""
         task, test = self._run.recipe.task, self._opened.prepared["test"]
         questions, before = self._split("test")
-        endpoints = task.endpoints(self._opened.model, self._run.recipe, self._opened.info)
-        *_, signature = endpoints.signatures
+        signatures = task.signatures(self._opened.model, self._run.recipe, self._opened.info)
+        *_, signature = signatures.functions
         folder = questions.folder
-        if "images" not in endpoints.signatures:
+        if "images" not in signatures.functions:
             samples, _ = task.serving_samples(questions.expected, test, len(test.examples))
             (signature,) = samples
             batches = served_batches(samples[signature], self._run.recipe.data.batch_size)
             folder = self._scratch / "served"
             write_batches(batches, folder)
-        asked = Served(signature, endpoints.compared, endpoints.needs)
+        asked = Served(signature, signatures.compared, signatures.needs)
         given = ask(made, path, folder, self._threads, asked)
         row = self._row(made, given, questions, before)
         row["bytes"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        row["takes"], row["gives"] = endpoints.as_json()["signatures"], None
+        row["takes"], row["gives"] = signatures.as_json()["signatures"], None
         return row
 
     def _row(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import ExportError, numbered
-from sft_keras.core.files import checksum_of_file, write_whole
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.core.files import file_checksum, write_atomic
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.export.benchmark import Measuring
 from sft_keras.export.finished_run import MODEL, FinishedRun, open_model, read_run
 from sft_keras.export.formats import FORMATS, PART, Format, chosen_formats, require_possible
@@ -63,7 +63,7 @@ def export_run(
     folder = finished.path / EXPORTS
     folder.mkdir(exist_ok=True)
     rows, refused = {}, {}
-    with keras_for(finished.recipe), tempfile.TemporaryDirectory() as scratch:
+    with configured_keras(finished.recipe), tempfile.TemporaryDirectory() as scratch:
         say(f"opening  {finished.path}")
         measuring = Measuring(finished, open_model(finished), Path(scratch), threads)
         for made in chosen:
@@ -73,7 +73,7 @@ def export_run(
             except ExportError as error:
                 refused[made.name] = str(error)
         facts = _facts(finished, measuring, rows, refused, folder)
-    write_whole(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     add_to_report(finished.path, EXPORTS, facts)
     for line in lines(facts):
         say(line)
@@ -136,7 +136,7 @@ def _facts(
     folder: Path,
 ) -> dict[str, Any]:
     """Returns what exports.json holds, with what an earlier command measured of the same model."""
-    task, model = finished.recipe.task, checksum_of_file(finished.path / MODEL)
+    task, model = finished.recipe.task, file_checksum(finished.path / MODEL)
     earlier = _earlier(folder / FACTS, model)
     kept = {
         name: row

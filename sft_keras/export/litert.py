@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sft_keras.core.errors import ExportError
 from sft_keras.export.formats import PART
-from sft_keras.export.model_only import PIXELS, SIGNATURE, bare_endpoints
+from sft_keras.export.model_only import PIXELS, SIGNATURE, model_only_signatures
 from sft_keras.export.saved_model import export_saved_model
 
 _SHOWN = 1000  # characters; behind them the whole model may follow
@@ -61,7 +61,7 @@ def _convert(
     samples: Sequence[dict[str, np.ndarray]] | None,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        export_saved_model(bare_endpoints(model), model, Path(folder))
+        export_saved_model(model_only_signatures(model), model, Path(folder))
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[SIGNATURE])
         converter.target_spec.supported_ops = [operations]
         if samples is not None:

@@ -8,14 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 
 PIXELS = "images"
 PROBABILITIES = "probabilities"
 SIGNATURE = "serving_default"
 
 
-def bare_endpoints(model: keras.Model) -> Endpoints:
+def model_only_signatures(model: keras.Model) -> ServingSignatures:
     """Returns the one function that such a file has.
 
     It takes `images`, float32 [batch, height, width, 3] in 0..255, of the model's size; or the
@@ -30,7 +30,7 @@ def bare_endpoints(model: keras.Model) -> Endpoints:
         inputs = dict(zip(by_name, given)) if isinstance(taken, Mapping) else given[0]
         return {PROBABILITIES: model(inputs, training=False)}
 
-    return Endpoints({SIGNATURE: (answer, specs)})
+    return ServingSignatures({SIGNATURE: (answer, specs)})
 
 
 def named_inputs(x: Any) -> dict[str, tf.Tensor]:

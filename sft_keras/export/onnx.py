@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from sft_keras.core.errors import ExportError
 from sft_keras.export.formats import PART
-from sft_keras.export.model_only import SIGNATURE, bare_endpoints
+from sft_keras.export.model_only import SIGNATURE, model_only_signatures
 
 _SHOWN = 1000  # characters; behind them the whole model may follow
 
@@ -22,7 +22,7 @@ def write_onnx(model: keras.Model, path: Path) -> None:
     """
     import tf2onnx
 
-    function, specs = bare_endpoints(model).signatures[SIGNATURE]
+    function, specs = model_only_signatures(model).functions[SIGNATURE]
     traced = tf.function(function, input_signature=specs, autograph=False)
     try:
         tf2onnx.convert.from_function(traced, input_signature=specs, output_path=str(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import RunFolderError
-from sft_keras.core.files import as_the_run_wrote, read_json
+from sft_keras.core.files import read_json, reading_run_file
 
 EXPORT = "export"
 VERSION = 1
@@ -51,7 +51,7 @@ def _needs(run: Path) -> list[str]:
     report = run.expanduser() / "report.json"
     if not report.is_file():
         return []
-    with as_the_run_wrote(report):
+    with reading_run_file(report):
         needs = list(read_json(report)["export"].get("needs", []))
     unknown = [each for each in needs if each != _TEXT_OPERATIONS]
     if unknown:

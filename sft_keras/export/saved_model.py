@@ -16,19 +16,19 @@ from sft_keras.core.errors import ExportError
 from sft_keras.export import saved_model_probe
 from sft_keras.export.isolated_process import run_alone
 from sft_keras.export.warm_up import warm_up_inputs, write_warm_up
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 
 CLASS_NAMES = "class_names.json"
 _EXACT, _HALF = 1e-4, 5e-2  # bfloat16 has two digits, which a text padded otherwise changes
 
 
 def largest_difference(model: keras.Model) -> float:
-    """Returns by how much what is served may differ from a trained model's, in `Endpoints.unit`."""
+    """Return the largest allowed difference of a served output, in `ServingSignatures.unit`."""
     computes_in = {layer.compute_dtype for layer in model._flatten_layers()}
     return _HALF if computes_in & {"bfloat16", "float16"} else _EXACT
 
 
-def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -> None:
+def export_saved_model(signatures: ServingSignatures, model: keras.Model, folder: Path) -> None:
     """Writes a SavedModel with the given signatures, as TensorFlow Serving takes it.
 
     By TensorFlow's own function: `keras.export.ExportArchive` traces each of them twice. In it are
@@ -39,29 +39,29 @@ def export_saved_model(endpoints: Endpoints, model: keras.Model, folder: Path) -
     """
     served = tf.Module(name="served")
     served.parameters = [variable.value for variable in model.variables]
-    served.tracked = list(endpoints.tracked)
-    signatures = {
+    served.tracked = list(signatures.tracked)
+    concrete = {
         name: tf.function(function, input_signature=specs, autograph=False)
-        for name, (function, specs) in endpoints.signatures.items()
+        for name, (function, specs) in signatures.functions.items()
     }
     with tempfile.TemporaryDirectory() as scratch:
-        if endpoints.class_names:
+        if signatures.class_names:
             names = Path(scratch, CLASS_NAMES)
-            names.write_text(json.dumps(list(endpoints.class_names)), encoding="utf-8")
+            names.write_text(json.dumps(list(signatures.class_names)), encoding="utf-8")
             served.class_names = tf.saved_model.Asset(str(names))
-        tf.saved_model.save(served, str(folder), signatures=signatures)
-    write_warm_up(folder, _answered(signatures, endpoints))
+        tf.saved_model.save(served, str(folder), signatures=concrete)
+    write_warm_up(folder, _answered(concrete, signatures))
 
 
 def _answered(
-    signatures: Mapping[str, Any], endpoints: Endpoints
+    concrete: Mapping[str, Any], signatures: ServingSignatures
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns requests to warm up with, which these functions have answered."""
     requests = {}
-    for name, (_, specs) in endpoints.signatures.items():
+    for name, (_, specs) in signatures.functions.items():
         requests[name] = warm_up_inputs(specs)
         try:
-            signatures[name](*map(tf.constant, requests[name].values()))
+            concrete[name](*map(tf.constant, requests[name].values()))
         except tf.errors.OpError as error:  # TensorFlow Serving would not load the model
             raise ExportError(
                 f"The signature {name!r} must answer any input. Received: {error.message}"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.recipe.recipe import Recipe
 
 VOCABULARY = "vocabulary.json"
@@ -21,7 +21,7 @@ def about_tokenizer(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """
     encoder = recipe.task.encoder(recipe)
     pieces = json.dumps(list(encoder.vocabulary()), ensure_ascii=False, indent=0)
-    write_whole(folder / VOCABULARY, pieces + "\n")
+    write_atomic(folder / VOCABULARY, pieces + "\n")
     special = encoder.special
     return {
         "note": "The tokenizer is in the SavedModel alone: the other files take tokens.",

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sft_keras.cache.feature_cache import FrozenPrefixStore, StageInput
+from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.data.examples import DataInfo, Examples, Splits
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel, count_parameters
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
@@ -26,7 +26,7 @@ _MEGABYTE = 2**20
 
 def dry_run(recipe: Recipe) -> Iterator[str]:
     """Yields what to print, as it becomes known. Leaves nothing behind."""
-    with tempfile.TemporaryDirectory() as folder, keras_for(recipe):
+    with tempfile.TemporaryDirectory() as folder, configured_keras(recipe):
         # What it stores are a few examples of the many.
         store = dataclasses.replace(recipe.store, folder=folder)
         recipe = dataclasses.replace(recipe, store=store)
@@ -46,7 +46,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape
         )
-        inputs = FrozenPrefixStore(staged, recipe, prepared, info, say=_quiet, tick=_quiet)
+        inputs = FeatureCache(staged, recipe, prepared, info, say=_quiet, tick=_quiet)
         # Of some tasks the model reads an example in several parts.
         parts = len(prepared["train"].examples) / len(few.train)
         sizes = {name: round(size * parts) for name, size in info.sizes.items()}

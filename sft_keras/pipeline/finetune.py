@@ -11,31 +11,31 @@ from typing import Any
 
 import tensorflow as tf
 
-from sft_keras.check.inspect import short_check
+from sft_keras.check.inspect import quick_check
 from sft_keras.core.snapshot import Snapshot
-from sft_keras.data.service.client import DataService, explaining_failure_of
+from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.dispatcher import require_data_service
 from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy
 from sft_keras.distributed.device import Devices
-from sft_keras.distributed.failures import explaining_loss_of
+from sft_keras.distributed.failures import explain_worker_loss
 from sft_keras.distributed.join import join
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.distributed.launch import cluster_for
 from sft_keras.export.paths import SAVED_MODEL
 from sft_keras.pipeline import finish
 from sft_keras.pipeline.finish import about_run, about_start
 from sft_keras.pipeline.open_run import OpenedRun, in_this_process, open_run, train_opened
-from sft_keras.pipeline.worker import assist
-from sft_keras.recipe.loader import as_plain, load_recipe
+from sft_keras.pipeline.worker import run_worker
+from sft_keras.recipe.loader import load_recipe, to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.report import write_report
 from sft_keras.runs.console import Log
 from sft_keras.runs.folder import RECIPE, RunFolder
-from sft_keras.runs.interrupt import Stop, listening
+from sft_keras.runs.interrupt import StopRequest, handle_signals
 from sft_keras.runs.lock import held
 from sft_keras.runs.result import Result
 from sft_keras.runs.resume import require_same_recipe
-from sft_keras.runs.trackers import Followers, followed, require_trackers
+from sft_keras.runs.trackers import Trackers, open_trackers, require_trackers
 
 
 def finetune(
@@ -90,7 +90,7 @@ def finetune(
     """
     loaded = load_recipe(recipe, overrides)
     if smoke:
-        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.for_smoke(loaded.recipe))
+        loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.smoke_recipe(loaded.recipe))
     loaded.recipe.data.require_path()
     require_trackers(loaded.recipe)
     cluster = cluster_for(strategy, run_dir)
@@ -101,18 +101,18 @@ def finetune(
     joining = {"resume": resume, "timeout": worker_timeout}
     if cluster is not None and not cluster.is_chief:
         folder = Path(run_dir).expanduser()
-        model, stages = assist(
+        model, stages = run_worker(
             loaded, cluster, folder, allow_changed=allow_changed, service=service, **joining
         )
         return Result({}, _history(stages), model, {}, folder, folder / SAVED_MODEL)
     reopened = RunFolder.reopen(run_dir, log) if resume else None
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
     with (
-        listening() as stop,
+        handle_signals() as stop,
         held(run.path),
-        run.explaining_errors(stop),
-        explaining_loss_of(cluster, run.path),
-        explaining_failure_of(service),
+        run.explain_errors(stop),
+        explain_worker_loss(cluster, run.path),
+        explain_service_failure(service),
         contextlib.ExitStack() as opening,
     ):
         if not resume:
@@ -122,8 +122,8 @@ def finetune(
         devices = join(
             strategy, cluster, loaded, virtual_devices=virtual_devices, say=run.say, **joining
         )
-        with keras_for(loaded.recipe, devices):
-            run.write_json(RECIPE, as_plain(loaded.recipe))
+        with configured_keras(loaded.recipe, devices):
+            run.write_json(RECIPE, to_plain(loaded.recipe))
             run.checkpoints.sweep()
             start = about_start(loaded, smoke, command)
             began = run.checkpoints.done("begun", lambda: Snapshot(start))
@@ -132,42 +132,42 @@ def finetune(
                 run.say(f"resume  going on with {run.path}")
             opened = open_run(loaded.recipe, run, resumed, devices, allow_changed, service)
             opening.close()
-            with followed(loaded.recipe, run) as followers:
+            with open_trackers(loaded.recipe, run) as followers:
                 return _run(loaded.recipe, run, stop, began.facts, opened, devices, followers)
 
 
 def _run(
     recipe: Recipe,
     run: RunFolder,
-    stop: Stop,
+    stop: StopRequest,
     began: Mapping[str, Any],
     opened: OpenedRun,
     devices: Devices,
-    followers: Followers,
+    followers: Trackers,
 ) -> Result:
     """Does what is left of a run."""
-    task, progress, clock = recipe.task, run.checkpoints, opened.clock
+    task, progress, timer = recipe.task, run.checkpoints, opened.timer
     prepared, info = opened.prepared, opened.info
-    found = short_check(prepared, info)
+    found = quick_check(prepared, info)
     for finding in found:
         if finding.spoils:
             run.say(f"warning  {finding.in_words()} See python -m sft_keras.check.")
-    with clock("stages"):
+    with timer("stages"):
         stages = train_opened(opened, recipe, run, progress, stop, devices)
         staged = in_this_process(opened, recipe, devices)
     temperature = stages[-1]["temperature"]
-    parts = finish.RunParts(staged, recipe, prepared["test"], info, run, temperature)
+    parts = finish.RunFinisher(staged, recipe, prepared["test"], info, run, temperature)
     saved = progress.done("saved", parts.save)
-    with clock("evaluation"):
+    with timer("evaluation"):
         evaluated = progress.done("evaluated", parts.evaluate)
-    with clock("export"):
+    with timer("export"):
         exported = progress.done("exported", lambda: parts.export(evaluated))
     metrics = evaluated.facts["metrics"]
     warnings = [each for stage in stages for each in stage["warnings"]]
     report = {
-        **about_run(recipe, began, clock, info, staged),
+        **about_run(recipe, began, timer, info, staged),
         "inputs": {name: dict(split.facts) for name, split in prepared.items()},
-        "checked": [{"what": each.in_words(), "spoils": each.spoils} for each in found],
+        "checked": [{"what": each.describe(), "spoils": each.spoils} for each in found],
         "stages": stages,
         "score": task.score(metrics)[0],
         "test": metrics,

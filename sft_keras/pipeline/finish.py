@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from sft_keras.core.snapshot import Snapshot
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.device import ONE_DEVICE
-from sft_keras.evaluation.calibration import calibration, tempered
+from sft_keras.evaluation.calibration import apply_temperature, calibration
 from sft_keras.export.paths import EXPORT, SAVED_MODEL, VERSION
 from sft_keras.export.saved_model import (
     check_saved_model,
@@ -23,7 +23,7 @@ from sft_keras.export.saved_model import (
 )
 from sft_keras.export.saved_model_probe import packed
 from sft_keras.models.staged import StagedModel, count_parameters
-from sft_keras.recipe.loader import LoadedRecipe, as_plain
+from sft_keras.recipe.loader import LoadedRecipe, to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.environment import environment
 from sft_keras.runs.folder import RunFolder
@@ -33,7 +33,7 @@ _CHECKED_EXAMPLES = 32
 _PICTURE, _SAMPLE, _EXPECTED = "picture/", "sample/", "expected"
 
 
-class RunParts:
+class RunFinisher:
     """Saves, evaluates and exports a model whose stages are done.
 
     Attributes:
@@ -62,7 +62,7 @@ class RunParts:
         finally:
             part.unlink(missing_ok=True)  # of a disk that is full
         return Snapshot(
-            {"notes": self._recipe.task.write_more(self._staged, self._recipe, self._run.path)}
+            {"notes": self._recipe.task.save_artifacts(self._staged, self._recipe, self._run.path)}
         )
 
     def evaluate(self) -> Snapshot:
@@ -75,14 +75,14 @@ class RunParts:
         task, test, info = self._recipe.task, self._test, self._info
         batches = task.evaluation_batches(test, self._recipe, info)
         outputs = task.answers(self.model, batches, ONE_DEVICE)
-        shown = task.shown_examples(outputs, test, info)
+        shown = task.report_examples(outputs, test, info)
         samples, expected = task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
         for number, picture in enumerate(shown.pictures):
             arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)
         metrics = task.evaluate(outputs, test, info, self._recipe.seed)
         if "calibration" in metrics:
-            before = tempered(outputs, 1 / self._temperature)
+            before = apply_temperature(outputs, 1 / self._temperature)
             metrics["calibration"] |= {
                 "temperature": self._temperature,
                 "before": calibration(before, test.examples.labels),
@@ -93,11 +93,11 @@ class RunParts:
     def export(self, evaluated: Snapshot) -> Snapshot:
         """Writes the SavedModel and asks it in a fresh process; returns what the report says."""
         self._run.say("export  writing the SavedModel and asking it in a fresh process")
-        endpoints = self._recipe.task.endpoints(self.model, self._recipe, self._info)
+        signatures = self._recipe.task.signatures(self.model, self._recipe, self._info)
         whole, part = self._run.file(EXPORT), self._run.file(f".part-{EXPORT}")
         for folder in (part, whole):  # of a run that was stopped here
             shutil.rmtree(folder, ignore_errors=True)
-        export_saved_model(endpoints, self.model, part / str(VERSION))
+        export_saved_model(signatures, self.model, part / str(VERSION))
         part.rename(whole)
         samples = {
             name.removeprefix(_SAMPLE): values
@@ -108,15 +108,15 @@ class RunParts:
             self._run.file(SAVED_MODEL),
             samples,
             evaluated.arrays[_EXPECTED],
-            endpoints.needs,
-            endpoints.compared,
-            largest_difference(self.model) * endpoints.unit,
+            signatures.needs,
+            signatures.compared,
+            largest_difference(self.model) * signatures.unit,
         )
-        return Snapshot({"path": SAVED_MODEL, **endpoints.as_json(), **checked})
+        return Snapshot({"path": SAVED_MODEL, **signatures.as_json(), **checked})
 
 
 def pictures_of(evaluated: Snapshot) -> list[bytes]:
-    """Returns the PNG files that `RunParts.evaluate` kept, in order."""
+    """Returns the PNG files that `RunFinisher.evaluate` kept, in order."""
     names = sorted(name for name in evaluated.arrays if name.startswith(_PICTURE))
     return [evaluated.arrays[name].tobytes() for name in names]
 
@@ -135,7 +135,7 @@ def about_start(loaded: LoadedRecipe, smoke: bool, command: str) -> dict[str, An
 def about_run(
     recipe: Recipe,
     began: Mapping[str, Any],
-    clock: Clock,
+    timer: Timer,
     info: DataInfo,
     staged: StagedModel,
 ) -> dict[str, Any]:
@@ -144,14 +144,14 @@ def about_run(
     return {
         "format": 1,
         **began,
-        "recipe": as_plain(recipe),
+        "recipe": to_plain(recipe),
         "environment": environment(),
-        "seconds": clock.as_json(),
+        "seconds": timer.as_json(),
         "data": info.as_json(),
         "model": {
             "preset": backbone.preset,
             "weights": backbone.weights,
-            "reads": recipe.task.input_in_words(recipe),
+            "reads": recipe.task.describe_input(recipe),
             "parameters": count_parameters(staged.model.weights),
             "blocks": [
                 {

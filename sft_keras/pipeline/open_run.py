@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from sft_keras.core.snapshot import Snapshot
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.client import DataService
@@ -19,10 +19,10 @@ from sft_keras.models.staged import StagedModel, count_parameters
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.checkpoints import Checkpoints
 from sft_keras.runs.folder import RunFolder
-from sft_keras.runs.interrupt import Stop
+from sft_keras.runs.interrupt import StopRequest
 from sft_keras.runs.resume import require_same_data
 from sft_keras.training.audit import require_same_weights
-from sft_keras.training.checkpointer import Keeper
+from sft_keras.training.checkpointer import Checkpointer
 from sft_keras.training.freezing import random_states
 from sft_keras.training.setup import build_staged, digest_of_splits, open_backbone_and_data
 from sft_keras.training.trainer import train_stages
@@ -46,7 +46,7 @@ class OpenedRun:
     prepared: Mapping[str, Prepared]
     info: DataInfo
     digest: str
-    clock: Clock
+    timer: Timer
 
 
 def open_run(
@@ -71,10 +71,10 @@ def open_run(
       SFTError: As `open_backbone_and_data`, or if a resumed run has other examples.
       ClusterError: If workers have different data, weights or checkpoints.
     """
-    clock = Clock()
+    timer = Timer()
     if resumed is not None:
-        clock.go_on(resumed.facts["seconds"])
-    with clock("data"):
+        timer.go_on(resumed.facts["seconds"])
+    with timer("data"):
         with devices.scope():
             backbone, splits = open_backbone_and_data(recipe)
         if service is not None:
@@ -99,7 +99,7 @@ def open_run(
     devices.require_same("checkpoint", _where(resumed))
     require_same_weights(staged, devices, "at the start")
     devices.spread(random_states(staged))
-    return OpenedRun(resumed, staged, prepared, splits.info, digest, clock)
+    return OpenedRun(resumed, staged, prepared, splits.info, digest, timer)
 
 
 def in_this_process(opened: OpenedRun, recipe: Recipe, devices: Devices) -> StagedModel:
@@ -118,7 +118,7 @@ def train_opened(
     recipe: Recipe,
     run: RunFolder,
     checkpoints: Checkpoints,
-    stop: Stop,
+    stop: StopRequest,
     devices: Devices,
 ) -> list[dict[str, Any]]:
     """Runs the stages, or what is left of them; see `train_stages`.
@@ -131,13 +131,13 @@ def train_opened(
       stop: Whether the run is to end.
       devices: What the stages are trained on.
     """
-    keeper = Keeper(
+    checkpointer = Checkpointer(
         opened.staged,
         checkpoints,
         recipe.checkpoints,
         about={"data": opened.digest},
         stop=stop,
-        clock=opened.clock,
+        timer=opened.timer,
         say=run.say,
         resumed=opened.resumed,
         devices=devices,
@@ -148,7 +148,7 @@ def train_opened(
         opened.prepared,
         opened.info,
         run,
-        keeper=keeper,
+        checkpointer=checkpointer,
         devices=devices,
     )
 

@@ -13,19 +13,19 @@ from typing import Any
 import keras
 
 from sft_keras.core.errors import RunFolderError
-from sft_keras.data.service.client import DataService, explaining_failure_of
+from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.distributed.cluster import Cluster
-from sft_keras.distributed.failures import explaining_loss_of
+from sft_keras.distributed.failures import explain_worker_loss
 from sft_keras.distributed.join import join
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.pipeline.open_run import open_run, train_opened
 from sft_keras.recipe.loader import LoadedRecipe
 from sft_keras.runs.checkpoints import Checkpoints
 from sft_keras.runs.folder import RunFolder
-from sft_keras.runs.interrupt import listening
+from sft_keras.runs.interrupt import handle_signals
 
 
-def assist(
+def run_worker(
     loaded: LoadedRecipe,
     cluster: Cluster,
     run_dir: Path,
@@ -65,11 +65,11 @@ def assist(
     run = RunFolder(folder, is_quiet=True)
     recipe = loaded.recipe
     with (
-        listening() as stop,
-        run.explaining_errors(stop, run_dir),
-        explaining_loss_of(cluster, run_dir),
-        explaining_failure_of(service),
-        keras_for(recipe),
+        handle_signals() as stop,
+        run.explain_errors(stop, run_dir),
+        explain_worker_loss(cluster, run_dir),
+        explain_service_failure(service),
+        configured_keras(recipe),
     ):
         checkpoints = Checkpoints(run_dir, run.say, reads_only=True)
         resumed = checkpoints.newest() if resume else None

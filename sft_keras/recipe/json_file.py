@@ -37,13 +37,13 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"The recipe {path} cannot be read as JSON: {error}") from error
     try:
-        return recipe_of(values)
+        return recipe_from_plain(values)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
-def recipe_of(values: Any) -> Recipe:
-    """Returns the recipe that plain values say, as `as_plain` gives them; the inverse of that.
+def recipe_from_plain(values: Any) -> Recipe:
+    """Returns the recipe that plain values say, as `to_plain` gives them; the inverse of that.
 
     Raises:
       RecipeError: Naming the first thing in them that no recipe has.

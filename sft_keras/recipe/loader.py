@@ -60,19 +60,19 @@ def list_recipes() -> dict[str, str]:
     return {path.stem: _description(path) for path in _recipe_files()}
 
 
-def as_plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Returns a recipe, or a part of one, as plain values that JSON can hold."""
     if _is_section(value):
-        fields = {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields} if _is_chosen(value) else fields
     if isinstance(value, Mapping):
-        return {key: as_plain(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [as_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
-def as_lines(recipe: Recipe) -> list[str]:
+def to_lines(recipe: Recipe) -> list[str]:
     """Returns a recipe as "path: value" lines, with the paths that `--set` takes."""
     return list(_lines("", recipe))
 

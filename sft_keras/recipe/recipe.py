@@ -76,12 +76,12 @@ class Recipe:
             faults += section_faults(f"stages.{stage.name}", stage) or self.task.stage_faults(stage)
         faults += section_faults("task", self.task)
         faults += self._task_faults()
-        if self.store.views is not None and not self.task.takes_views:
+        if self.store.views is not None and not self.task.supports_views:
             faults.append(
                 f"`store.views` is not for {type(self.task).__name__}, whose inputs are drawn anew "
                 f"in every epoch. Received: {self.store.views}. Leave it out."
             )
-        elif self.store.views is not None and not self.task.drawn_at_random():
+        elif self.store.views is not None and not self.task.augmentation_fingerprint():
             faults.append(
                 "`store.views` is for augmented training, and the task changes no input at random. "
                 f"Received: {self.store.views}. Leave it out, or set `task.augment`."

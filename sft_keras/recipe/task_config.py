@@ -30,13 +30,13 @@ class TaskConfig(abc.ABC):
 
     sources: ClassVar[tuple[str, ...]]
     presets: ClassVar[tuple[str, ...]]
-    asked_about: ClassVar[str]
+    predict_argument: ClassVar[str]
     pipeline_tag: ClassVar[str]
-    watched: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
-    unused: ClassVar[tuple[str, ...]] = ()
-    scored_at_start: ClassVar[bool] = False
-    read_by_service: ClassVar[tuple[str, ...]] = ()
-    takes_views: ClassVar[bool] = True
+    monitors: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
+    unsupported_fields: ClassVar[tuple[str, ...]] = ()
+    evaluates_before_training: ClassVar[bool] = False
+    service_sources: ClassVar[tuple[str, ...]] = ()
+    supports_views: ClassVar[bool] = True
 
     @abc.abstractmethod
     def faults(self) -> list[str]:
@@ -45,7 +45,7 @@ class TaskConfig(abc.ABC):
     def stage_faults(self, stage: Stage) -> list[str]:
         """Returns what a stage asks for that the task does not have, one sentence each."""
         task, faults = type(self).__name__, []
-        if stage.monitor not in self.watched:
+        if stage.monitor not in self.monitors:
             faults.append(
                 f"`stages.{stage.name}.monitor` for {task} must be one of "
                 f"{', '.join(self.watched)}. Received: {stage.monitor!r}."
@@ -54,14 +54,14 @@ class TaskConfig(abc.ABC):
         return faults + [
             f"`stages.{stage.name}.{name}` is of no use to {task}. "
             f"Received: {getattr(stage, name)!r}. Leave it out."
-            for name in self.unused
+            for name in self.unsupported_fields
             if getattr(stage, name) != usual[name]
         ]
 
     @abc.abstractmethod
-    def for_smoke(self, recipe: Any) -> Any:
+    def smoke_recipe(self, recipe: Any) -> Any:
         """Returns the recipe on synthetic data and random weights, made to end within seconds."""
 
-    def drawn_at_random(self) -> str:
+    def augmentation_fingerprint(self) -> str:
         """Returns all that decides on how training inputs are changed at random; "" for not."""
         return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import RunFolderError
-from sft_keras.core.files import as_the_run_wrote, read_json
+from sft_keras.core.files import read_json, reading_run_file
 from sft_keras.report.writer import write_report
 
 _URI = "data:image/png;base64,"
@@ -30,9 +30,9 @@ def add_to_report(folder: Path, name: str, value: Mapping[str, Any]) -> None:
     """
     report = read_json(folder / "report.json")
     page = folder / "report.html"
-    with as_the_run_wrote(page):
+    with reading_run_file(page):
         pictures = _pictures_of(page.read_text(encoding="utf-8"))
-    with as_the_run_wrote(folder / "report.json"):
+    with reading_run_file(folder / "report.json"):
         examples = [*report["mistakes"], *report["uncertain"]]
         wanted = {each["picture"] for each in examples if "picture" in each}
     if sorted(pictures) != sorted(wanted):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.report.format import figure_name
 from sft_keras.report.run_page import flattened, safe_plot
 from sft_keras.report.sweep_plot import Scored, score_by_row
@@ -34,7 +34,7 @@ def write_comparison(runs: Sequence[Mapping[str, Any]], page: Path) -> None:
         differences=differences([run["recipe"] for run in ordered]),
         has_other_tests=len({frozenset(run["test_ids"]) for run in ordered}) > 1,
     )
-    write_whole(page, rendered)
+    write_atomic(page, rendered)
 
 
 def best_first(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

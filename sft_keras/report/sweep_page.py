@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.report.format import figure_name
 from sft_keras.report.run_page import flattened, safe_plot
 from sft_keras.report.sweep_plot import Scored, score_by_row, score_over_value
@@ -17,7 +17,7 @@ from sft_keras.report.templates import page_template
 _MOST_ROWS = 40
 
 
-def write_trials_page(report: Mapping[str, Any], folder: Path) -> None:
+def write_sweep_page(report: Mapping[str, Any], folder: Path) -> None:
     """Writes report.html on the trials of a plan; it appears whole or not at all.
 
     Args:
@@ -26,7 +26,7 @@ def write_trials_page(report: Mapping[str, Any], folder: Path) -> None:
       folder: Where to write; made if it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "report.html", _render(report))
+    write_atomic(folder / "report.html", _render(report))
 
 
 def _render(report: Mapping[str, Any]) -> str:

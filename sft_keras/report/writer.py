@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.core.snapshot import plain
 from sft_keras.report.model_card import render_model_card
 from sft_keras.report.run_page import render_page
@@ -53,7 +53,7 @@ def write_report(
       report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
         `smoke`, `title`, `description`, `command`, `started`, `seconds`, `score` (the name of the
         figure of `test` that comes first), `test`, `stages`, `mistakes` and `uncertain` (see
-        `ShownExamples`), `data`, `inputs` (by split, what preparing found), `checked` (what a
+        `ReportExamples`), `data`, `inputs` (by split, what preparing found), `checked` (what a
         check of the data found before training, each as "what" and whether it "spoils" the
         result), `model`, `export` (or None), `environment`, `recipe`, `notes`; and where files in
         other formats were made, `exports`, as exports.json has it.
@@ -69,10 +69,10 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     ordered = _in_reading_order(_finite(plain(report)))
-    write_whole(folder / "report.json", _json_text(ordered) + "\n")
-    write_whole(folder / "report.html", render_page(ordered, pictures))
+    write_atomic(folder / "report.json", _json_text(ordered) + "\n")
+    write_atomic(folder / "report.html", render_page(ordered, pictures))
     if pipeline_tag is not None:
-        write_whole(folder / "README.md", render_model_card(ordered, pipeline_tag))
+        write_atomic(folder / "README.md", render_model_card(ordered, pipeline_tag))
 
 
 def _finite(value: Any) -> Any:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_keras.core.errors import RunFolderError, StoppedError
-from sft_keras.core.files import write_whole
+from sft_keras.core.files import write_atomic
 from sft_keras.runs.console import Log, print_figures, print_line, print_passing
-from sft_keras.runs.interrupt import Stop
+from sft_keras.runs.interrupt import StopRequest
 from sft_keras.runs.lock import CHECKPOINTS, held
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class RunFolder:
             shutil.rmtree(self.replaced)
 
     @contextlib.contextmanager
-    def explaining_errors(self, stop: Stop, run_dir: Path | None = None) -> Iterator[None]:
+    def explain_errors(self, stop: StopRequest, run_dir: Path | None = None) -> Iterator[None]:
         """Says how to go on with the run, where the block is stopped or the disk fails.
 
         Args:
@@ -162,7 +162,7 @@ class RunFolder:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Writes plain values to a file in the folder."""
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-        write_whole(self.file(name), text + "\n")
+        write_atomic(self.file(name), text + "\n")
 
     def say(self, line: str) -> None:
         """Prints a line and adds it to log.txt."""

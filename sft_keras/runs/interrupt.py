@@ -12,7 +12,7 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stop:
+class StopRequest:
     """Whether somebody wants the run to end.
 
     Attributes:
@@ -47,9 +47,9 @@ class Stop:
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Stop]:
+def handle_signals() -> Iterator[StopRequest]:
     """Catches the signals within the block, if it is the main thread, which alone gets them."""
-    stop = Stop()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

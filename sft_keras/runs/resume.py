@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import RunFolderError, numbered
-from sft_keras.recipe.loader import as_plain
+from sft_keras.recipe.loader import to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RECIPE
 
@@ -32,7 +32,7 @@ def require_same_recipe(run: Path, recipe: Recipe, allowed: Sequence[str]) -> bo
       RunFolderError: Listing the other fields in which they differ.
     """
     began = dict(_flat("", _read(run / RECIPE)))
-    given = dict(_flat("", json.loads(json.dumps(as_plain(recipe)))))
+    given = dict(_flat("", json.loads(json.dumps(to_plain(recipe)))))
     paths = [path for path in {**began, **given} if began.get(path) != given.get(path)]
     changed = [path for path in paths if not _is_below(path, _FREE)]
     refused = [path for path in changed if not _is_below(path, allowed)]

@@ -17,8 +17,8 @@ from typing import Any
 import tensorflow as tf
 
 from sft_keras.core.errors import RecipeError
-from sft_keras.core.files import write_whole
-from sft_keras.recipe.loader import as_plain
+from sft_keras.core.files import write_atomic
+from sft_keras.recipe.loader import to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.report.run_page import flattened
 from sft_keras.runs.folder import RunFolder
@@ -113,7 +113,7 @@ class WandB(Service):
 _SERVICES: dict[str, Callable[..., Service]] = {"mlflow": MLflow, "wandb": WandB}
 
 
-class Followers:
+class Trackers:
     """All who follow a run."""
 
     def __init__(self, recipe: Recipe, run: RunFolder) -> None:
@@ -121,7 +121,7 @@ class Followers:
         run.noting.append(lambda step, figures: self._board.note(step, figures))
         self._services: dict[str, Service] = {}
         known = _known(run.file(TRACKED))
-        plain = dict(flattened(as_plain(recipe)))
+        plain = dict(flattened(to_plain(recipe)))
         for name in recipe.trackers:
             with self._unless_it_fails(name):
                 service = _SERVICES[name](run.path.name, plain, known.get(name))
@@ -129,7 +129,7 @@ class Followers:
                 run.say(f"{name}  {service.where}")
         if self._services:
             ids = {name: each.id for name, each in self._services.items()}
-            write_whole(run.file(TRACKED), json.dumps(known | ids) + "\n")
+            write_atomic(run.file(TRACKED), json.dumps(known | ids) + "\n")
             run.noting.append(self._note)
 
     def end(self, metrics: Mapping[str, Any], report: Path | None) -> None:
@@ -162,9 +162,9 @@ class Followers:
 
 
 @contextlib.contextmanager
-def followed(recipe: Recipe, run: RunFolder) -> Iterator[Followers]:
+def open_trackers(recipe: Recipe, run: RunFolder) -> Iterator[Trackers]:
     """Returns the block within which a run is followed."""
-    followers = Followers(recipe, run)
+    followers = Trackers(recipe, run)
     try:
         yield followers
     except BaseException:

@@ -18,14 +18,14 @@ from typing import Any
 import tensorflow as tf
 
 from sft_keras.core.errors import RecipeError, SFTError
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.lora import layers_to_adapt
 from sft_keras.models.staged import count_parameters
-from sft_keras.recipe.loader import LoadedRecipe, as_plain
+from sft_keras.recipe.loader import LoadedRecipe, to_plain
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.report.sweep_page import write_trials_page
+from sft_keras.report.sweep_page import write_sweep_page
 from sft_keras.runs.console import Log
 from sft_keras.runs.environment import environment
 from sft_keras.runs.folder import TRIALS, RunFolder
@@ -70,8 +70,8 @@ def run_trials(
     """
     loaded.recipe.data.require_path()
     run = RunFolder.create(f"{loaded.name}-{plan.kind}", run_dir, overwrite, log=log)
-    run.write_json("recipe.json", as_plain(loaded.recipe))
-    clock = Clock()
+    run.write_json("recipe.json", to_plain(loaded.recipe))
+    timer = Timer()
     bench = Workbench(lambda done, total: run.tick(f"reading {done}/{total}"))
     with run.discarded_on_error():
         info = _open_data(plan, bench)
@@ -80,11 +80,11 @@ def run_trials(
     try:
         with _no_word_on_retracing():
             for points in _growing(plan, bench, run):
-                report = _report(loaded, plan, points, info, clock, command, smoke)
+                report = _report(loaded, plan, points, info, timer, command, smoke)
                 run.write_json(TRIALS, report)
     finally:
         if report:
-            write_trials_page(report, run.path)
+            write_sweep_page(report, run.path)
     _say_best(run, plan, report)
     run.say(f"report  {run.file('report.html')}")
     return report
@@ -96,7 +96,7 @@ def _open_data(plan: TrialPlan, bench: Workbench) -> DataInfo:
     info = next(bench.data(first, first.seed, plan.folds)).info
     for point in plan.points:
         if point.recipe.data.source == first.data.source:
-            point.recipe.task.require_fit(point.recipe, info)
+            point.recipe.task.check_against_data(point.recipe, info)
     return info
 
 
@@ -154,12 +154,12 @@ def _run_one(
     recipe, info = trial.recipe, trial.data.info
     folder = RunFolder(run.file(name), is_quiet=True)
     folder.path.mkdir(parents=True)
-    folder.write_json("recipe.json", as_plain(recipe))
+    folder.write_json("recipe.json", to_plain(recipe))
     began = time.perf_counter()
     facts = {"name": trial.name, "folder": name, "failure": None, "seconds": 0.0}
     try:
-        with keras_for(recipe):
-            recipe.task.require_fit(recipe, info)
+        with configured_keras(recipe):
+            recipe.task.check_against_data(recipe, info)
             backbone = bench.backbone(recipe)
             for stage in recipe.stages:
                 backbone.cut(stage.unfreeze)
@@ -221,7 +221,7 @@ def _report(
     plan: TrialPlan,
     points: Sequence[dict[str, Any]],
     info: DataInfo,
-    clock: Clock,
+    timer: Timer,
     command: str,
     smoke: bool,
 ) -> dict[str, Any]:
@@ -234,8 +234,8 @@ def _report(
         "title": loaded.name,
         "description": loaded.description,
         "command": command,
-        "started": clock.started.isoformat(timespec="seconds"),
-        "seconds": clock.as_json()["total"],
+        "started": timer.started.isoformat(timespec="seconds"),
+        "seconds": timer.as_json()["total"],
         "planned": plan.trials,
         "seeds": list(plan.seeds),
         "folds": plan.folds,
@@ -244,7 +244,7 @@ def _report(
         "run_best": None if best is None else one_run(command, points[best]["overrides"]),
         "points": list(points),
         "data": info.as_json(),
-        "recipe": as_plain(loaded.recipe),
+        "recipe": to_plain(loaded.recipe),
         "environment": environment(),
     }
 

@@ -128,7 +128,7 @@ class Workbench:
         Raises:
           BackboneError: If it cannot be built.
         """
-        kind = repr((recipe.backbone, recipe.precision, recipe.task.backbone_output()))
+        kind = repr((recipe.backbone, recipe.precision, recipe.task.backbone_fingerprint()))
         if kind in self._refused:
             raise self._refused[kind]  # not asked for again, which may take long
         held = self._backbone

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
     from sft_keras.distributed.device import Devices
-    from sft_keras.evaluation.monitor import OutputWatch
+    from sft_keras.evaluation.monitor import OutputMonitor
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ShownExamples
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.examples import ReportExamples
+    from sft_keras.tasks.signatures import ServingSignatures
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while something long goes on."""
@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 class Task(TaskConfig):
     """What is learnt: from raw examples to batches, from a backbone to a model, to figures."""
 
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
+    def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
         """Checks the recipe against the data, before the long work.
 
         Raises:
@@ -61,7 +61,7 @@ class Task(TaskConfig):
           BackboneError: If it is unknown, cannot be cut into blocks, or its weights are missing.
         """
 
-    def backbone_output(self) -> str:
+    def backbone_fingerprint(self) -> str:
         """Returns all that decides on what `build_backbone` builds, beside the recipe's section."""
         return ""
 
@@ -78,7 +78,7 @@ class Task(TaskConfig):
         """Returns all that decides on what `prepare` makes of an example, but the data."""
 
     @abc.abstractmethod
-    def input_in_words(self, recipe: Recipe) -> str:
+    def describe_input(self, recipe: Recipe) -> str:
         """Returns what the model reads, to finish the sentence "a backbone on ..."."""
 
     @abc.abstractmethod
@@ -128,7 +128,7 @@ class Task(TaskConfig):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Returns new metrics to watch while training."""
 
-    def output_watches(self, info: DataInfo) -> list[OutputWatch]:
+    def output_monitors(self, info: DataInfo) -> list[OutputMonitor]:
         """Returns what is to look at validation outputs, to warn of a model gone wrong."""
         return []
 
@@ -160,17 +160,17 @@ class Task(TaskConfig):
         """Returns name and value of the figure that runs are judged by; more is better."""
 
     @abc.abstractmethod
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
+    ) -> ReportExamples:
         """Returns the worst mistakes, and the least certain answers, for the report."""
 
-    def write_more(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
+    def save_artifacts(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
         """Writes files of its own into the run folder; returns a sentence on each."""
         return []
 
     @abc.abstractmethod
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
         """Returns what the exported model answers."""
 
     def lacks_file(self, in_integers: bool) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 
 from sft_keras.data.prepared import Prepared
 
-MISTAKES_SHOWN, UNCERTAIN_SHOWN = 24, 12
+MAX_MISTAKES, MAX_UNCERTAIN = 24, 12
 
 
 @dataclasses.dataclass(frozen=True)
-class ShownExamples:
+class ReportExamples:
     """Examples of a split, each a row of plain values with its "id".
 
     A row may have "true", "predicted", "right" where that is more than these being the same, and
@@ -47,8 +47,8 @@ def _one_label(
         for place in (0, 1)
     )
     wrong = np.flatnonzero(order[:, 0] != labels)
-    worst = wrong[np.argsort(-first[wrong], kind="stable")][:MISTAKES_SHOWN]
-    closest = np.argsort(first - second, kind="stable")[:UNCERTAIN_SHOWN]
+    worst = wrong[np.argsort(-first[wrong], kind="stable")][:MAX_MISTAKES]
+    closest = np.argsort(first - second, kind="stable")[:MAX_UNCERTAIN]
 
     def row(position: int) -> dict[str, Any]:
         return {

@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 from sft_keras.vision.decode import decode_image, resize_image
 
 ENCODED = "serving_default"
 FLOATS = "images"
 
 
-def image_endpoints(model: keras.Model, class_names: Sequence[str], fit: str) -> Endpoints:
+def image_signatures(model: keras.Model, class_names: Sequence[str], fit: str) -> ServingSignatures:
     """Returns the served functions.
 
     "serving_default" takes encoded images (JPEG, PNG, GIF or BMP bytes), string [batch]. "images"
@@ -57,7 +57,7 @@ def image_endpoints(model: keras.Model, class_names: Sequence[str], fit: str) ->
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
     floats = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
     served = {ENCODED: (from_encoded, [encoded]), FLOATS: (from_floats, [floats])}
-    return Endpoints(served, class_names=class_names)
+    return ServingSignatures(served, class_names=class_names)
 
 
 def image_samples(prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:

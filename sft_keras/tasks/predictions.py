@@ -45,7 +45,7 @@ class Prediction:
     value: float | None = None
     entities: tuple[Entity, ...] | None = None
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Returns the answer, to be printed before the input."""
         if self.value is not None:
             return f"{self.value:12.6g}"

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Endpoints:
+class ServingSignatures:
     """The served functions of a task.
 
     Attributes:
-      signatures: {name: (function, specs of its arguments)}; "serving_default" takes raw inputs.
+      functions: {name: (function, specs of its arguments)}; "serving_default" takes raw inputs.
       tracked: What the functions use beside the model, such as the tables of a tokenizer.
       needs: Modules to be imported, beside TensorFlow, where the export is loaded.
       compared: The output that must be as the trained model's.
@@ -24,7 +24,7 @@ class Endpoints:
         nobody's, or differ from answer to answer.
     """
 
-    signatures: Mapping[str, tuple[Callable[..., Any], Sequence[tf.TensorSpec]]]
+    functions: Mapping[str, tuple[Callable[..., Any], Sequence[tf.TensorSpec]]]
     tracked: Sequence[tf.Module] = ()
     needs: tuple[str, ...] = ()
     compared: str = "probabilities"
@@ -35,7 +35,7 @@ class Endpoints:
         """Returns names and arguments as plain values, for the report."""
         signatures = {
             name: ", ".join(f"{spec.name}: {spec.dtype.name} {spec.shape}" for spec in specs)
-            for name, (_, specs) in self.signatures.items()
+            for name, (_, specs) in self.functions.items()
         }
         return {"signatures": signatures, "needs": list(self.needs)}
 

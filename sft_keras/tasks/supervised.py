@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from sft_keras.data.examples import DataInfo
     from sft_keras.data.prepared import Prepared
-    from sft_keras.evaluation.monitor import OutputWatch
+    from sft_keras.evaluation.monitor import OutputMonitor
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
     from sft_keras.tasks.labelled_batches import Weighing
@@ -96,8 +96,8 @@ class OneLabel(Labelled):
 
     top_k: int
 
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`."""
+    def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
+        """See `Task.check_against_data`."""
         from sft_keras.tasks.class_weights import class_weights
 
         for stage in recipe.stages:
@@ -126,11 +126,11 @@ class OneLabel(Labelled):
 
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
 
-    def output_watches(self, info: DataInfo) -> list[OutputWatch]:
-        """See `Task.output_watches`."""
-        from sft_keras.evaluation.collapse import OneClassOnly
+    def output_monitors(self, info: DataInfo) -> list[OutputMonitor]:
+        """See `Task.output_monitors`."""
+        from sft_keras.evaluation.collapse import CollapseMonitor
 
-        return [OneClassOnly(info.class_names)]
+        return [CollapseMonitor(info.class_names)]
 
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int

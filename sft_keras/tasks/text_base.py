@@ -32,7 +32,7 @@ class TextTask(Task):
     """
 
     presets: ClassVar = ("hub", "hf", "tiny")
-    asked_about: ClassVar = '"TEXT"'
+    predict_argument: ClassVar = '"TEXT"'
     pipeline_tag: ClassVar = "text-classification"
     smoke_source: ClassVar = "synthetic:3"
 
@@ -42,8 +42,8 @@ class TextTask(Task):
         """Returns what of a text the head sees."""
         return "tokens"
 
-    def for_smoke(self, recipe: Recipe) -> Recipe:
-        """See `Task.for_smoke`."""
+    def smoke_recipe(self, recipe: Recipe) -> Recipe:
+        """See `Task.smoke_recipe`."""
         data = dataclasses.replace(
             recipe.data, source=self.smoke_source, columns={}, batch_size=_SMOKE_BATCH_SIZE
         )
@@ -65,12 +65,12 @@ class TextTask(Task):
 
         return build_text_backbone(recipe.backbone, self.output(), self.sequence_length)
 
-    def backbone_output(self) -> str:
-        """See `Task.backbone_output`."""
+    def backbone_fingerprint(self) -> str:
+        """See `Task.backbone_fingerprint`."""
         return self.output()
 
-    def input_in_words(self, recipe: Recipe) -> str:
-        """See `Task.input_in_words`."""
+    def describe_input(self, recipe: Recipe) -> str:
+        """See `Task.describe_input`."""
         return f"texts of up to {self.sequence_length} tokens"
 
     def input_bytes(self, recipe: Recipe) -> int:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 from sft_keras.text.encoder import TextEncoder
 
 TEXTS = "serving_default"
@@ -22,9 +22,9 @@ Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 """What is served of the model's outputs for some texts."""
 
 
-def text_endpoints(
+def text_signatures(
     model: keras.Model, encoder: TextEncoder, info: DataInfo, answer: Answer
-) -> Endpoints:
+) -> ServingSignatures:
     """Returns the served functions.
 
     "serving_default" takes UTF-8 texts, string [batch], and for pairs `text_pairs` too, and answers
@@ -41,7 +41,7 @@ def text_endpoints(
     served = (from_pairs, specs) if info.facts["texts"] == 2 else (from_texts, specs[:1])
     needs = (encoder.needs,) if encoder.needs else ()
     names = info.class_names
-    return Endpoints({TEXTS: served}, tracked=(encoder,), needs=needs, class_names=names)
+    return ServingSignatures({TEXTS: served}, tracked=(encoder,), needs=needs, class_names=names)
 
 
 def one_label(class_names: Sequence[str]) -> Answer:

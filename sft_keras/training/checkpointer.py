@@ -12,19 +12,19 @@ import numpy as np
 
 from sft_keras.core.errors import RunFolderError
 from sft_keras.core.snapshot import Snapshot
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.distributed.device import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.storage import Checkpointing
 from sft_keras.runs.checkpoints import Checkpoints
-from sft_keras.runs.interrupt import Stop
+from sft_keras.runs.interrupt import StopRequest
 from sft_keras.training.audit import fingerprints
 from sft_keras.training.freezing import named_variables, random_states
 
 _WEIGHTS, _RANDOM = "weights/", "random/"
 
 
-class Keeper:
+class Checkpointer:
     """Knows what of a model a checkpoint must hold, and is asked after every step of a stage.
 
     Attributes:
@@ -39,8 +39,8 @@ class Keeper:
         plan: Checkpointing,
         *,
         about: Mapping[str, Any],
-        stop: Stop,
-        clock: Clock,
+        stop: StopRequest,
+        timer: Timer,
         say: Callable[[str], None],
         resumed: Snapshot | None = None,
         devices: Devices = ONE_DEVICE,
@@ -64,7 +64,7 @@ class Keeper:
         self.resumed = resumed
         self.facts: Mapping[str, Any] = {}
         self._staged, self._checkpoints, self._plan, self._about = staged, checkpoints, plan, about
-        self._stop, self._clock, self._say = stop, clock, say
+        self._stop, self._clock, self._say = stop, timer, say
         self._devices = devices
         self._steps, self._written = 0, time.monotonic()
         self._initial = fingerprints(staged)

@@ -12,7 +12,7 @@ import numpy as np
 from sft_keras.recipe.stage import Stage
 
 
-class BestWeights:
+class EarlyStopping:
     """Remembers the weights of the best epoch, and when `patience` epochs went by without one.
 
     Attributes:

@@ -48,7 +48,7 @@ def _places(layer: keras.Layer) -> int:
     return math.prod(side or 1 for side in output.shape[1:-1])
 
 
-class TimeLeft:
+class EtaEstimator:
     """Guesses how long the stages of a run still take."""
 
     def __init__(self, staged: StagedModel, recipe: Recipe, info: DataInfo) -> None:
@@ -67,7 +67,7 @@ class TimeLeft:
             examples = self._sizes["train"] + self._sizes["validation"]
             self._seconds = source.frozen_pass["epoch_seconds"] / max(1.0, examples * below)
 
-    def in_words(self, stage: Stage, seconds: float, steps: int) -> str:
+    def describe(self, stage: Stage, seconds: float, steps: int) -> str:
         """Returns how long training goes on at most.
 
         Args:

@@ -17,7 +17,7 @@ _PAST = 0.95  # weight of the past in the usual norm, a mean over about 20 steps
 _EXPLODING = 100.0  # times the usual norm
 
 
-class Watch:
+class GradientMonitor:
     """Notes the first step whose loss or gradient was not finite, and the worst gradient.
 
     The notes are variables of the graph that trains, so that no step has to wait until Python has

@@ -15,15 +15,15 @@ import tensorflow as tf
 from sft_keras.core.errors import LossError
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.distributed.device import ONE_DEVICE, Devices
-from sft_keras.evaluation.monitor import OutputWatch
+from sft_keras.evaluation.monitor import OutputMonitor
 from sft_keras.models.lora import layers_to_adapt
 from sft_keras.models.staged import StagedModel, count_parameters
 from sft_keras.recipe.stage import Length, Stage
 from sft_keras.training.audit import Audit, audit_stage, fingerprints, require_same_weights
-from sft_keras.training.checkpointer import Keeper
-from sft_keras.training.early_stopping import BestWeights
+from sft_keras.training.checkpointer import Checkpointer
+from sft_keras.training.early_stopping import EarlyStopping
 from sft_keras.training.freezing import may_move, trained_batch_norms
-from sft_keras.training.gradient_monitor import Watch
+from sft_keras.training.gradient_monitor import GradientMonitor
 from sft_keras.training.optimizers import build_schedule
 from sft_keras.training.prepare import clear_penalties, prepare_stage
 from sft_keras.training.step import NOTHING, Steps
@@ -91,8 +91,8 @@ class StageLoop:
         model: keras.Model,
         *,
         steps: Steps,
-        watch: Watch,
-        best: BestWeights,
+        watch: GradientMonitor,
+        best: EarlyStopping,
         training: tf.data.Dataset,
         validation: tf.data.Dataset,
         rate: Callable[[int], Any],
@@ -130,7 +130,7 @@ class StageLoop:
         self._began = self._ticked = time.perf_counter()
         self._traced: tuple[float, int] | None = None
 
-    def run(self, has_start: bool, keeper: Keeper | None = None) -> None:
+    def run(self, has_start: bool, checkpointer: Checkpointer | None = None) -> None:
         """Runs what is left of the stage.
 
         Args:
@@ -139,18 +139,18 @@ class StageLoop:
 
         Raises:
           LossError: If a loss or a gradient is not finite.
-          KeyboardInterrupt: If `keeper` says so.
+          KeyboardInterrupt: If `checkpointer` says so.
         """
         self._began, position = time.perf_counter(), self.position
-        with contextlib.nullcontext() if keeper is None else keeper.within_stage():
+        with contextlib.nullcontext() if checkpointer is None else checkpointer.within_stage():
             if has_start and position.start is None:
-                position.start = self._steps.validate(self._validation, *_listening(keeper))
+                position.start = self._steps.validate(self._validation, *_listening(checkpointer))
                 self._watch.require_finite("validation loss", position.start["loss"])
                 self._best.look(0, position.start)
             batches = iter(self._training)
             while position.epoch < self._length.epochs and not self._best.is_patience_out:
-                self._train(batches, keeper)
-                self._validate(keeper)
+                self._train(batches, checkpointer)
+                self._validate(checkpointer)
         position.seconds = self._seconds()
         if (warning := self._watch.explosion()) is not None:
             self._warn(warning)
@@ -177,7 +177,7 @@ class StageLoop:
         self._steps.take_up([state[number] for number in sorted(state)])
         self._best.go_on(snapshot.facts["best"], _below("best/", snapshot.arrays))
 
-    def _train(self, batches: Iterator[Any], keeper: Keeper | None) -> None:
+    def _train(self, batches: Iterator[Any], checkpointer: Checkpointer | None) -> None:
         """Trains to the end of the epoch."""
         position, in_epoch = self.position, self._length.steps_per_epoch
         first, last = position.epoch * in_epoch, (position.epoch + 1) * in_epoch
@@ -185,7 +185,9 @@ class StageLoop:
             self._steps.reset()
         self._epoch_began, before = time.perf_counter(), self._steps.examples
         while position.step < last:
-            asked = self._steps.train(next(batches), NOTHING if keeper is None else keeper.asks())
+            asked = self._steps.train(
+                next(batches), NOTHING if checkpointer is None else checkpointer.asks()
+            )
             position.step += 1
             if self._traced is None:  # the first step, which takes longer than any other
                 self._traced = time.perf_counter(), position.step
@@ -200,23 +202,23 @@ class StageLoop:
                     f"{(self._steps.examples - before) / passed:,.0f} examples/s  "
                     f"rate {float(self._rate(position.step - 1)):.2g}"
                 )
-            if keeper is not None:
-                keeper.after_step(self.snapshot, asked)
+            if checkpointer is not None:
+                checkpointer.after_step(self.snapshot, asked)
         self._watch.require_good()
 
-    def _validate(self, keeper: Keeper | None) -> None:
+    def _validate(self, checkpointer: Checkpointer | None) -> None:
         """Validates the epoch, and finishes it."""
         position = self.position
         if position.trained is None:
             position.trained = self._steps.figures()
         try:
             with self._averages():
-                figures = self._steps.validate(self._validation, *_listening(keeper))
+                figures = self._steps.validate(self._validation, *_listening(checkpointer))
                 self._watch.require_finite("validation loss", figures["loss"])
                 self._best.look(position.epoch + 1, figures)
         except KeyboardInterrupt:
-            if keeper is not None:  # else there is nobody to have asked for it
-                keeper.write(self.snapshot())
+            if checkpointer is not None:  # else there is nobody to have asked for it
+                checkpointer.write(self.snapshot())
             raise
         shown = {**position.trained, **{f"val_{name}": each for name, each in figures.items()}}
         rate = {"learning_rate": float(self._rate(position.step - 1))}
@@ -266,8 +268,8 @@ class StageLoop:
         return f"{self._stage.name}  epoch {self.position.epoch + 1}/{self._length.epochs}"
 
 
-def _listening(keeper: Keeper | None) -> tuple[Callable[..., Any], ...]:
-    return () if keeper is None else (keeper.check, keeper.asks)
+def _listening(checkpointer: Checkpointer | None) -> tuple[Callable[..., Any], ...]:
+    return () if checkpointer is None else (checkpointer.check, checkpointer.asks)
 
 
 def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -322,8 +324,8 @@ def run_stage(
     tick: Callable[[str], None],
     has_start: bool,
     from_boundary: bool = False,
-    output_watches: Sequence[OutputWatch] = (),
-    keeper: Keeper | None = None,
+    output_monitors: Sequence[OutputMonitor] = (),
+    checkpointer: Checkpointer | None = None,
     resumed: Snapshot | None = None,
     devices: Devices = ONE_DEVICE,
     note: Note = unnoted,
@@ -348,7 +350,7 @@ def run_stage(
       from_boundary: Whether the batches' x is what the frozen blocks give, and not raw features.
       output_watches: See what the model says of validation examples.
       keeper: Takes the checkpoints; None for none.
-      resumed: The checkpoint of `keeper` to go on from, within this stage; None to begin it.
+      resumed: The checkpoint of `checkpointer` to go on from, within this stage; None to begin it.
       devices: What it trains on; `training` and `validation` are what all of them see together.
       note: Takes the figures of each epoch.
       left: Says how long training goes on.
@@ -363,13 +365,13 @@ def run_stage(
     devices.prepare(model.optimizer)
     free = may_move(staged, stage)
     rate = build_schedule(stage.learning_rate, stage.schedule, stage.warmup, length.steps)
-    watch = Watch(stage, rate)
+    watch = GradientMonitor(stage, rate)
     if resumed is None:
         before = fingerprints(staged)
     else:
         before = dict(resumed.facts["before"])
-        keeper.restore(resumed)
-    best = BestWeights(stage, free)
+        checkpointer.restore(resumed)
+    best = EarlyStopping(stage, free)
     first = training(0 if resumed is None else resumed.facts["within"]["position"]["step"])
     steps = Steps(
         model,
@@ -378,7 +380,7 @@ def run_stage(
         batch=first.element_spec,
         validation_batch=validation.element_spec,
         watch=watch,
-        output_watches=output_watches,
+        output_monitors=output_monitors,
         devices=devices,
     )
     loop = StageLoop(
@@ -398,11 +400,11 @@ def run_stage(
     )
     if resumed is not None:
         loop.go_on(Snapshot(resumed.facts["within"], resumed.arrays))
-    if keeper is not None:
-        keeper.begin_stage(before, free)
+    if checkpointer is not None:
+        checkpointer.begin_stage(before, free)
     try:
         with devices.synchronized(trained_batch_norms(staged, stage)):
-            loop.run(has_start, keeper)
+            loop.run(has_start, checkpointer)
     except LossError:
         best.restore()
         raise
@@ -419,7 +421,7 @@ def _result(
     stage: Stage,
     model: keras.Model,
     position: Position,
-    best: BestWeights,
+    best: EarlyStopping,
     audit: Audit,
 ) -> StageResult:
     patience_out = f"no better {stage.monitor} for {stage.patience} epochs"

@@ -38,7 +38,7 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     if missing:
         raise DataError(numbered("The run cannot start.", [str(error) for error in missing]))
     backbone, splits = found
-    recipe.task.require_fit(recipe, splits.info)
+    recipe.task.check_against_data(recipe, splits.info)
     for stage in recipe.stages:
         # These refuse what the backbone cannot do, before the long work.
         backbone.cut(stage.unfreeze)

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from sft_keras.distributed.device import ONE_DEVICE, Devices, Share
 from sft_keras.distributed.sync_batch_norm import counting
-from sft_keras.evaluation.monitor import OutputWatch
-from sft_keras.training.gradient_monitor import Watch
+from sft_keras.evaluation.monitor import OutputMonitor
+from sft_keras.training.gradient_monitor import GradientMonitor
 
 _ASKS = 2
 NOTHING = (0.0,) * _ASKS
@@ -34,8 +34,8 @@ class Steps:
         *,
         batch: Any,
         validation_batch: Any,
-        watch: Watch | None = None,
-        output_watches: Sequence[OutputWatch] = (),
+        watch: GradientMonitor | None = None,
+        output_monitors: Sequence[OutputMonitor] = (),
         devices: Devices = ONE_DEVICE,
     ) -> None:
         """Takes a model.
@@ -54,7 +54,7 @@ class Steps:
         """
         self._model, self._loss, self._metrics = model, loss, tuple(metrics)
         self._mean_loss = keras.metrics.Mean(name="loss")
-        self._watch, self._output_watches = watch, tuple(output_watches)
+        self._watch, self._output_watches = watch, tuple(output_monitors)
         self._devices = devices
         rest = tf.TensorSpec([], tf.int32), tf.TensorSpec([_ASKS], tf.float32)
         compiles = model.jit_compile and _pays(batch, devices)
@@ -313,7 +313,7 @@ def _dense(gradient: Any) -> tf.Tensor | None:
 
 
 def _norm(gradients: Sequence[Any], optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-    """Returns the norm of a gradient, before any clipping, for `Watch.observe`."""
+    """Returns the norm of a gradient, before any clipping, for `GradientMonitor.observe`."""
     norm = tf.linalg.global_norm([each for each in gradients if each is not None])
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         # It leaves out steps whose scaled gradient is not finite, and lowers the scale.

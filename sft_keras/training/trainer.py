@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.cache.disk import CUT_OFF
-from sft_keras.cache.feature_cache import FrozenPrefixStore, StageInput
+from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.core.errors import DataError, LossError
 from sft_keras.core.snapshot import Snapshot, plain
@@ -23,8 +23,8 @@ from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
 from sft_keras.runs.folder import RunFolder
-from sft_keras.training.checkpointer import Keeper
-from sft_keras.training.eta import TimeLeft
+from sft_keras.training.checkpointer import Checkpointer
+from sft_keras.training.eta import EtaEstimator
 from sft_keras.training.loop import Left, StageResult, run_stage
 from sft_keras.training.lr_finder import range_test
 from sft_keras.training.setup import stage_adapters
@@ -38,7 +38,7 @@ def train_stages(
     run: RunFolder,
     memory: MemoryStore | None = None,
     scores_test: bool = False,
-    keeper: Keeper | None = None,
+    checkpointer: Checkpointer | None = None,
     devices: Devices = ONE_DEVICE,
 ) -> list[dict[str, Any]]:
     """Runs the stages one after the other; returns each one's result with its validation figures.
@@ -49,7 +49,7 @@ def train_stages(
       prepared: The splits.
       info: Facts about them.
       run: Where to write and say how it goes.
-      memory: Where what the frozen blocks give outlives this call, see `FrozenPrefixStore`.
+      memory: Where what the frozen blocks give outlives this call, see `FeatureCache`.
       scores_test: Whether the last stage's result has figures of the test split too.
       keeper: Takes the checkpoints, and has the one to go on from; None for none.
       devices: What the stages are trained on.
@@ -60,7 +60,7 @@ def train_stages(
       DataError: If what is stored on disk was damaged while it was read.
     """
     read = ("train", "validation", "test") if scores_test else ("train", "validation")
-    store = FrozenPrefixStore(
+    store = FeatureCache(
         staged,
         recipe,
         prepared,
@@ -72,7 +72,7 @@ def train_stages(
         devices=devices,
     )
     try:
-        return _trained(staged, recipe, store, info, run, read, keeper, devices)
+        return _trained(staged, recipe, store, info, run, read, checkpointer, devices)
     except tf.errors.UnknownError as error:
         if CUT_OFF not in str(error):
             raise
@@ -87,18 +87,18 @@ def train_stages(
 def _trained(
     staged: StagedModel,
     recipe: Recipe,
-    store: FrozenPrefixStore,
+    store: FeatureCache,
     info: DataInfo,
     run: RunFolder,
     read: Sequence[str],
-    keeper: Keeper | None,
+    checkpointer: Checkpointer | None,
     devices: Devices,
 ) -> list[dict[str, Any]]:
-    resumed = None if keeper is None else keeper.resumed
+    resumed = None if checkpointer is None else checkpointer.resumed
     results = [] if resumed is None else list(resumed.facts["results"])
     if resumed is not None:
-        keeper.restore(resumed)  # what later stages find frozen
-    time_left = TimeLeft(staged, recipe, info)
+        checkpointer.restore(resumed)  # what later stages find frozen
+    time_left = EtaEstimator(staged, recipe, info)
     for planned in recipe.stages[len(results) :]:
         source = store.input_of(planned)
         time_left.see(planned, source)
@@ -111,8 +111,8 @@ def _trained(
             stage = dataclasses.replace(planned, learning_rate=rate_test["chosen"])
         else:
             stage, rate_test = _with_rate(staged, recipe, planned, source, info, run, devices)
-        if keeper is not None:
-            keeper.facts = {"results": results, "rate_test": rate_test}
+        if checkpointer is not None:
+            checkpointer.facts = {"results": results, "rate_test": rate_test}
         try:
             result = _run_stage(
                 staged,
@@ -121,11 +121,11 @@ def _trained(
                 source,
                 info,
                 run,
-                keeper,
+                checkpointer,
                 resumed,
                 devices,
                 results,
-                functools.partial(time_left.in_words, planned),
+                functools.partial(time_left.describe, planned),
             )
         except LossError as error:
             staged.model.save(run.file("last_good.keras"))
@@ -148,9 +148,9 @@ def _trained(
         }
         results.append(plain({**result.as_json(), **figures, **story}))
         run.write_json("history.json", {each["name"]: each["history"] for each in results})
-        if keeper is not None:
-            keeper.facts = {"results": results, "rate_test": None}
-            keeper.end_stage()
+        if checkpointer is not None:
+            checkpointer.facts = {"results": results, "rate_test": None}
+            checkpointer.end_stage()
     return results
 
 
@@ -161,7 +161,7 @@ def _run_stage(
     source: StageInput,
     info: DataInfo,
     run: RunFolder,
-    keeper: Keeper | None,
+    checkpointer: Checkpointer | None,
     resumed: Snapshot | None,
     devices: Devices,
     earlier: Sequence[Mapping[str, Any]],
@@ -173,7 +173,7 @@ def _run_stage(
     with contextlib.ExitStack() as adapters:
         with devices.scope():
             adapters.enter_context(stage_adapters(staged, recipe, stage))
-            metrics, watches = task.metrics(), task.output_watches(info)
+            metrics, watches = task.metrics(), task.output_monitors(info)
         return run_stage(
             staged,
             stage,
@@ -184,10 +184,10 @@ def _run_stage(
             validation=task.evaluation_batches(source.prepared["validation"], recipe, info),
             say=run.say,
             tick=run.tick,
-            has_start=recipe.number_of(stage) > 0 or task.scored_at_start,
+            has_start=recipe.number_of(stage) > 0 or task.evaluates_before_training,
             from_boundary=source.from_boundary,
-            output_watches=watches,
-            keeper=keeper,
+            output_monitors=watches,
+            checkpointer=checkpointer,
             resumed=resumed,
             devices=devices,
             note=lambda step, figures: run.note(stage.name, before + step, figures),

@@ -7,7 +7,7 @@ import pytest
 from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Store
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.keys import view_rows
 from sft_keras.cache.lookup import RowProvider
 from sft_keras.data.batches import ordered_batches
@@ -87,7 +87,7 @@ def asked_for(staged, splits, **changes):
     )
     recipe, silent = dataclasses.replace(recipe, **changes), lambda line: None
     info = DataInfo("noise", ("a", "b", "c"), {"train": 6, "validation": 4}, {}, {})
-    store = FrozenPrefixStore(staged, recipe, splits, info, say=silent, tick=silent)
+    store = FeatureCache(staged, recipe, splits, info, say=silent, tick=silent)
     with pytest.raises(Asked) as asked:
         store.input_of(recipe.stages[0])
     return {name.tobytes() for name in asked.value.args[0]["train"].names}

@@ -15,7 +15,7 @@ from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.cache import boundary, extraction
 from sft_keras.cache.disk import DiskStore
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.cache.shard import ShardWriter
 from sft_keras.core.errors import RecipeError
@@ -105,7 +105,7 @@ def store_for(staged, noise, memory=None, **changes):
     prepared, info, recipe = noise
     recipe = dataclasses.replace(recipe, **changes)
     say = tick = lambda line: None
-    store = FrozenPrefixStore(staged, recipe, prepared, info, say=say, tick=tick, memory=memory)
+    store = FeatureCache(staged, recipe, prepared, info, say=say, tick=tick, memory=memory)
     return store, recipe
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.data import bucketing as lengths
 from sft_keras.data.batches import ordered_batches, training_batches
@@ -98,7 +98,7 @@ def losses_of(data, cache, folder=None):
     prepared, info, recipe = data
     recipe = dataclasses.replace(recipe, cache=cache, store=Store(folder=folder))
     staged = built()
-    store = FrozenPrefixStore(
+    store = FeatureCache(
         staged, recipe, prepared, info, say=lambda line: None, tick=lambda line: None
     )
     losses, shapes = [], []
@@ -184,7 +184,7 @@ def test_a_text_gives_the_same_bits_in_any_company(data):
     few = {name: split.subset(np.arange(5)) for name, split in prepared.items()}
     rows = []
     for splits in (prepared, few):
-        store = FrozenPrefixStore(
+        store = FeatureCache(
             built(),
             recipe,
             splits,

@@ -8,7 +8,7 @@ import tensorflow as tf
 from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Store
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.errors import RecipeError
 from sft_keras.data.batches import training_batches, views_of_epoch
 from sft_keras.data.examples import DataInfo
@@ -44,7 +44,7 @@ def recipe(augment, **store):
 
 def source_of(plan, staged, prepared):
     say = tick = lambda line: None
-    store = FrozenPrefixStore(staged, plan, prepared, INFO, say=say, tick=tick)
+    store = FeatureCache(staged, plan, prepared, INFO, say=say, tick=tick)
     return store.input_of(plan.stages[0])
 
 

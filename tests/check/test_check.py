@@ -11,7 +11,7 @@ import tensorflow as tf
 from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts, finetune
-from sft_keras.check.inspect import check_data, short_check
+from sft_keras.check.inspect import check_data, quick_check
 from sft_keras.check.label_errors import likely_label_errors, out_of_fold_probabilities
 from sft_keras.check.near_duplicates import groups_of_near, groups_of_same, near_pairs
 from sft_keras.check.report import write_page
@@ -148,7 +148,7 @@ def test_what_has_no_classes_may_be_the_same_too():
     same = held_split(np.zeros((3, 2, 2, 3), np.uint8), [0, 1, 1])
     prepared = {"train": same, "validation": held_split([], []), "test": held_split([], [])}
     sizes = {name: len(split.examples) for name, split in prepared.items()}
-    (finding,) = short_check(prepared, DataInfo("somewhere", (), sizes, {}, {}))
+    (finding,) = quick_check(prepared, DataInfo("somewhere", (), sizes, {}, {}))
     assert finding.kind == "same within a split" and finding.count == 3
 
 

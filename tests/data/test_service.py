@@ -18,7 +18,7 @@ from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import DataServiceError, RecipeError, UnreadableError
 from sft_keras.data.batches import ordered_batches, training_batches
 from sft_keras.data.service import dispatcher
-from sft_keras.data.service.client import DataService, explaining_failure_of
+from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.numbered_batches import NumberedBatches
 from sft_keras.data.service.preflight import require_alike
 from sft_keras.data.service.reorder import HELD, in_order
@@ -268,7 +268,7 @@ def test_a_service_that_has_died_is_said(here):
         service = DataService(address, patience=5.0)
         with (
             pytest.raises(DataServiceError, match=r"nothing from grpc://.* for 5 s.*--resume"),
-            explaining_failure_of(service),
+            explain_service_failure(service),
         ):
             for number, _ in enumerate(training_batches(read_by(service, here), 1, 0, 0)):
                 if number == 3:
@@ -305,7 +305,7 @@ def test_a_file_that_a_worker_does_not_see_is_an_error_in_training(address, numb
     service = DataService(address)
     with (
         pytest.raises(DataServiceError, match=r"could not read '/elsewhere/000.png'"),
-        explaining_failure_of(service),
+        explain_service_failure(service),
     ):
         list(service.batches(moved(numbered, 7), 0, numbered.steps))
     found = list(service.batches(moved(numbered, 7), 0, numbered.steps, whole=False))

@@ -16,9 +16,9 @@ from sft_keras.core.errors import ClusterError, RecipeError
 from sft_keras.data.bucketing import multiple_for_few, padded_length
 from sft_keras.distributed.compiled import CompiledReplicas
 from sft_keras.distributed.device import ONE_DEVICE
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.distributed.sync_batch_norm import over_all_devices
-from sft_keras.evaluation.collapse import OneClassOnly
+from sft_keras.evaluation.collapse import CollapseMonitor
 from sft_keras.pipeline import worker as assisting
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.tasks import Clean, ImageClassification, MaskedLM, TokenClassification
@@ -109,7 +109,7 @@ def trained(kind, batches, devices):
         model, norm = network(kind)
         model.compile(keras.optimizers.SGD(1e-2, momentum=0.9, global_clipnorm=0.5))
         model.optimizer.build(model.trainable_variables)
-        watches = [OneClassOnly(["a", "b", "c"])] if kind == "classes" else []
+        watches = [CollapseMonitor(["a", "b", "c"])] if kind == "classes" else []
         figures, spec = metrics(), batches.element_spec
     devices.prepare(model.optimizer)
     steps = Steps(
@@ -118,7 +118,7 @@ def trained(kind, batches, devices):
         figures,
         batch=spec,
         validation_batch=spec,
-        output_watches=watches,
+        output_monitors=watches,
         devices=devices,
     )
     found = []
@@ -232,7 +232,7 @@ def test_what_xla_refuses_to_compile_is_not_asked_for(devices, monkeypatch):
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
     recipe = load_recipe("quickstart", []).recipe
     assert recipe.deterministic
-    with keras_for(recipe, devices):
+    with configured_keras(recipe, devices):
         assert bool(asked) == (devices is ONE_DEVICE)
 
 

@@ -52,9 +52,9 @@ def main(name, folder, preset):
 
     strategy = strategy_without_tpu()
 
-    from sft_keras.cache.feature_cache import FrozenPrefixStore
+    from sft_keras.cache.feature_cache import FeatureCache
     from sft_keras.distributed.compiled import CompiledReplicas
-    from sft_keras.distributed.keras_setup import keras_for
+    from sft_keras.distributed.keras_setup import configured_keras
     from sft_keras.pipeline.open_run import open_run
     from sft_keras.runs.folder import RunFolder
     from sft_keras.training.freezing import trained_batch_norms
@@ -93,12 +93,12 @@ def main(name, folder, preset):
     task = dataclasses.replace(recipe.task, dropout=0.3)  # random states change in programs too
     recipe = dataclasses.replace(recipe, task=task, precision="mixed_bfloat16")
     devices = Tracing(strategy, recipe.data.batch_size)
-    with keras_for(recipe, devices):
+    with configured_keras(recipe, devices):
         run = RunFolder.create("traced", Path(folder, "run"), overwrite=False)
         opened = open_run(recipe, run, None, devices, ())
         staged, prepared, info = opened.staged, opened.prepared, opened.info
         if recipe.cache != "off":
-            store = FrozenPrefixStore(
+            store = FeatureCache(
                 staged, recipe, prepared, info, say=print, tick=print, devices=devices
             )
             trace(store.input_of, recipe.stages[0])
@@ -106,7 +106,7 @@ def main(name, folder, preset):
         for stage in recipe.stages:
             loss = task.loss(stage)
             with devices.scope():
-                metrics, watches = task.metrics(), task.output_watches(info)
+                metrics, watches = task.metrics(), task.output_monitors(info)
                 model = prepare_stage(staged, stage, 10, loss, metrics)
             devices.prepare(model.optimizer)
             training = task.training_batches(prepared["train"], recipe, stage, info)
@@ -116,7 +116,7 @@ def main(name, folder, preset):
                 metrics,
                 batch=training.element_spec,
                 validation_batch=validation.element_spec,
-                output_watches=watches,
+                output_monitors=watches,
                 devices=devices,
             )
             with devices.synchronized(trained_batch_norms(staged, stage)):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sft_keras.evaluation.calibration import calibration, fit_temperature, tempered
+from sft_keras.evaluation.calibration import apply_temperature, calibration, fit_temperature
 
 
 @pytest.fixture(scope="module")
@@ -11,7 +11,7 @@ def drawn():
     """Probabilities whose logits are 2.5 times as large as those that labels were drawn by."""
     draw = np.random.default_rng(0)
     logits = draw.normal(0.0, 1.5, (20_000, 4))
-    wanted = tempered(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
+    wanted = apply_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
     labels = (draw.random((len(logits), 1)) > wanted.cumsum(axis=1)).sum(axis=1)
     given = np.exp(2.5 * logits) / np.exp(2.5 * logits).sum(axis=1, keepdims=True)
     return given.astype(np.float32), wanted, labels
@@ -21,16 +21,16 @@ def test_the_temperature_that_spoiled_probabilities_is_found(drawn):
     given, wanted, labels = drawn
     temperature = fit_temperature(given, labels)
     assert temperature == pytest.approx(2.5, rel=0.03)
-    np.testing.assert_allclose(tempered(given, 2.5), wanted, atol=1e-5)
+    np.testing.assert_allclose(apply_temperature(given, 2.5), wanted, atol=1e-5)
     assert calibration(given, labels)["error"] > 0.15
-    assert calibration(tempered(given, temperature), labels)["error"] < 0.02
+    assert calibration(apply_temperature(given, temperature), labels)["error"] < 0.02
 
 
 def test_no_prediction_is_changed_and_a_temperature_can_be_taken_back(drawn):
     given, _, _ = drawn
-    cooler = tempered(given, 2.5)
+    cooler = apply_temperature(given, 2.5)
     np.testing.assert_array_equal(cooler.argmax(axis=1), given.argmax(axis=1))
-    np.testing.assert_allclose(tempered(cooler, 1 / 2.5), given, atol=1e-5)
+    np.testing.assert_allclose(apply_temperature(cooler, 1 / 2.5), given, atol=1e-5)
 
 
 def test_the_error_is_the_distance_of_trust_from_truth():
@@ -52,6 +52,6 @@ def test_without_mistakes_or_without_hits_nothing_is_changed(label):
 
 def test_probabilities_of_0_and_1_are_taken():
     certain = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], np.float32)
-    found = calibration(tempered(certain, 3.0), np.array([0, 0, 1, 1]))
+    found = calibration(apply_temperature(certain, 3.0), np.array([0, 0, 1, 1]))
     assert np.isfinite(found["error"]) and found["bins"][-1]["to"] == 1.0
     assert np.isfinite(fit_temperature(certain, np.array([0, 0, 1, 1])))

@@ -12,7 +12,7 @@ from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import RecipeError, RunFolderError
 from sft_keras.export.finished_run import read_run
 from sft_keras.export.formats import FORMATS, chosen_formats, require_possible
-from sft_keras.recipe.loader import as_plain
+from sft_keras.recipe.loader import to_plain
 from sft_keras.tasks import (
     ImageClassification,
     MaskedLM,
@@ -41,7 +41,7 @@ def everything_installed(monkeypatch):
 
 def folder_of(path, source="digits"):
     """A folder that looks like that of a finished run."""
-    recipe = as_plain(recipe_of(ImageClassification()))
+    recipe = to_plain(recipe_of(ImageClassification()))
     path.mkdir()
     (path / "recipe.json").write_text(json.dumps(recipe))
     (path / "report.json").write_text(json.dumps({"data": {"source": source}}))

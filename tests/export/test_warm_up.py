@@ -10,8 +10,8 @@ from sft_keras.core.errors import ExportError
 from sft_keras.export import warm_up
 from sft_keras.export.saved_model import export_saved_model
 from sft_keras.export.warm_up import WARM_UP, warm_up_inputs, write_warm_up
-from sft_keras.tasks.image_signatures import image_endpoints
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.image_signatures import image_signatures
+from sft_keras.tasks.signatures import ServingSignatures
 
 NAMES = ("red", "green\n", "blü")
 
@@ -36,7 +36,7 @@ def exported(build_staged, tmp_path_factory):
     """The SavedModel of an image classifier, whose classes have odd names."""
     folder = tmp_path_factory.mktemp("export") / "1"
     model = build_staged().model
-    export_saved_model(image_endpoints(model, NAMES, "stretch"), model, folder)
+    export_saved_model(image_signatures(model, NAMES, "stretch"), model, folder)
     return folder
 
 
@@ -80,12 +80,12 @@ def test_a_signature_that_does_not_answer_its_request_is_not_exported(tmp_path, 
             return {"value": tf.strings.length(texts)}
 
     spec = tf.TensorSpec([None], tf.string, name="texts")
-    endpoints = Endpoints({"serving_default": (picky, [spec])})
+    signatures = ServingSignatures({"serving_default": (picky, [spec])})
     model = keras.Sequential([keras.Input((1,))])
     with pytest.raises(ExportError, match="'serving_default' must answer any input"):
-        export_saved_model(endpoints, model, tmp_path / "1")
+        export_saved_model(signatures, model, tmp_path / "1")
     monkeypatch.setattr(warm_up, "_TEXT", b"please")
-    export_saved_model(endpoints, model, tmp_path / "2")
+    export_saved_model(signatures, model, tmp_path / "2")
     assert len(requests_in(tmp_path / "2")) == 1
 
 

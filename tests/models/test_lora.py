@@ -12,7 +12,7 @@ from sft_keras import Backbone, Data, LoRA, Recipe, Stage, Texts
 from sft_keras.backbones.text import build_text_backbone
 from sft_keras.core.errors import LossError, RecipeError
 from sft_keras.models.lora import adapted, adapter_variables, layers_to_adapt
-from sft_keras.recipe.loader import as_lines, as_plain
+from sft_keras.recipe.loader import to_lines, to_plain
 from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.runs.folder import RunFolder
 from sft_keras.sweeps.shared import Workbench
@@ -338,8 +338,8 @@ def test_overrides_reach_into_an_adapter_make_one_and_take_it_off():
         adapter("stages.top.adapter.rnk=4")
     with pytest.raises(RecipeError, match="names a whole section"):
         adapter("stages.top.adapter=8")
-    assert "stages.top.adapter.rank: 2" in as_lines(plan)
-    assert as_plain(plan.stages[1])["adapter"] == {
+    assert "stages.top.adapter.rank: 2" in to_lines(plan)
+    assert to_plain(plan.stages[1])["adapter"] == {
         "rank": RANK,
         "alpha": None,
         "targets": ["query", "value"],

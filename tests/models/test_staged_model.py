@@ -133,12 +133,12 @@ def test_the_model_takes_raw_pixels_and_answers_with_probabilities(staged, image
 def test_a_calibrated_model_divides_its_logits_and_is_loaded_by_keras_alone(
     staged, images, tmp_path
 ):
-    from sft_keras.evaluation.calibration import tempered
+    from sft_keras.evaluation.calibration import apply_temperature
 
     given = staged.model(images, training=False).numpy()
     calibrated = staged.calibrated(2.5)
     np.testing.assert_allclose(
-        calibrated(images, training=False), tempered(given, 2.5), rtol=1e-4, atol=1e-6
+        calibrated(images, training=False), apply_temperature(given, 2.5), rtol=1e-4, atol=1e-6
     )
     assert len(calibrated.variables) == len(staged.model.variables)
     calibrated.save(tmp_path / "model.keras")

@@ -279,7 +279,7 @@ def test_a_smoke_run_says_so_and_replaces_data_and_weights(tiny_recipe, tmp_path
     recipe = dataclasses.replace(
         tiny_recipe, data=dataclasses.replace(tiny_recipe.data, source="tfds:nothing_like_it")
     )
-    smoke = recipe.task.for_smoke(recipe)
+    smoke = recipe.task.smoke_recipe(recipe)
     assert smoke.data.source == "synthetic:3"
     assert smoke.backbone.weights is None
     smoke.validate()

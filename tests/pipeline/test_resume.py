@@ -13,16 +13,16 @@ from sft_keras import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store
 from sft_keras.cache import extraction
 from sft_keras.cache.extraction import Sink
 from sft_keras.core.errors import RunFolderError
-from sft_keras.core.timer import Clock
+from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.runs.checkpoints import Checkpoints
 from sft_keras.runs.folder import RunFolder
-from sft_keras.runs.interrupt import Stop
+from sft_keras.runs.interrupt import StopRequest
 from sft_keras.runs.resume import require_same_recipe
 from sft_keras.tasks import Augment, ImageClassification
-from sft_keras.training import checkpointer as keeper
-from sft_keras.training.checkpointer import Keeper
+from sft_keras.training import checkpointer as checkpointer
+from sft_keras.training.checkpointer import Checkpointer
 from sft_keras.training.trainer import train_stages
 
 SIZES = {"train": 20, "validation": 9}
@@ -45,7 +45,7 @@ def recipe(*stages, **fields):
     )
 
 
-class StopAfter(Keeper):
+class StopAfter(Checkpointer):
     """Asks the run to stop after so many steps of all stages."""
 
     def __init__(self, *arguments, steps: int | None, **named) -> None:
@@ -64,7 +64,7 @@ def trained(build_staged, prepared, plan, folder, steps=None, plan_checkpoints=N
     """Runs the stages, or what is left of them; returns the model, or None if it was stopped."""
     folder.mkdir(exist_ok=True)
     run = RunFolder(folder, is_quiet=True)
-    with keras_for(plan):
+    with configured_keras(plan):
         staged = build_staged(head_dropout=0.4)
         own = StopAfter(
             staged,
@@ -72,13 +72,13 @@ def trained(build_staged, prepared, plan, folder, steps=None, plan_checkpoints=N
             plan_checkpoints or plan.checkpoints,
             steps=steps,
             about={"data": ""},
-            stop=Stop(),
-            clock=Clock(),
+            stop=StopRequest(),
+            timer=Timer(),
             say=run.say,
             resumed=run.checkpoints.newest(),
         )
         try:
-            results = train_stages(staged, plan, prepared, INFO, run, keeper=own)
+            results = train_stages(staged, plan, prepared, INFO, run, checkpointer=own)
         except KeyboardInterrupt:
             return None
     return SimpleNamespace(staged=staged, results=results, run=run)
@@ -184,10 +184,10 @@ def test_a_process_that_dies_goes_on_from_its_latest_checkpoint(build_staged, pr
         often = Checkpointing(every_steps=every)
         with pytest.MonkeyPatch.context() as patch:
             # As a kill does: nothing is written when it comes.
-            patch.setattr(keeper.Keeper, "check", lambda self, asked: None)
+            patch.setattr(checkpointer.Checkpointer, "check", lambda self, asked: None)
             counted = iter(range(dies_after))
 
-            def dying(self, take, asked, counted=counted, write=Keeper.after_step):
+            def dying(self, take, asked, counted=counted, write=Checkpointer.after_step):
                 if next(counted, None) is None:
                     raise MemoryError("killed")
                 write(self, take, asked)
@@ -305,10 +305,10 @@ def test_another_model_is_refused(build_staged, prepared, tmp_path):
 
 
 def test_a_changed_recipe_is_refused_with_the_fields_unless_they_are_allowed(tmp_path):
-    from sft_keras.recipe.loader import as_plain
+    from sft_keras.recipe.loader import to_plain
 
     began = recipe(HEAD, Stage(name="top", epochs=2, learning_rate=1e-3, unfreeze=1))
-    (tmp_path / "recipe.json").write_text(json.dumps(as_plain(began)))
+    (tmp_path / "recipe.json").write_text(json.dumps(to_plain(began)))
     assert not require_same_recipe(tmp_path, began, ())
     often = dataclasses.replace(began, checkpoints=Checkpointing(every_steps=1))
     assert not require_same_recipe(tmp_path, often, ())

@@ -8,8 +8,8 @@ import pytest
 
 from sft_keras import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store, load_recipe
 from sft_keras.core.errors import RecipeError
-from sft_keras.recipe.json_file import recipe_of
-from sft_keras.recipe.loader import as_plain, list_recipes
+from sft_keras.recipe.json_file import recipe_from_plain
+from sft_keras.recipe.loader import list_recipes, to_plain
 from sft_keras.tasks import Augment, Clean, ImageClassification, TextAugment, TextClassification
 
 FULL = Recipe(
@@ -40,7 +40,7 @@ FULL = Recipe(
 def test_a_recipe_is_read_again_as_it_was_written(name, tmp_path):
     recipe = FULL if name == "full" else load_recipe(name).recipe
     file = tmp_path / "recipe.json"
-    file.write_text(json.dumps(as_plain(recipe)))
+    file.write_text(json.dumps(to_plain(recipe)))
     loaded = load_recipe(str(file), ["seed=7"])
     assert loaded.recipe == dataclasses.replace(recipe, seed=7)
     assert loaded.name == "recipe"
@@ -53,7 +53,7 @@ def test_an_image_recipes_sizes_are_rows_again():
         backbone=Backbone(preset="keras:vgg16", image_size=(64, 32)),
         stages=(Stage(name="head", epochs=1, learning_rate=0.1),),
     )
-    assert recipe_of(json.loads(json.dumps(as_plain(recipe)))) == recipe
+    assert recipe_from_plain(json.loads(json.dumps(to_plain(recipe)))) == recipe
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,20 @@ def test_an_image_recipes_sizes_are_rows_again():
     ],
 )
 def test_what_is_no_recipe_is_said(path, value, message):
-    values = json.loads(json.dumps(as_plain(FULL)))
+    values = json.loads(json.dumps(to_plain(FULL)))
     inner = values
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
     with pytest.raises(RecipeError, match=message):
-        recipe_of(values).validate()
+        recipe_from_plain(values).validate()
 
 
 def test_a_missing_field_and_a_file_that_is_no_json_are_said(tmp_path):
-    values = as_plain(FULL)
+    values = to_plain(FULL)
     del values["data"], values["stages"][1]["name"]
     with pytest.raises(RecipeError, match=r"lacks fields of Stage.*\n.*stages\.1\.name"):
-        recipe_of(values)
+        recipe_from_plain(values)
     file = tmp_path / "broken.json"
     for text in ("", "{", "[" * 100_000, "\x00", '"' + "x" * 2**21 + '"'):
         file.write_text(text)
@@ -149,12 +149,12 @@ def changed(values, draw):
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_a_file_says_it_is_a_recipe_or_a_recipe_error(seed):
     draw = random.Random(seed)
-    recipes = [as_plain(load_recipe(name).recipe) for name in list_recipes()] + [as_plain(FULL)]
+    recipes = [to_plain(load_recipe(name).recipe) for name in list_recipes()] + [to_plain(FULL)]
     accepted = 0
     for _ in range(250):
         values = changed(draw.choice(recipes), draw)
         try:
-            recipe_of(values).validate()
+            recipe_from_plain(values).validate()
         except RecipeError:
             continue
         accepted += 1
@@ -164,7 +164,7 @@ def test_whatever_a_file_says_it_is_a_recipe_or_a_recipe_error(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_is_overridden_it_is_a_recipe_or_a_recipe_error(seed):
     draw = random.Random(seed)
-    lines = json.loads(json.dumps(as_plain(FULL)))
+    lines = json.loads(json.dumps(to_plain(FULL)))
     paths = [".".join(map(str, path)) for path in places(lines) if path]
     words = [*map(str, SCRAPS), '{"a": 1}', "(3, 4)", "64x64", "1,2,3", "=", "\n", "nan", "inf"]
     accepted = 0

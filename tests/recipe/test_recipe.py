@@ -10,7 +10,7 @@ import pytest
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import RecipeError
-from sft_keras.recipe.loader import as_lines, as_plain, list_recipes, load_recipe
+from sft_keras.recipe.loader import list_recipes, load_recipe, to_lines, to_plain
 from sft_keras.recipe.optimizers import OPTIMIZERS
 from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.tasks import Augment, ImageClassification
@@ -124,7 +124,7 @@ def test_the_printed_recipe_can_be_given_back_as_overrides(tiny_recipe):
     other = apply_overrides(
         tiny_recipe, ["stages.top.unfreeze=2", "data.batch_size=2", "backbone.image_size=64,64"]
     )
-    changed = [line for line in as_lines(other) if line not in as_lines(tiny_recipe)]
+    changed = [line for line in to_lines(other) if line not in to_lines(tiny_recipe)]
     assert changed == [
         "data.batch_size: 2",
         "backbone.image_size: (64, 64)",
@@ -137,10 +137,10 @@ def test_the_printed_recipe_can_be_given_back_as_overrides(tiny_recipe):
 def test_a_recipe_on_arrays_is_printed_without_their_values(tiny_recipe):
     arrays = Arrays(train=(np.zeros((99, 8, 8), np.uint8), np.arange(99) % 3))
     recipe = dataclasses.replace(tiny_recipe, data=Data(source=arrays))
-    (line,) = [line for line in as_lines(recipe) if line.startswith("data.source")]
+    (line,) = [line for line in to_lines(recipe) if line.startswith("data.source")]
     assert "99" in line
     assert len(line) < 200
-    assert as_plain(recipe)["data"]["source"] == repr(arrays)
+    assert to_plain(recipe)["data"]["source"] == repr(arrays)
 
 
 def test_all_recipes_that_come_along_are_valid_and_described():

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from test_report import HOSTILE, Page
 
-from sft_keras.report.sweep_page import write_trials_page
+from sft_keras.report.sweep_page import write_sweep_page
 
 RATE = "stages.head.learning_rate"
 FAILURE = "The loss became nan.\nTry a lower rate."
@@ -108,7 +108,7 @@ def sweep(scores: dict[str, float | None], field: str = RATE, **changes: Any) ->
 
 
 def page_of(folder: Path, report: dict[str, Any]) -> Page:
-    write_trials_page(report, folder)
+    write_sweep_page(report, folder)
     text = (folder / "report.html").read_text(encoding="utf-8")
     return Page(re.sub("</t[dh]>", r"\g<0> ", text))  # a space between cells
 
@@ -347,7 +347,7 @@ def test_smoke_banner_comes_before_all_else_and_only_then(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_page_and_nothing_else(tmp_path, monkeypatch):
-    write_trials_page(sweep({"1": 0.5}), tmp_path)
+    write_sweep_page(sweep({"1": 0.5}), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert list(before) == ["report.html"]
 
@@ -356,7 +356,7 @@ def test_a_failed_write_leaves_the_old_page_and_nothing_else(tmp_path, monkeypat
 
     monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_trials_page(sweep({"1": 0.75}), tmp_path)
+        write_sweep_page(sweep({"1": 0.75}), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

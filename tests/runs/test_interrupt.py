@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from sft_keras.runs.interrupt import Stop, listening
+from sft_keras.runs.interrupt import StopRequest, handle_signals
 
 RUN = (
     *("--recipe=quickstart", "--set=data.source=synthetic:3", "--set=backbone.image_size=32x32"),
@@ -29,7 +29,7 @@ def run(*arguments, **options):
 
 def test_outside_of_a_stage_a_signal_ends_the_run_at_once_and_handlers_come_back():
     before = signal.getsignal(signal.SIGTERM)
-    with listening() as stop:
+    with handle_signals() as stop:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         assert stop.received == signal.SIGTERM
@@ -37,7 +37,7 @@ def test_outside_of_a_stage_a_signal_ends_the_run_at_once_and_handlers_come_back
 
 
 def test_within_a_stage_it_waits_for_the_next_check(capsys):
-    with listening() as stop:
+    with handle_signals() as stop:
         with pytest.raises(KeyboardInterrupt), stop.deferred():
             stop.check()
             signal.raise_signal(signal.SIGINT)
@@ -50,13 +50,13 @@ def test_another_thread_listens_to_nothing():
     found = []
 
     def listen():
-        with listening() as stop:
+        with handle_signals() as stop:
             found.append(stop)
 
     thread = threading.Thread(target=listen)
     thread.start()
     thread.join()
-    assert isinstance(found[0], Stop)
+    assert isinstance(found[0], StopRequest)
 
 
 # The command line

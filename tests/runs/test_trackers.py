@@ -52,7 +52,7 @@ def service(monkeypatch):
 
 def test_a_service_is_told_the_recipe_each_epoch_and_the_test(recipe, service, tmp_path):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
-    with trackers.followed(recipe, run) as followers:
+    with trackers.open_trackers(recipe, run) as followers:
         run.note("head", 3, {"loss": 0.5})
         followers.end(METRICS, run.file("report.html"))
     (heard,) = service.made
@@ -66,9 +66,9 @@ def test_a_service_is_told_the_recipe_each_epoch_and_the_test(recipe, service, t
 
 def test_a_run_that_is_gone_on_with_goes_on_there(recipe, service, tmp_path):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
-    with pytest.raises(KeyboardInterrupt), trackers.followed(recipe, run):
+    with pytest.raises(KeyboardInterrupt), trackers.open_trackers(recipe, run):
         raise KeyboardInterrupt
-    with trackers.followed(recipe, RunFolder(run.path)) as followers:
+    with trackers.open_trackers(recipe, RunFolder(run.path)) as followers:
         followers.end(METRICS, None)
     first, second = service.made
     assert first.told == [("end", {}, None)]
@@ -80,7 +80,7 @@ def test_a_service_that_fails_is_left_out_and_the_run_goes_on(
 ):
     monkeypatch.setitem(trackers._SERVICES, "mlflow", Broken)
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
-    with trackers.followed(recipe, run) as followers:
+    with trackers.open_trackers(recipe, run) as followers:
         for step in (3, 6):
             run.note("head", step, {"loss": 0.5})
         followers.end(METRICS, None)
@@ -102,7 +102,7 @@ def test_mlflow_has_the_figures(recipe, tmp_path, monkeypatch):
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     run.file("report.html").write_text("page")
-    with trackers.followed(recipe, run) as followers:
+    with trackers.open_trackers(recipe, run) as followers:
         run.note("head", 3, {"loss": 0.5})
         run.note("head", 6, {"loss": 0.25})
         followers.end(METRICS, run.file("report.html"))
@@ -123,7 +123,7 @@ def test_wandb_takes_the_figures_offline(recipe, tmp_path, monkeypatch):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     run.file("report.html").write_text("page")
     given = dataclasses.replace(recipe, trackers=("wandb",))
-    with trackers.followed(given, run) as followers:
+    with trackers.open_trackers(given, run) as followers:
         run.note("head", 3, {"loss": 0.5})
         followers.end(METRICS, run.file("report.html"))
     assert "warning" not in run.file("log.txt").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras import Store
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.evaluation.inference import answers
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
@@ -36,7 +36,7 @@ class Opened:
 
     def store(self):
         """Returns what provides stages with stored rows."""
-        return FrozenPrefixStore(
+        return FeatureCache(
             self.staged, self.recipe, self.prepared, self.info, say=quiet, tick=quiet
         )
 

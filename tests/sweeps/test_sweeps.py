@@ -19,7 +19,7 @@ from sft_keras import Arrays, Data, Recipe
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.data.examples import DataInfo
-from sft_keras.distributed.keras_setup import keras_for
+from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.sweeps import run as trials
 from sft_keras.sweeps import shared as workbench
@@ -70,7 +70,7 @@ def finetuned(monkeypatch, tmp_path):
 
     def run(recipe: Recipe, overrides: tuple[str, ...] = ()):
         nothing = Snapshot({})
-        monkeypatch.setattr("sft_keras.pipeline.finish.RunParts.export", lambda *args: nothing)
+        monkeypatch.setattr("sft_keras.pipeline.finish.RunFinisher.export", lambda *args: nothing)
         return sft_keras.finetune(recipe, overrides=overrides, run_dir=tmp_path / "plain")
 
     return run
@@ -338,7 +338,7 @@ def test_models_of_earlier_trials_do_not_stay_in_memory(tiny_recipe):
 def test_random_weights_are_drawn_with_each_seed(drawn_recipe):
     def weights(bench: Workbench, seed: int) -> list[np.ndarray]:
         recipe = dataclasses.replace(drawn_recipe, seed=seed)
-        with keras_for(recipe):
+        with configured_keras(recipe):
             return bench.backbone(recipe).model.get_weights()
 
     bench = Workbench(lambda done, total: None)

@@ -3,7 +3,7 @@
 import numpy as np
 from prepared_split import held_split
 
-from sft_keras.tasks.image_classification.examples import shown_images
+from sft_keras.tasks.image_classification.examples import image_examples
 
 
 def test_mistakes_come_by_confidence_and_doubt_by_how_close_the_second_is():
@@ -12,7 +12,7 @@ def test_mistakes_come_by_confidence_and_doubt_by_how_close_the_second_is():
     probabilities = np.array(
         [[0.9, 0.1, 0.0], [0.6, 0.3, 0.1], [0.8, 0.1, 0.1], [0.41, 0.4, 0.19], [0.2, 0.5, 0.3]]
     )
-    shown = shown_images(probabilities, split, "abc")
+    shown = image_examples(probabilities, split, "abc")
     assert [each["id"] for each in shown.mistakes] == ["train[2]", "train[1]"]
     (first, *_) = shown.uncertain
     assert [each["id"][-2] for each in shown.uncertain] == list("34120")

@@ -9,7 +9,7 @@ from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.cache.feature_cache import StageInput
 from sft_keras.data.examples import DataInfo
 from sft_keras.tasks import ImageClassification
-from sft_keras.training.eta import TimeLeft, multiplications
+from sft_keras.training.eta import EtaEstimator, multiplications
 from sft_keras.training.loop import clock_time
 
 SIZES = {"train": 20, "validation": 10, "test": 10}
@@ -43,7 +43,7 @@ def time_left(build_staged):
     )
     labels = np.zeros(3, np.int64)
     info = DataInfo("digits", ("a", "b", "c"), SIZES, dict.fromkeys(SIZES, labels), {})
-    return lambda: TimeLeft(build_staged(), recipe, info), recipe.stages
+    return lambda: EtaEstimator(build_staged(), recipe, info), recipe.stages
 
 
 def reading(from_boundary, frozen_pass=None):
@@ -58,9 +58,9 @@ def seconds(words):
 def test_later_stages_are_guessed_from_the_frozen_pass(time_left):
     make, (head, top) = time_left
     left = make()
-    assert left.in_words(top, 0.5, 8) == "0:04 left"  # none comes after it
+    assert left.describe(top, 0.5, 8) == "0:04 left"  # none comes after it
     left.see(head, reading(True, {"seconds": 90.0, "epoch_seconds": 900.0}))
-    said = left.in_words(head, 0.5, 8)
+    said = left.describe(head, 0.5, 8)
     assert said.startswith("about ")
     # Of the blocks, so many times as long as in an epoch of the pass, which read 30 examples.
     model = left._staged
@@ -75,10 +75,10 @@ def test_without_a_pass_the_stage_that_goes_on_says_it_or_nothing_does(time_left
     make, (head, _) = time_left
     left = make()
     left.see(head, reading(True))
-    assert left.in_words(head, 0.5, 8) == "0:04 left of the stage"
+    assert left.describe(head, 0.5, 8) == "0:04 left of the stage"
     left.see(head, reading(False))
     # All blocks in each step: the later stage takes longer than as many steps of this one.
-    assert seconds(left.in_words(head, 100.0, 8)) > 800 + 12 * 100
+    assert seconds(left.describe(head, 100.0, 8)) > 800 + 12 * 100
 
 
 def test_hours_are_shown_as_such():

@@ -16,7 +16,7 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.recipe.stage import stage_length
 from sft_keras.tasks import Augment, ImageClassification
 from sft_keras.training import loop as stages
-from sft_keras.training.early_stopping import BestWeights
+from sft_keras.training.early_stopping import EarlyStopping
 from sft_keras.training.loop import Length, run_stage
 from sft_keras.training.optimizers import build_schedule
 from sft_keras.training.prepare import prepare_stage, set_penalties
@@ -239,11 +239,11 @@ def test_the_start_is_kept_if_no_epoch_is_better_and_it_was_worth_it(
 
 
 class Watched:
-    """`BestWeights` of a single number, fed with validation figures by hand."""
+    """`EarlyStopping` of a single number, fed with validation figures by hand."""
 
     def __init__(self, **fields):
         self.weight = keras.Variable(0.0)
-        self.best = BestWeights(stage(**fields), {"weight": self.weight})
+        self.best = EarlyStopping(stage(**fields), {"weight": self.weight})
 
     def validate(self, *figures, start=None, metric="loss"):
         if start is not None:

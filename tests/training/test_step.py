@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from sft_keras import Stage
 from sft_keras.core.errors import LossError
-from sft_keras.evaluation.collapse import OneClassOnly
+from sft_keras.evaluation.collapse import CollapseMonitor
 from sft_keras.tasks import ImageClassification
-from sft_keras.training.gradient_monitor import Watch
+from sft_keras.training.gradient_monitor import GradientMonitor
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.step import Steps
 
@@ -61,7 +61,7 @@ def test_the_steps_are_those_of_fit(build_staged, batches, fields):
         metrics,
         batch=batches.element_spec,
         validation_batch=batches.element_spec,
-        watch=Watch(plan, lambda step: plan.learning_rate),
+        watch=GradientMonitor(plan, lambda step: plan.learning_rate),
     )
     for epoch in range(2):
         steps.reset()
@@ -80,7 +80,7 @@ def test_the_steps_are_those_of_fit(build_staged, batches, fields):
 
 
 def watched(norms, losses=None, **fields):
-    watch = Watch(stage(**fields), lambda step: step)
+    watch = GradientMonitor(stage(**fields), lambda step: step)
     observe = tf.function(watch.observe)
     for number, norm in enumerate(norms):
         observe(tf.constant(1.0 if losses is None else losses[number]), tf.constant(norm))
@@ -99,7 +99,7 @@ def test_the_first_bad_step_is_named_with_its_learning_rate():
 
 def test_what_was_noted_goes_on_in_another_process():
     first = watched([1.0] * 30 + [500.0])
-    second = Watch(stage(), lambda step: step)
+    second = GradientMonitor(stage(), lambda step: step)
     for one, other in zip(first.variables, second.variables, strict=True):
         other.assign(one)
     assert second.explosion() == first.explosion() is not None
@@ -128,7 +128,7 @@ def test_a_gradient_that_loss_scaling_leaves_out_is_no_fault(build_staged, batch
         task, plan = ImageClassification(), stage()
         staged, metrics = build_staged(), task.metrics()
         model = prepare_stage(staged, plan, 6, task.loss(plan), metrics)
-        watch = Watch(plan, lambda step: 0.1)
+        watch = GradientMonitor(plan, lambda step: 0.1)
         spec = batches.element_spec
         steps = Steps(
             model, task.loss(plan), metrics, batch=spec, validation_batch=spec, watch=watch
@@ -150,7 +150,7 @@ def test_a_gradient_that_loss_scaling_leaves_out_is_no_fault(build_staged, batch
     [([1, 1, 1], [0, 1, 2], True), ([1, 2, 1], [0, 1, 2], False), ([1, 1, 1], [1, 1, 1], False)],
 )
 def test_one_class_for_all_is_said(given, right, is_said):
-    watch = OneClassOnly(["ant", "bee", "cat"])
+    watch = CollapseMonitor(["ant", "bee", "cat"])
     for _ in range(2):
         watch.reset_state()
         for one, other in zip(given, right):

@@ -137,7 +137,7 @@ class DataService:
 
 
 @contextlib.contextmanager
-def explaining_failure_of(service: DataService | None) -> Iterator[None]:
+def explain_service_failure(service: DataService | None) -> Iterator[None]:
     """Raises a service's `failure` where the block fails for it.
 
     TensorFlow hands on no more of it than its traceback in words.

@@ -38,8 +38,8 @@ def require_data_service(address: str, recipe: Recipe) -> None:
     target_of(address)
     data, task = recipe.data, recipe.task
     kind = data.source.partition(":")[0] if isinstance(data.source, str) else "Python objects"
-    if kind not in task.read_by_service:
-        able = " or ".join(f"{each}:" for each in task.read_by_service) or "nothing"
+    if kind not in task.service_sources:
+        able = " or ".join(f"{each}:" for each in task.service_sources) or "nothing"
         raise RecipeError(
             "--data_service decodes pictures in files that its workers see; texts are read once, "
             f"and what Python or tensorflow-datasets hands over is in this process. Of what "

@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.examples import ShownExamples, _one_label
+from sft_keras.tasks.examples import ReportExamples, _one_label
 from sft_keras.tasks.image_signatures import prepared_pixels
 
 
-def shown_images(
+def image_examples(
     probabilities: np.ndarray, prepared: Prepared, class_names: Sequence[str]
-) -> ShownExamples:
+) -> ReportExamples:
     """Returns images with one label each.
 
     Args:
@@ -33,4 +33,4 @@ def shown_images(
     mistakes, uncertain = (
         [{**row, "picture": wanted[position]} for position, row in part] for part in parts
     )
-    return ShownExamples(mistakes, uncertain, pictures)
+    return ReportExamples(mistakes, uncertain, pictures)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
-    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.examples import ReportExamples
     from sft_keras.tasks.labelled_batches import Augmentation
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.signatures import ServingSignatures
 
 _SMOKE_IMAGE_SIZE = (96, 96)  # above the smallest that any backbone of the table takes
 _SMOKE_BATCH_SIZE = 8
@@ -43,9 +43,9 @@ class ImageClassification(OneLabel):
 
     sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
     presets: ClassVar = ("keras", "hub", "bundled")
-    asked_about: ClassVar = "FILE"
+    predict_argument: ClassVar = "FILE"
     pipeline_tag: ClassVar = "image-classification"
-    read_by_service: ClassVar = ("folder", "csv")
+    service_sources: ClassVar = ("folder", "csv")
 
     dropout: float = 0.2
     hidden: tuple[int, ...] = ()
@@ -62,8 +62,8 @@ class ImageClassification(OneLabel):
         checks.at_least("top_k", 2)
         return [*checks.found, *section_faults("task.augment", self.augment)]
 
-    def for_smoke(self, recipe: Recipe) -> Recipe:
-        """See `Task.for_smoke`."""
+    def smoke_recipe(self, recipe: Recipe) -> Recipe:
+        """See `Task.smoke_recipe`."""
         return dataclasses.replace(
             recipe,
             data=dataclasses.replace(
@@ -103,8 +103,8 @@ class ImageClassification(OneLabel):
         """See `Task.reads`."""
         return f"{self.fit} {recipe.backbone.image_size}"
 
-    def input_in_words(self, recipe: Recipe) -> str:
-        """See `Task.input_in_words`."""
+    def describe_input(self, recipe: Recipe) -> str:
+        """See `Task.describe_input`."""
         height, width = recipe.backbone.image_size
         return f"pictures of {height} by {width} pixels (height by width)"
 
@@ -113,8 +113,8 @@ class ImageClassification(OneLabel):
         height, width = recipe.backbone.image_size
         return height * width * 3
 
-    def drawn_at_random(self) -> str:
-        """See `Task.drawn_at_random`."""
+    def augmentation_fingerprint(self) -> str:
+        """See `Task.augmentation_fingerprint`."""
         return "" if self.augment == Augment() else repr(self.augment)
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -137,19 +137,19 @@ class ImageClassification(OneLabel):
 
         return build_augmentation(self.augment)
 
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`."""
-        from sft_keras.tasks.image_classification.examples import shown_images
+    ) -> ReportExamples:
+        """See `Task.report_examples`."""
+        from sft_keras.tasks.image_classification.examples import image_examples
 
-        return shown_images(outputs, prepared, info.class_names)
+        return image_examples(outputs, prepared, info.class_names)
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.image_signatures import image_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.image_signatures import image_signatures
 
-        return image_endpoints(model, info.class_names, self.fit)
+        return image_signatures(model, info.class_names, self.fit)
 
     def lacks_file(self, in_integers: bool) -> str:
         """See `Task.lacks_file`."""

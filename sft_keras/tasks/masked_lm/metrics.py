@@ -14,7 +14,7 @@ import tensorflow as tf
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.device import ONE_DEVICE, Devices
 from sft_keras.evaluation.bootstrap import bootstrap_intervals
-from sft_keras.tasks.examples import MISTAKES_SHOWN, ShownExamples, texts_of
+from sft_keras.tasks.examples import MAX_MISTAKES, ReportExamples, texts_of
 from sft_keras.tasks.masked_lm.masking import UNUSED
 
 
@@ -105,12 +105,12 @@ def masked_lm_figures(given: MaskedAnswers, texts: int, seed: int) -> dict[str, 
     }
 
 
-def shown_masked(
+def masked_examples(
     given: MaskedAnswers, prepared: Prepared, vocabulary: Sequence[str]
-) -> ShownExamples:
+) -> ReportExamples:
     """Returns the wrong answers of highest probability, each with its whole "text"."""
     wrong = np.flatnonzero(given.predicted != given.targets)
-    worst = wrong[np.argsort(-given.probabilities[wrong], kind="stable")][:MISTAKES_SHOWN]
+    worst = wrong[np.argsort(-given.probabilities[wrong], kind="stable")][:MAX_MISTAKES]
     texts = texts_of(prepared, set(given.rows[worst].tolist()))
     mistakes = [
         {
@@ -122,4 +122,4 @@ def shown_masked(
         }
         for each in worst
     ]
-    return ShownExamples(mistakes)
+    return ReportExamples(mistakes)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.text import MASK_POSITIONS
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 from sft_keras.tasks.text_signatures import TEXTS
 from sft_keras.text.encoder import TextEncoder
 
@@ -18,7 +18,7 @@ GAP = "[MASK]"
 _MOST = 5
 
 
-def fill_in_endpoints(model: keras.Model, encoder: TextEncoder) -> Endpoints:
+def mask_filling_signatures(model: keras.Model, encoder: TextEncoder) -> ServingSignatures:
     """Returns the served function.
 
     "serving_default" takes UTF-8 texts, string [batch], each with a gap, written [MASK]; where
@@ -39,7 +39,7 @@ def fill_in_endpoints(model: keras.Model, encoder: TextEncoder) -> Endpoints:
 
     specs = [tf.TensorSpec([None], tf.string, name="texts")]
     needs = (encoder.needs,) if encoder.needs else ()
-    return Endpoints({TEXTS: (from_texts, specs)}, tracked=(encoder,), needs=needs)
+    return ServingSignatures({TEXTS: (from_texts, specs)}, tracked=(encoder,), needs=needs)
 
 
 def gap_inputs(encoder: TextEncoder, texts: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.examples import ReportExamples
     from sft_keras.tasks.masked_lm.masking import Masking
     from sft_keras.tasks.masked_lm.metrics import MaskedAnswers
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.signatures import ServingSignatures
 
 _PRESET = "preset"
 
@@ -49,11 +49,11 @@ class MaskedLM(TextTask):
     """
 
     sources: ClassVar = ("texts", "csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
-    asked_about: ClassVar = '"TEXT WITH A [MASK]"'
+    predict_argument: ClassVar = '"TEXT WITH A [MASK]"'
     pipeline_tag: ClassVar = "fill-mask"
-    scored_at_start: ClassVar = True
-    takes_views: ClassVar = False
-    unused: ClassVar = ("class_weights", "label_smoothing")
+    evaluates_before_training: ClassVar = True
+    supports_views: ClassVar = False
+    unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
 
     sequence_length: int = 128
     share: float = 0.15
@@ -101,8 +101,8 @@ class MaskedLM(TextTask):
             f"{dict(recipe.data.columns)}"
         )
 
-    def drawn_at_random(self) -> str:
-        """See `Task.drawn_at_random`."""
+    def augmentation_fingerprint(self) -> str:
+        """See `Task.augmentation_fingerprint`."""
         return f"masked {self.share}"
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -175,16 +175,16 @@ class MaskedLM(TextTask):
         """See `Task.score`."""
         return "accuracy", figures["accuracy"]["value"]
 
-    def shown_examples(
+    def report_examples(
         self, outputs: MaskedAnswers, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`."""
-        from sft_keras.tasks.masked_lm.metrics import shown_masked
+    ) -> ReportExamples:
+        """See `Task.report_examples`."""
+        from sft_keras.tasks.masked_lm.metrics import masked_examples
 
-        return shown_masked(outputs, prepared, _encoder(prepared).vocabulary())
+        return masked_examples(outputs, prepared, _encoder(prepared).vocabulary())
 
-    def write_more(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
-        """See `Task.write_more`; writes the backbone and its tokenizer as a preset folder."""
+    def save_artifacts(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
+        """See `Task.save_artifacts`; writes the backbone and its tokenizer as a preset folder."""
         from sft_keras.tasks.masked_lm.preset import save_text_preset
 
         save_text_preset(staged.backbone, recipe.backbone, folder / _PRESET)
@@ -193,11 +193,11 @@ class MaskedLM(TextTask):
             f"--set=backbone.preset=hub:{folder / _PRESET}"
         ]
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.masked_lm.signatures import fill_in_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.masked_lm.signatures import mask_filling_signatures
 
-        return fill_in_endpoints(model, self.encoder(recipe))
+        return mask_filling_signatures(model, self.encoder(recipe))
 
     def lacks_file(self, in_integers: bool) -> str:
         """See `Task.lacks_file`."""

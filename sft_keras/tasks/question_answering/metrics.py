@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sft_keras.evaluation.bootstrap import bootstrap_intervals
-from sft_keras.tasks.examples import MISTAKES_SHOWN, UNCERTAIN_SHOWN, ShownExamples
+from sft_keras.tasks.examples import MAX_MISTAKES, MAX_UNCERTAIN, ReportExamples
 from sft_keras.tasks.question_answering.examples import Question
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def best_threshold(
     return {"threshold": float(edges[best]), "f1": float(means[best])}
 
 
-def shown_answers(answers: QuestionAnswers, no_answer_threshold: float | None) -> ShownExamples:
+def answer_examples(answers: QuestionAnswers, no_answer_threshold: float | None) -> ReportExamples:
     """Returns the most probable of the wrong answers, and the least probable of all."""
     texts = answers.texts(no_answer_threshold)
     probabilities = answers.probabilities(no_answer_threshold)
@@ -113,9 +113,9 @@ def shown_answers(answers: QuestionAnswers, no_answer_threshold: float | None) -
 
     by_certainty = sorted(range(len(texts)), key=lambda index: probabilities[index])
     wrong = [index for index in reversed(by_certainty) if not is_right[index]]
-    return ShownExamples(
-        [shown(index) for index in wrong[:MISTAKES_SHOWN]],
-        [shown(index) for index in by_certainty[:UNCERTAIN_SHOWN]],
+    return ReportExamples(
+        [shown(index) for index in wrong[:MAX_MISTAKES]],
+        [shown(index) for index in by_certainty[:MAX_UNCERTAIN]],
     )
 
 

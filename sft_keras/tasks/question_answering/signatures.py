@@ -16,21 +16,21 @@ from sft_keras.tasks.question_answering.decode import (
 )
 from sft_keras.tasks.question_answering.preprocess import Window
 from sft_keras.tasks.question_answering.windows import Windows
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 from sft_keras.text.encoder import TextEncoder
 
 QUESTIONS = "serving_default"
 ARGUMENTS = ("questions", "contexts")
 
 
-def question_endpoints(
+def question_signatures(
     model: keras.Model,
     encoder: TextEncoder,
     encode: Callable[[tf.Tensor, tf.Tensor], Windows],
     *,
     max_answer_length: int,
     no_answer_threshold: float | None,
-) -> Endpoints:
+) -> ServingSignatures:
     """Returns the served function.
 
     "serving_default" takes `questions` and `contexts`, the passages, UTF-8, string [batch] each,
@@ -64,7 +64,7 @@ def question_endpoints(
         }
 
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in ARGUMENTS]
-    return Endpoints({QUESTIONS: (answer, specs)}, tracked=(encoder,))
+    return ServingSignatures({QUESTIONS: (answer, specs)}, tracked=(encoder,))
 
 
 def question_samples(

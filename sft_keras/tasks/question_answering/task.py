@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.examples import ReportExamples
     from sft_keras.tasks.question_answering.windows import Windows
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.signatures import ServingSignatures
     from sft_keras.text.encoder import TextEncoder
 
 _AROUND = 3  # special tokens: [CLS] question [SEP] passage [SEP]
@@ -55,10 +55,10 @@ class QuestionAnswering(TextTask):
     """
 
     sources: ClassVar = ("squad", "synthetic", "Questions")
-    asked_about: ClassVar = '"QUESTION<TAB>PASSAGE"'
+    predict_argument: ClassVar = '"QUESTION<TAB>PASSAGE"'
     pipeline_tag: ClassVar = "question-answering"
     smoke_source: ClassVar = "synthetic:30"
-    unused: ClassVar = ("class_weights", "label_smoothing")
+    unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
 
     sequence_length: int = 384
     doc_stride: int = 128
@@ -88,9 +88,9 @@ class QuestionAnswering(TextTask):
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
         return checks.found
 
-    def for_smoke(self, recipe: Recipe) -> Recipe:
-        """See `Task.for_smoke`."""
-        smoke = super().for_smoke(recipe)
+    def smoke_recipe(self, recipe: Recipe) -> Recipe:
+        """See `Task.smoke_recipe`."""
+        smoke = super().smoke_recipe(recipe)
         task = dataclasses.replace(
             smoke.task,
             max_question_length=min(self.max_question_length, _SMOKE_QUESTION),
@@ -137,8 +137,8 @@ class QuestionAnswering(TextTask):
         lengths = f"{self.sequence_length} {self.doc_stride} {self.max_question_length}"
         return f"{recipe.backbone.preset} {lengths}"
 
-    def input_in_words(self, recipe: Recipe) -> str:
-        """See `Task.input_in_words`."""
+    def describe_input(self, recipe: Recipe) -> str:
+        """See `Task.describe_input`."""
         return f"questions with passages, in windows of up to {self.sequence_length} tokens"
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -217,22 +217,22 @@ class QuestionAnswering(TextTask):
         """See `Task.score`."""
         return "f1", figures["f1"]["value"]
 
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`."""
+    ) -> ReportExamples:
+        """See `Task.report_examples`."""
         from sft_keras.tasks.question_answering.decode import question_answers
-        from sft_keras.tasks.question_answering.metrics import shown_answers
+        from sft_keras.tasks.question_answering.metrics import answer_examples
 
         answers = question_answers(outputs, prepared.details, self.max_answer_length)
-        return shown_answers(answers, self._threshold(info))
+        return answer_examples(answers, self._threshold(info))
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.question_answering.signatures import question_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.question_answering.signatures import question_signatures
 
         encoder = self.encoder(recipe)
-        return question_endpoints(
+        return question_signatures(
             model,
             encoder,
             self._encode(encoder),

@@ -113,8 +113,8 @@ class LabelledTexts(TextTask, Labelled):
             f"{self.label_kind()!r} {dict(recipe.data.columns)}"
         )
 
-    def drawn_at_random(self) -> str:
-        """See `Task.drawn_at_random`."""
+    def augmentation_fingerprint(self) -> str:
+        """See `Task.augmentation_fingerprint`."""
         return "" if self.augment == TextAugment() else repr(self.augment)
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -135,7 +135,7 @@ class LabelledTexts(TextTask, Labelled):
         """See `Labelled.augmentation`."""
         from sft_keras.tasks.text_classification.augmentation import build_text_augmentation
 
-        if not self.drawn_at_random():
+        if not self.augmentation_fingerprint():
             return None
         return build_text_augmentation(self.augment, self.encoder(recipe).special)
 

@@ -9,26 +9,26 @@ import numpy as np
 
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.examples import (
-    MISTAKES_SHOWN,
-    UNCERTAIN_SHOWN,
-    ShownExamples,
+    MAX_MISTAKES,
+    MAX_UNCERTAIN,
+    ReportExamples,
     _one_label,
     _Rows,
     texts_of,
 )
 
 
-def shown_texts(
+def text_examples(
     probabilities: np.ndarray, prepared: Prepared, class_names: Sequence[str]
-) -> ShownExamples:
-    """Returns texts with one label each; the arguments are those of `shown_images`."""
+) -> ReportExamples:
+    """Returns texts with one label each; the arguments are those of `image_examples`."""
     mistakes, uncertain = _one_label(probabilities, prepared, class_names)
-    return ShownExamples(*_with_texts([mistakes, uncertain], prepared))
+    return ReportExamples(*_with_texts([mistakes, uncertain], prepared))
 
 
-def shown_label_sets(
+def label_set_examples(
     probabilities: np.ndarray, prepared: Prepared, class_names: Sequence[str], threshold: float
-) -> ShownExamples:
+) -> ReportExamples:
     """Returns texts with any number of labels.
 
     A mistake is a wrong label or the lack of a right one; the worst is that whose probability is
@@ -56,11 +56,11 @@ def shown_label_sets(
         }
 
     mistakes = list(map(row, _furthest(off)))
-    uncertain = list(map(row, np.argsort(nearest, kind="stable")[:UNCERTAIN_SHOWN].tolist()))
-    return ShownExamples(*_with_texts([mistakes, uncertain], prepared))
+    uncertain = list(map(row, np.argsort(nearest, kind="stable")[:MAX_UNCERTAIN].tolist()))
+    return ReportExamples(*_with_texts([mistakes, uncertain], prepared))
 
 
-def largest_errors(predicted: np.ndarray, truth: np.ndarray, prepared: Prepared) -> ShownExamples:
+def largest_errors(predicted: np.ndarray, truth: np.ndarray, prepared: Prepared) -> ReportExamples:
     """Returns the texts whose predicted number is furthest from the true one.
 
     Args:
@@ -79,12 +79,12 @@ def largest_errors(predicted: np.ndarray, truth: np.ndarray, prepared: Prepared)
         )
         for position in _furthest(np.abs(predicted - truth))
     ]
-    return ShownExamples(*_with_texts([mistakes], prepared))
+    return ReportExamples(*_with_texts([mistakes], prepared))
 
 
 def _furthest(off: np.ndarray) -> list[int]:
     """Returns where numbers are above 0, the largest first."""
-    largest = np.argsort(-off, kind="stable")[:MISTAKES_SHOWN]
+    largest = np.argsort(-off, kind="stable")[:MAX_MISTAKES]
     return largest[off[largest] > 0].tolist()
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.examples import ReportExamples
     from sft_keras.tasks.labelled_batches import Weighing
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.signatures import ServingSignatures
     from sft_keras.text.labels import LabelKind
 
 
@@ -65,8 +65,8 @@ class TextMultiLabel(LabelledTexts):
             raise DataError(f"No text of {splits.info.source!r} has a label to learn.")
         return splits
 
-    def require_fit(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.require_fit`."""
+    def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
+        """See `Task.check_against_data`."""
         from sft_keras.tasks.class_weights import positive_weights
 
         for stage in recipe.stages:
@@ -127,17 +127,17 @@ class TextMultiLabel(LabelledTexts):
         """See `Task.score`."""
         return "micro_f1", figures["micro_f1"]["value"]
 
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`."""
-        from sft_keras.tasks.text_classification.examples import shown_label_sets
+    ) -> ReportExamples:
+        """See `Task.report_examples`."""
+        from sft_keras.tasks.text_classification.examples import label_set_examples
 
-        return shown_label_sets(outputs, prepared, info.class_names, self.threshold)
+        return label_set_examples(outputs, prepared, info.class_names, self.threshold)
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.text_signatures import any_labels, text_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.text_signatures import any_labels, text_signatures
 
         answer = any_labels(info.class_names, self.threshold)
-        return text_endpoints(model, self.encoder(recipe), info, answer)
+        return text_signatures(model, self.encoder(recipe), info, answer)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ShownExamples
+    from sft_keras.tasks.examples import ReportExamples
     from sft_keras.tasks.labelled_batches import Weighing
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.signatures import ServingSignatures
     from sft_keras.text.labels import LabelKind
 
 _BATCH = 1024
@@ -43,8 +43,8 @@ class TextRegression(LabelledTexts):
     """
 
     activation: ClassVar = "linear"
-    watched: ClassVar = ("val_loss",)
-    unused: ClassVar = ("class_weights", "label_smoothing")
+    monitors: ClassVar = ("val_loss",)
+    unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
 
     def label_kind(self) -> LabelKind:
         """See `LabelledTexts.label_kind`."""
@@ -141,23 +141,23 @@ class TextRegression(LabelledTexts):
         """
         return "r2", figures["r2"]["value"]
 
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`; the largest errors."""
+    ) -> ReportExamples:
+        """See `Task.report_examples`; the largest errors."""
         from sft_keras.tasks.text_classification.examples import largest_errors
 
         return largest_errors(outputs[:, 0], _labels(prepared), prepared)
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.text_signatures import a_number, text_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.text_signatures import a_number, text_signatures
 
-        endpoints = text_endpoints(model, self.encoder(recipe), info, a_number)
+        signatures = text_signatures(model, self.encoder(recipe), info, a_number)
         numbers = info.facts["numbers"]
         # At least a hundredth of what the numbers are about: float32 has no more than seven digits.
         unit = max(numbers["deviation"], abs(numbers["mean"]) / 100)
-        return dataclasses.replace(endpoints, compared="value", unit=unit)
+        return dataclasses.replace(signatures, compared="value", unit=unit)
 
     def serving_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sft_keras.data.examples import DataInfo
     from sft_keras.data.prepared import Prepared
     from sft_keras.recipe.recipe import Recipe
-    from sft_keras.tasks.examples import ShownExamples
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.examples import ReportExamples
+    from sft_keras.tasks.signatures import ServingSignatures
     from sft_keras.text.labels import LabelKind
 
 
@@ -48,19 +48,19 @@ class TextClassification(LabelledTexts, OneLabel):
 
         return OneClass()
 
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`."""
-        from sft_keras.tasks.text_classification.examples import shown_texts
+    ) -> ReportExamples:
+        """See `Task.report_examples`."""
+        from sft_keras.tasks.text_classification.examples import text_examples
 
-        return shown_texts(outputs, prepared, info.class_names)
+        return text_examples(outputs, prepared, info.class_names)
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.text_signatures import one_label, text_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.text_signatures import one_label, text_signatures
 
-        return text_endpoints(model, self.encoder(recipe), info, one_label(info.class_names))
+        return text_signatures(model, self.encoder(recipe), info, one_label(info.class_names))
 
     def lacks_file(self, in_integers: bool) -> str:
         """See `Task.lacks_file`."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.examples import MISTAKES_SHOWN, UNCERTAIN_SHOWN, ShownExamples
+from sft_keras.tasks.examples import MAX_MISTAKES, MAX_UNCERTAIN, ReportExamples
 from sft_keras.tasks.token_classification.alignment import NO_PLACE
 from sft_keras.tasks.token_classification.conll import as_iob2
 from sft_keras.tasks.token_classification.metrics import entities_of
@@ -48,7 +48,9 @@ def tag_loss(outputs: np.ndarray, prepared: Prepared) -> float:
     return float(np.concatenate(losses).mean(dtype=np.float64))
 
 
-def shown_sentences(outputs: np.ndarray, prepared: Prepared, names: Sequence[str]) -> ShownExamples:
+def sentence_examples(
+    outputs: np.ndarray, prepared: Prepared, names: Sequence[str]
+) -> ReportExamples:
     """Returns the sentences with the least likely true tags among those with a wrong entity.
 
     Least certain is the sentence with the word whose two most probable tags are the closest. Each
@@ -73,9 +75,9 @@ def shown_sentences(outputs: np.ndarray, prepared: Prepared, names: Sequence[str
     ]
     wrong.sort(key=lambda row: -_surprise(*sentences[row]))
     unsure = sorted(range(len(sentences)), key=lambda row: _margin(*sentences[row]))
-    return ShownExamples(
-        [shown(row) for row in wrong[:MISTAKES_SHOWN]],
-        [shown(row) for row in unsure[:UNCERTAIN_SHOWN]],
+    return ReportExamples(
+        [shown(row) for row in wrong[:MAX_MISTAKES]],
+        [shown(row) for row in unsure[:MAX_UNCERTAIN]],
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.signatures import Endpoints
+from sft_keras.tasks.signatures import ServingSignatures
 from sft_keras.tasks.token_classification.alignment import NO_PLACE, word_tokens
 from sft_keras.tasks.token_classification.words import Words, natural_words, spaced_words
 from sft_keras.text.encoder import TextEncoder
@@ -17,9 +17,9 @@ from sft_keras.text.encoder import TextEncoder
 TEXTS, SPACED = "serving_default", "spaced_words"
 
 
-def entity_endpoints(
+def entity_signatures(
     model: keras.Model, encoder: TextEncoder, types: Sequence[str], tags: Sequence[str]
-) -> Endpoints:
+) -> ServingSignatures:
     """Returns the served functions.
 
     Both take UTF-8 texts, string [batch]. "serving_default" finds the words itself (see
@@ -60,7 +60,7 @@ def entity_endpoints(
 
     spec = tf.TensorSpec([None], tf.string, name="texts")
     needs = (encoder.needs,) if encoder.needs else ()
-    return Endpoints(
+    return ServingSignatures(
         {TEXTS: (served(natural_words), [spec]), SPACED: (served(spaced_words), [spec])},
         tracked=(encoder,),
         needs=needs,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ShownExamples
-    from sft_keras.tasks.signatures import Endpoints
+    from sft_keras.tasks.examples import ReportExamples
+    from sft_keras.tasks.signatures import ServingSignatures
 
 
 @section
@@ -39,7 +39,7 @@ class TokenClassification(TextTask):
     pipeline_tag: ClassVar = "token-classification"
     sources: ClassVar = ("conll", "synthetic", "TaggedWords")
     smoke_source: ClassVar = "synthetic:2"
-    unused: ClassVar = ("class_weights",)
+    unsupported_fields: ClassVar = ("class_weights",)
 
     sequence_length: int = 128
     dropout: float = 0.1
@@ -145,19 +145,19 @@ class TokenClassification(TextTask):
         """See `Task.score`."""
         return "f1", figures["f1"]["value"]
 
-    def shown_examples(
+    def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ShownExamples:
-        """See `Task.shown_examples`; sentences with their entities marked."""
-        from sft_keras.tasks.token_classification.decode import shown_sentences
+    ) -> ReportExamples:
+        """See `Task.report_examples`; sentences with their entities marked."""
+        from sft_keras.tasks.token_classification.decode import sentence_examples
 
-        return shown_sentences(outputs, prepared, _tags(info))
+        return sentence_examples(outputs, prepared, _tags(info))
 
-    def endpoints(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> Endpoints:
-        """See `Task.endpoints`."""
-        from sft_keras.tasks.token_classification.signatures import entity_endpoints
+    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
+        """See `Task.signatures`."""
+        from sft_keras.tasks.token_classification.signatures import entity_signatures
 
-        return entity_endpoints(model, self.encoder(recipe), info.class_names, _tags(info))
+        return entity_signatures(model, self.encoder(recipe), info.class_names, _tags(info))
 
     def lacks_file(self, in_integers: bool) -> str:
         """See `Task.lacks_file`."""

@@ -248,7 +248,7 @@ def test_recipes_that_do_not_fit_are_refused(recipe):
         stages = (dataclasses.replace(recipe.stages[0], **{field: value}),)
         with pytest.raises(RecipeError, match=rf"`stages.head.{field}` is of no use to MaskedLM"):
             dataclasses.replace(recipe, stages=stages).validate()
-    smoke = recipe.task.for_smoke(recipe)
+    smoke = recipe.task.smoke_recipe(recipe)
     smoke.validate()
     assert (smoke.data.source, smoke.backbone.preset) == ("synthetic:3", "tiny:bert")
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 from sft_keras.tasks.question_answering.decode import QuestionAnswers, Spans
 from sft_keras.tasks.question_answering.examples import Answer, Question
 from sft_keras.tasks.question_answering.metrics import (
+    answer_examples,
     best_threshold,
     question_figures,
-    shown_answers,
 )
 from sft_keras.tasks.question_answering.targets import (
     SpanCrossentropy,
@@ -102,7 +102,7 @@ def test_mistakes_are_shown_with_the_passage_around_them():
     spans = Spans(
         np.array([301, 608]), np.array([306, 613]), np.zeros(2), np.array([[0.7, 0.1], [0.9, 0.0]])
     )
-    shown = shown_answers(QuestionAnswers([question, right], spans), None)
+    shown = answer_examples(QuestionAnswers([question, right], spans), None)
     (row,) = shown.mistakes
     assert (row["id"], row["predicted"], row["true"]) == ("q", "wrong", "right | a right")
     assert row["probability"] == 0.7
@@ -112,5 +112,5 @@ def test_mistakes_are_shown_with_the_passage_around_them():
     assert len(passage) <= 204
     assert [each["id"] for each in shown.uncertain] == ["q", "r"]  # the least probable first
     assert [each["right"] for each in shown.uncertain] == [False, True]
-    (none, _) = shown_answers(QuestionAnswers([question, right], spans), -1.0).mistakes
+    (none, _) = answer_examples(QuestionAnswers([question, right], spans), -1.0).mistakes
     assert none["predicted"] == "(no answer)" and none["text"].endswith("right")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import sft_keras
 from sft_keras import Backbone, Data, Questions, Recipe, Stage
-from sft_keras.cache.feature_cache import FrozenPrefixStore
+from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.errors import BackboneError, RecipeError
 from sft_keras.evaluation.inference import answers
 from sft_keras.inference.predict import predict
@@ -99,8 +99,8 @@ def test_served_answers_to_passages_of_several_windows_are_those_that_were_evalu
     expected = evaluated.texts(threshold)
     assert 0 < expected.count("") < len(expected) and len(set(expected)) > 2
     task = dataclasses.replace(recipe.task, no_answer_threshold=threshold)
-    endpoints = task.endpoints(run.model, recipe, opened[0])
-    function, specs = endpoints.signatures["serving_default"]
+    signatures = task.signatures(run.model, recipe, opened[0])
+    function, specs = signatures.functions["serving_default"]
     served = tf.function(function, input_signature=specs, autograph=False)(
         tf.constant([question.question for question in evaluated.questions]),
         tf.constant([question.context for question in evaluated.questions]),
@@ -187,7 +187,7 @@ def losses_of(recipe, opened, cache):
     plan = dataclasses.replace(recipe, cache=cache)
     keras.utils.set_random_seed(0)
     staged = build_staged(plan, plan.task.build_backbone(plan), info)
-    store = FrozenPrefixStore(
+    store = FeatureCache(
         staged, plan, prepared, info, say=lambda line: None, tick=lambda line: None
     )
     losses = []
@@ -272,7 +272,7 @@ def test_recipes_that_cannot_work_are_refused(recipe, monkeypatch):
 
 def test_the_smoke_run_needs_neither_questions_nor_weights(recipe):
     for plan in (sft_keras.load_recipe("bert_squad").recipe, recipe):
-        smoke = plan.task.for_smoke(plan)
+        smoke = plan.task.smoke_recipe(plan)
         smoke.validate()
         assert (smoke.data.source, smoke.backbone.preset) == ("synthetic:30", "tiny:bert")
 
@@ -286,5 +286,5 @@ def test_where_each_question_has_an_answer_one_is_always_given(recipe, opened):
     assert recipe.task.evaluate(logits, test, info, 0).keys() == {
         *("examples", "exact_match", "f1", "loss")
     }
-    mistakes = recipe.task.shown_examples(logits, test, info).mistakes
+    mistakes = recipe.task.report_examples(logits, test, info).mistakes
     assert mistakes and not any(each["predicted"] == "(no answer)" for each in mistakes)

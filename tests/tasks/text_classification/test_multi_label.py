@@ -126,7 +126,7 @@ def test_data_without_any_label_and_other_sources_are_refused(recipe):
     wrong = dataclasses.replace(recipe, stages=(stage,))
     info = open_data(recipe.data.source).info
     with pytest.raises(RecipeError, match=r"Received: has k\. Did you mean 'has "):
-        wrong.task.require_fit(wrong, info)
+        wrong.task.check_against_data(wrong, info)
 
 
 def test_a_rare_label_is_in_every_split_and_very_rare_ones_are_no_group_of_their_own():
@@ -263,7 +263,7 @@ def test_the_exported_model_says_which_labels_the_trained_one_gives(run, recipe)
         assert list(answer.labels) == ranked
         assert "labels" in answer.as_json() and "value" not in answer.as_json()
         shown = ", ".join(f"{name} {answer.probabilities[name]:.1%}" for name in ranked)
-        assert answer.in_words().strip() == (shown or "-")
+        assert answer.describe().strip() == (shown or "-")
 
 
 def test_the_report_counts_labels_and_shows_which_were_wrong(run):

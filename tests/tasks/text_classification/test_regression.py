@@ -230,7 +230,7 @@ def test_the_exported_model_answers_in_the_unit_of_the_labels(run, recipe):
     assert expected.shape == (3, 1) and expected.min() > 900
     found = list(predict(run.run_dir, texts))
     np.testing.assert_allclose([each.value for each in found], expected[:, 0], rtol=1e-5)
-    assert found[0].in_words().strip() == f"{found[0].value:.6g}"
+    assert found[0].describe().strip() == f"{found[0].value:.6g}"
     assert found[0].as_json()["value"] == found[0].value
 
 
@@ -239,7 +239,7 @@ def test_an_export_that_is_off_by_a_thousandth_of_the_deviation_is_refused(run, 
     texts = np.array([b"abc q", b"qq"], object)
     values = np.array([each.value for each in predict(run.run_dir, ["abc q", "qq"])])
     info = recipe.task.open_data(recipe, seed=0).info
-    unit = recipe.task.endpoints(run.model, recipe, info).unit
+    unit = recipe.task.signatures(run.model, recipe, info).unit
     assert unit == pytest.approx(info.facts["numbers"]["deviation"])
     asked = packed({"serving_default": {"texts": texts}})
     arguments = (run.export_dir, asked)

@@ -129,8 +129,8 @@ def test_pairs_are_served_by_two_arguments(recipe, tmp_path):
     plan = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=pairs))
     info = plan.task.open_data(plan, seed=0).info
     staged = build_staged(plan, plan.task.build_backbone(plan), info)
-    endpoints = plan.task.endpoints(staged.model, plan, info)
-    export_saved_model(endpoints, staged.model, tmp_path / "export" / "1")
+    signatures = plan.task.signatures(staged.model, plan, info)
+    export_saved_model(signatures, staged.model, tmp_path / "export" / "1")
     good, bad = predict(tmp_path, ["abc\tq", "abc"])
     assert "a tab between" in bad.error
     inputs = plan.task.encoder(plan).inputs(tf.constant(["abc"]), tf.constant(["q"]))
@@ -302,7 +302,7 @@ def build_tiny(family, monkeypatch):
 
 
 def test_the_smoke_run_needs_neither_texts_nor_weights(recipe):
-    smoke = recipe.task.for_smoke(recipe)
+    smoke = recipe.task.smoke_recipe(recipe)
     smoke.validate()
     assert (smoke.data.source, smoke.backbone.preset) == ("synthetic:3", "tiny:bert")
 

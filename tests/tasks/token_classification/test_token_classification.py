@@ -203,7 +203,7 @@ def test_mistakes_show_the_words_with_what_they_are_and_were_taken_for(recipe, o
     splits, prepared = opened[0], opened[1]["test"]
     outputs = np.zeros((20, 48, 5), np.float32)
     outputs[..., TAGS.index("B-PER")] = 1.0
-    shown = task.shown_examples(outputs, prepared, splits.info)
+    shown = task.report_examples(outputs, prepared, splits.info)
     assert shown.pictures == [] and shown.mistakes and len(shown.uncertain) == 12
     for row in shown.mistakes + shown.uncertain:
         number = prepared.examples.ids.index(row["id"])
