@@ -1,1 +1,1 @@
-"""One file for each result that is claimed; `python -m sft_keras.run --list` lists them."""
+"""Built-in recipes, one per file; `python -m sft_keras.run --list` lists them."""

@@ -1,6 +1,6 @@
-"""BERT reads on, texts without labels: masked language modelling before a task is learnt.
+"""Masked language modelling: continue BERT's pretraining on unlabelled texts of your domain.
 
-Expected  a lower loss on held-out texts of yours, and RUN/preset, a backbone for other recipes
+Expected  a lower loss on held-out texts, and RUN/preset, a backbone for other recipes
 Run       python -m sft_keras.run --recipe=bert_domain_pretrain --set=data.source=texts:FILE
 Try       python -m sft_keras.run --recipe=bert_domain_pretrain --smoke    (random weights)
 Override  --set=data.source=csv:FILE --set=backbone.preset=hf:FOLDER --set=stages.all.epochs=1
@@ -15,7 +15,7 @@ recipe = Recipe(
     data=Data(source="texts:texts.txt", batch_size=32),
     backbone=Backbone(preset="hub:bert_base_en_uncased"),
     stages=(
-        # The head is new: its gradients would wreck the layers below before it has learnt.
+        # The head starts untrained; its gradients would damage the layers below.
         Stage(name="head", epochs=1, learning_rate=1e-3),
         Stage(
             name="all",

@@ -1,9 +1,9 @@
-"""BERT on texts with any number of labels each: new head on a frozen base, then the top layers.
+"""Multi-label text classification with BERT: train a new head, then the top layers.
 
-Expected  whatever your texts and labels allow
+Expected  depends on your texts and labels
 Run       python -m sft_keras.run --recipe=bert_multi_label --set=data.source=csv:FILE
 Try       python -m sft_keras.run --recipe=bert_multi_label --smoke    (synthetic, random weights)
-Override  --set='task.label_separator=|' --set=task.threshold=0.4 --set=backbone.preset=hf:FOLDER
+Override  "--set=task.label_separator=|" --set=task.threshold=0.4 --set=backbone.preset=hf:FOLDER
 Sources   Devlin et al. 2019, arXiv:1810.04805
 """
 

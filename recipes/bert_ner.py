@@ -1,6 +1,6 @@
-"""BERT on words with a tag each: named entities. New head on a frozen base, then the top layers.
+"""Named entity recognition (NER) with BERT: train a new head, then the top layers.
 
-Expected  whatever your sentences and tags allow
+Expected  depends on your sentences and tags
 Run       python -m sft_keras.run --recipe=bert_ner --set=data.source=conll:PATH
 Try       python -m sft_keras.run --recipe=bert_ner --smoke    (synthetic, random weights)
 Override  --set=backbone.preset=hf:FOLDER --set=task.sequence_length=256

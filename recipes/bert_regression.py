@@ -1,9 +1,10 @@
-"""BERT on texts with a number each: new head on a frozen base, then the top layers.
+"""Text regression with BERT, a number per text: train a new head, then the top layers.
 
-Expected  whatever your texts and numbers allow
+Expected  depends on your texts and targets
 Run       python -m sft_keras.run --recipe=bert_regression --set=data.source=csv:FILE
 Try       python -m sft_keras.run --recipe=bert_regression --smoke    (synthetic, random weights)
-Override  --set=data.columns='{"text": "review", "label": "stars"}' --set=backbone.preset=hf:FOLDER
+Override  --set=data.columns.text=review --set=data.columns.label=stars
+          --set=backbone.preset=hf:FOLDER
 Sources   Devlin et al. 2019, arXiv:1810.04805
 """
 

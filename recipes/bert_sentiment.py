@@ -1,9 +1,10 @@
-"""BERT on texts with a label each: new head on a frozen base, then the top layers.
+"""Text classification with BERT, e.g. sentiment: train a new head, then the top layers.
 
-Expected  whatever your texts and labels allow
+Expected  depends on your texts and labels
 Run       python -m sft_keras.run --recipe=bert_sentiment --set=data.source=csv:FILE
 Try       python -m sft_keras.run --recipe=bert_sentiment --smoke    (synthetic, random weights)
-Override  --set=data.columns='{"text": "review", "label": "stars"}' --set=backbone.preset=hf:FOLDER
+Override  --set=data.columns.text=review --set=data.columns.label=stars
+          --set=backbone.preset=hf:FOLDER
 Sources   Devlin et al. 2019, arXiv:1810.04805
 """
 

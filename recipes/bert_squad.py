@@ -1,6 +1,6 @@
-"""BERT answers questions out of a passage: new head on a frozen base, then the top layers.
+"""Extractive question answering with BERT: train a new head, then the top layers.
 
-Expected  whatever your questions and passages allow
+Expected  depends on your questions and passages
 Run       python -m sft_keras.run --recipe=bert_squad --set=data.source=squad:FILE_OR_FOLDER
 Try       python -m sft_keras.run --recipe=bert_squad --smoke    (synthetic, random weights)
 Override  --set=task.no_answer_threshold=0.5 --set=backbone.preset=hf:FOLDER
@@ -16,7 +16,7 @@ recipe = Recipe(
     backbone=Backbone(preset="hub:bert_base_en_uncased"),
     stages=(
         Stage(name="head", epochs=1, learning_rate=1e-3),
-        # Where an answer begins is a matter of the layers, hardly of a head on frozen ones.
+        # Finding the answer depends on the layers; a head on frozen ones learns little.
         Stage(
             name="top",
             epochs=2,

@@ -1,11 +1,11 @@
-"""Your own images: a folder with one folder a class, on the EfficientNet-Lite0 that comes along.
+"""Your own images, one subfolder per class, with the bundled EfficientNet-Lite0.
 
     my_folder/cat/1.jpg  my_folder/cat/2.jpg  my_folder/dog/1.jpg  ...
 
-Folders train, val and test of such folders are taken as they are; splits that are missing are made.
+The folder may instead hold train, val and test folders of this layout; missing splits are created.
 
 Run       python -m sft_keras.run --recipe=my_images --set=data.source=folder:my_folder
-Override  --set=backbone.preset=keras:resnet50 for another network
+Override  --set=backbone.preset=keras:resnet50 for another backbone
 Sources   Tan & Le 2019, arXiv:1905.11946; keras.io/guides/transfer_learning
 """
 

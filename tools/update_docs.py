@@ -1,9 +1,9 @@
-"""Makes the tables of README.md and of docs/ from the files under results/.
+"""Generate the tables of README.md and docs/ from the files in results/.
 
-    python tools/update_docs.py            rewrites the tables
-    python tools/update_docs.py --check    exits with 1 if they differ from the files
+    python tools/update_docs.py            rewrite the tables
+    python tools/update_docs.py --check    exit with 1 if a table is out of date
 
-A table stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is that of its file.
+The table for results/NAME.json is placed between `<!-- NAME -->` and `<!-- /NAME -->`.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ PAGES = {
 
 
 def main() -> None:
-    """Rewrites the pages, or compares them."""
+    """Rewrite or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 on a difference"
+        "--check", action="store_true", help="write nothing; exit with 1 if a table is out of date"
     )
     only_check = parser.parse_args().check
-    for name, makers in PAGES.items():
+    for name, renderers in PAGES.items():
         page = ROOT / name
         before = page.read_text(encoding="utf-8")
-        after = _rewritten(name, before, makers)
+        after = _updated(name, before, renderers)
         if only_check and after != before:
-            sys.exit(f"{name} differs from results/; run tools/update_docs.py")
+            sys.exit(f"{name} does not match results/; run python tools/update_docs.py")
         page.write_text(after, encoding="utf-8")
 
 
-def _rewritten(page: str, text: str, makers: Sequence[Callable[[dict[str, Any]], str]]) -> str:
-    for make in makers:
-        name = make.__name__
+def _updated(page: str, text: str, renderers: Sequence[Callable[[dict[str, Any]], str]]) -> str:
+    for render in renderers:
+        name = render.__name__
         file = ROOT / "results" / f"{name}.json"
         if not file.exists():
-            continue  # its benchmark has not been run
+            continue  # the benchmark has not been run
         results = json.loads(file.read_text(encoding="utf-8"))
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if text.count(start) != 1 or text.count(end) != 1:
-            sys.exit(f"{page} must hold {start.strip()} and {end} once each.")
+            sys.exit(f"{page} must contain {start.strip()} and {end} exactly once.")
         above, rest = text.split(start)
-        text = f"{above}{start}{make(results)}\n{end}{rest.split(end)[1]}"
+        text = f"{above}{start}{render(results)}\n{end}{rest.split(end)[1]}"
     return text
 
 
