@@ -29,7 +29,7 @@ from written import write_results
 import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store, TaggedWords
 from sft_keras.distributed.compiled import CompiledReplicas
-from sft_keras.pipeline import worker as assisting
+from sft_keras.distributed import join as joining
 from sft_keras.tasks import ImageClassification, TokenClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "The folder of a BERT.", required=True)
@@ -135,12 +135,12 @@ def programs_of(recipe: Recipe) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         core = OneCore(recipe.data.batch_size, folder)
-        local_devices = assisting.local_devices
-        assisting.local_devices = lambda *_: core
+        local_devices = joining.local_devices
+        joining.local_devices = lambda *_: core
         try:
             sft_keras.finetune(recipe, run_dir=folder / "run", strategy="tpu")
         finally:
-            assisting.local_devices = local_devices
+            joining.local_devices = local_devices
         compiler = Path(__file__).with_name("tpu_compiler.py")
         command = [_COMPILER.value, str(compiler), TOPOLOGY, str(folder)]
         done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)

@@ -151,7 +151,7 @@ def _run(
     found = quick_check(prepared, info)
     for finding in found:
         if finding.spoils:
-            run.say(f"warning  {finding.in_words()} See python -m sft_keras.check.")
+            run.say(f"warning  {finding.describe()} See python -m sft_keras.check.")
     with timer("stages"):
         stages = train_opened(opened, recipe, run, progress, stop, devices)
         staged = in_this_process(opened, recipe, devices)
@@ -184,7 +184,7 @@ def _run(
         run.say(f"note  {note}")
     run.say(f"test  {task.summary(metrics)}")
     run.say(f"report  {run.file('report.html')}")
-    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.asked_about}...")
+    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.predict_argument}...")
     with contextlib.suppress(tf.errors.OpError):  # one has gone, and is not needed any more
         devices.wait()  # for the others, which would take an end before for a failure
     return Result(

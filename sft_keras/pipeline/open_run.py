@@ -174,4 +174,4 @@ def _say_what_is_trained(
         f"{len(staged.backbone.blocks)} blocks; computes in {keras.config.dtype_policy().name}"
     )
     if devices.count > 1:
-        run.say(f"devices  {devices.in_words(recipe.data.batch_size)}")
+        run.say(f"devices  {devices.describe(recipe.data.batch_size)}")

@@ -109,7 +109,7 @@ def _value(path: str, annotation: Any, value: Any) -> Any:
 def _task(path: str, values: Any) -> type:
     """Returns the class that a task's "kind" names."""
     kind = values.get("kind") if isinstance(values, Mapping) else None
-    if kind not in TASKS:
+    if not isinstance(kind, str) or kind not in TASKS:
         raise _fault(f"{path}.kind", f"must be one of {', '.join(TASKS)}", kind)
     return task_class(kind)
 

@@ -48,7 +48,7 @@ class TaskConfig(abc.ABC):
         if stage.monitor not in self.monitors:
             faults.append(
                 f"`stages.{stage.name}.monitor` for {task} must be one of "
-                f"{', '.join(self.watched)}. Received: {stage.monitor!r}."
+                f"{', '.join(self.monitors)}. Received: {stage.monitor!r}."
             )
         usual = {field.name: field.default for field in dataclasses.fields(stage)}
         return faults + [

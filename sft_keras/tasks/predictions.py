@@ -57,7 +57,7 @@ class Prediction:
     def lines(self) -> list[str]:
         """Returns what to print: a line, or one for each entity."""
         if self.entities is None:
-            return [f"{self.in_words()}  {self.input}"]
+            return [f"{self.describe()}  {self.input}"]
         return [
             f"{each.probability:6.1%}  {each.label:<24}  {each.text}  "
             f"({each.start} to {each.end})  {self.input}"

@@ -9,7 +9,7 @@ NOISE = (
 )
 PROGRAM = """
 import os
-from sft_keras.start_tensorflow import _without_noise
+from sft_keras.cli.tensorflow import _without_noise
 with _without_noise():
     os.write(2, {noise!r}.encode())
     os.write(2, b"The TensorFlow library was compiled to use AVX instructions\\n")

@@ -102,7 +102,7 @@ def test_a_closed_port_is_no_network(monkeypatch):
 
 def test_the_light_modules_do_not_import_tensorflow():
     code = (
-        "import sys, sft_keras.data, sft_keras.data.arrays, sft_keras.data.examples, "
-        "sft_keras.network; sys.exit('tensorflow' in sys.modules)"
+        "import sys, sft_keras.data, sft_keras.vision.sources.arrays, sft_keras.data.examples, "
+        "sft_keras.core.network; sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -563,7 +563,7 @@ _MODULES = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "sh
 _BUILT_IN = ("eval", "exec", "compile", "__import__")
 _METHODS = ("exec_module", "system", "popen", "enable_unsafe_deserialization")
 _OPTIONS = {"allow_pickle": True, "shell": True, "safe_mode": False}
-_ALLOWED = {("recipe_loader.py", "exec_module")}  # a recipe in Python is a program of the user's
+_ALLOWED = {("loader.py", "exec_module")}  # a recipe in Python is a program of the user's
 
 
 def runs_code(source: str) -> set[str]:

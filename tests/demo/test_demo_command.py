@@ -56,7 +56,7 @@ def test_a_missing_package_is_one_message(run_folder):
     code = (
         "import importlib.util, sys; find = importlib.util.find_spec;"
         "importlib.util.find_spec = lambda name: None if name == 'gradio' else find(name);"
-        "from sft_keras.demo import __main__; from sft_keras.command import run_command;"
+        "from sft_keras.demo import __main__; from sft_keras.cli.command import run_command;"
         f"sys.argv = ['demo', '--run={run_folder}']; run_command(__main__.main)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

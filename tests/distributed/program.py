@@ -19,9 +19,9 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
 
     import sft_keras
     from sft_keras.core.errors import SFTError
+    from sft_keras.distributed import join as joining
     from sft_keras.distributed.compiled import CompiledReplicas
     from sft_keras.distributed.join import local_devices
-    from sft_keras.pipeline import worker as assisting
     from sft_keras.training.step import NOTHING, Steps
 
     sums, step = [], Steps.train
@@ -40,7 +40,7 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
 
     Steps.train = noted
     if "COMPILED" in os.environ:
-        assisting.local_devices = as_of_a_tpu
+        joining.local_devices = as_of_a_tpu
     try:
         result = sft_keras.finetune(
             plans.plan(name, preset),

@@ -14,12 +14,12 @@ from sft_keras import Arrays, Backbone, Data, Recipe, Stage, TaggedWords
 from sft_keras.cache.extraction import Batch, run_pass
 from sft_keras.core.errors import ClusterError, RecipeError
 from sft_keras.data.bucketing import multiple_for_few, padded_length
+from sft_keras.distributed import join as joining
 from sft_keras.distributed.compiled import CompiledReplicas
 from sft_keras.distributed.device import ONE_DEVICE
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.distributed.sync_batch_norm import over_all_devices
 from sft_keras.evaluation.collapse import CollapseMonitor
-from sft_keras.pipeline import worker as assisting
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.tasks import Clean, ImageClassification, MaskedLM, TokenClassification
 from sft_keras.tasks.masked_lm.head import MaskedAccuracy, MaskedLoss
@@ -217,12 +217,12 @@ def test_a_pass_computes_at_once_what_is_of_one_shape():
 def test_a_tpu_that_is_not_there_is_said(strategy, monkeypatch):
     monkeypatch.setenv("TPU_NAME", "local")
     with pytest.raises(ClusterError, match=r"needs a TPU in this machine .* TPUs not found"):
-        assisting.local_devices(strategy, 0, BATCH)
+        joining.local_devices(strategy, 0, BATCH)
     monkeypatch.setenv("TPU_NAME", "my-tpu")
     with pytest.raises(ClusterError, match=r"TPU_NAME='my-tpu', which names another"):
-        assisting.local_devices(strategy, 0, BATCH)
+        joining.local_devices(strategy, 0, BATCH)
     monkeypatch.delenv("TPU_NAME")
-    assert assisting.local_devices("auto", 0, BATCH) is ONE_DEVICE
+    assert joining.local_devices("auto", 0, BATCH) is ONE_DEVICE
 
 
 @pytest.mark.parametrize("devices", [Compiling(), ONE_DEVICE])
@@ -238,7 +238,7 @@ def test_what_xla_refuses_to_compile_is_not_asked_for(devices, monkeypatch):
 
 @pytest.mark.parametrize("strategy", ["tpu", "auto"])
 def test_what_a_tpu_cannot_do_is_refused_and_not_done_by_its_host(strategy, monkeypatch):
-    monkeypatch.setattr(assisting, "local_devices", lambda *_: Compiling())
+    monkeypatch.setattr(joining, "local_devices", lambda *_: Compiling())
     recipe = Recipe(
         task=ImageClassification(),
         data=Data(source="synthetic:3", batch_size=BATCH),
@@ -247,7 +247,7 @@ def test_what_a_tpu_cannot_do_is_refused_and_not_done_by_its_host(strategy, monk
     )
     loaded = load_recipe(recipe, [])
     with pytest.raises(RecipeError, match=r"`stages\.head\.accumulate` cannot be used"):
-        assisting.join(strategy, None, loaded, resume=False, timeout=1.0, say=print)
+        joining.join(strategy, None, loaded, resume=False, timeout=1.0, say=print)
 
 
 # Whole runs
@@ -311,7 +311,7 @@ def test_a_run_is_that_of_one_device(made, tiny_preset, tmp_path, monkeypatch):
         devices.append(Compiling(batch_size))
         return devices[0]
 
-    monkeypatch.setattr(assisting, "local_devices", found)
+    monkeypatch.setattr(joining, "local_devices", found)
     result = sft_keras.finetune(recipe, run_dir=tmp_path / "compiled", strategy="tpu")
     assert result.history.keys() == expected.history.keys()
     for stage, figures in expected.history.items():

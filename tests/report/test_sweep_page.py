@@ -362,7 +362,7 @@ def test_a_failed_write_leaves_the_old_page_and_nothing_else(tmp_path, monkeypat
 
 def test_the_page_never_imports_tensorflow_nor_pyplot():
     program = (
-        "import sys, sft_keras.report.trials_page; "
+        "import sys, sft_keras.report.sweep_page; "
         "print([name for name in ('tensorflow', 'keras', 'matplotlib.pyplot') "
         "if name in sys.modules])"
     )

@@ -179,7 +179,7 @@ def test_a_part_is_done_once_and_again_if_its_record_is_damaged(tmp_path):
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from sft_keras.run_lock import held
+from sft_keras.runs.lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -45,7 +45,7 @@ def test_a_missing_package_is_one_message(run_folder, tmp_path):
     code = (
         "import importlib.util, sys; find = importlib.util.find_spec;"
         "importlib.util.find_spec = lambda name: None if name == 'uvicorn' else find(name);"
-        "from sft_keras import serve; from sft_keras.command import run_command;"
+        "from sft_keras import serve; from sft_keras.cli.command import run_command;"
         f"sys.argv = ['serve', '--run={run_folder}']; run_command(serve.main)"
     )
     ran = subprocess.run(

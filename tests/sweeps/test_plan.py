@@ -169,9 +169,9 @@ def test_one_run_of_trials_from_python_is_in_python():
 
 _MISTAKE = """
 import sys
-from sft_keras.command import run_command
+from sft_keras.cli.command import run_command
 import sft_keras.run
-import sft_keras.trial_plan
+import sft_keras.sweeps.plan
 try:
     run_command(sft_keras.run.main)
 finally:

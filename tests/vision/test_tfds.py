@@ -7,6 +7,7 @@ import tensorflow as tf
 from sft_keras import Data
 from sft_keras.core.errors import DataError
 from sft_keras.data import streams
+from sft_keras.data import tfds as tfds_builders
 from sft_keras.data.batches import training_batches
 from sft_keras.vision.preprocess import prepare_images
 from sft_keras.vision.sources import tfds as tfds_source
@@ -63,7 +64,7 @@ def coloured(made_set):
 
 @pytest.fixture
 def offline(monkeypatch):
-    monkeypatch.setattr(tfds_source, "is_online", lambda: False)
+    monkeypatch.setattr(tfds_builders, "is_online", lambda: False)
 
 
 def _open(name, folder, seed=0):
@@ -132,7 +133,7 @@ def test_a_failed_download_is_said_in_the_same_way(tmp_path, monkeypatch):
     def fail(self, **arguments):
         raise RuntimeError("the server is on fire")
 
-    monkeypatch.setattr(tfds_source, "is_online", lambda: True)
+    monkeypatch.setattr(tfds_builders, "is_online", lambda: True)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
     with pytest.raises(DataError, match="download failed: the server is on fire") as caught:
         _open("tf_flowers", tmp_path)
