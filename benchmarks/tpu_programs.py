@@ -28,8 +28,8 @@ from written import write_results
 
 import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store, TaggedWords
-from sft_keras.distributed.compiled import CompiledReplicas
 from sft_keras.distributed import join as joining
+from sft_keras.distributed.compiled import CompiledReplicas
 from sft_keras.tasks import ImageClassification, TokenClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "The folder of a BERT.", required=True)

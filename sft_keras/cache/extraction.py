@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.cache.memory import Writer
 from sft_keras.cache.request import Wanted
 from sft_keras.cache.stored_features import as_fields
@@ -264,7 +265,7 @@ def as_model_input(tensor: tf.Tensor) -> tf.Tensor:
 @contextlib.contextmanager
 def _computing_in_bfloat16(layers: Sequence[keras.Layer]) -> Iterator[None]:
     """Lets layers compute in bfloat16; their variables stay as they are."""
-    parts: list[Any] = [part for layer in layers for part in layer._flatten_layers()]
+    parts: list[Any] = list(iter_layers(*layers))
     policies = [part.dtype_policy for part in parts]
     try:
         for part in parts:

@@ -125,6 +125,7 @@ def _load(path: Path) -> keras.Model:
     import keras_hub  # noqa: F401  its layers are found by their names
 
     from sft_keras.backbones import text  # noqa: F401  and so are those of this package
+    from sft_keras.backbones.layers import iter_layers
 
     try:
         model = keras.models.load_model(path, compile=False)
@@ -132,7 +133,7 @@ def _load(path: Path) -> keras.Model:
         raise RunFolderError(
             f"{path} must be a model as the run saved it. It cannot be loaded: {error}"
         ) from error
-    halves = {each.compute_dtype for each in model._flatten_layers()} - {"float32"}
+    halves = {layer.compute_dtype for layer in iter_layers(model)} - {"float32"}
     halves = {dtype for dtype in halves if "float" in dtype}
     if halves:
         raise RunFolderError(

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import ExportError
 from sft_keras.export import saved_model_probe
 from sft_keras.export.isolated_process import run_alone
@@ -24,7 +25,7 @@ _EXACT, _HALF = 1e-4, 5e-2  # bfloat16 has two digits, which a text padded other
 
 def largest_difference(model: keras.Model) -> float:
     """Return the largest allowed difference of a served output, in `ServingSignatures.unit`."""
-    computes_in = {layer.compute_dtype for layer in model._flatten_layers()}
+    computes_in = {layer.compute_dtype for layer in iter_layers(model)}
     return _HALF if computes_in & {"bfloat16", "float16"} else _EXACT
 
 

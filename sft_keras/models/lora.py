@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import RecipeError
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.recipe.stage import Stage
@@ -33,7 +34,7 @@ def layers_to_adapt(backbone: BuiltBackbone, stage: Stage) -> tuple[keras.Layer,
     if adapter is None:
         return ()
     blocks = backbone.top(stage.unfreeze)
-    inner = {part: None for block in blocks for part in _with_inner_layers(block.layers)}
+    inner = list(iter_layers(*(layer for block in blocks for layer in block.layers)))
     dense = [layer for layer in inner if isinstance(layer, _DENSE)]
     if adapter.targets == "all":
         found = dense
@@ -64,7 +65,7 @@ def adapter_variables(layers: Iterable[keras.Layer]) -> list[keras.Variable]:
     """Returns the low-rank matrices that stand in the layers, and in those inside them, now."""
     return [
         getattr(part, name)
-        for part in _with_inner_layers(layers)
+        for part in iter_layers(*layers)
         if getattr(part, "lora_enabled", False)
         for name in _names(part)[1:]
     ]
@@ -124,15 +125,10 @@ def _unmark(backbone: BuiltBackbone, stage: Stage) -> None:
     Setting the layers' flags would not do it: where one is set to what it is, nothing happens.
     """
     layers = [layer for block in backbone.top(stage.unfreeze) for layer in block.layers]
-    for layer in _with_inner_layers(layers if stage.adapter is not None else []):
+    for layer in iter_layers(*(layers if stage.adapter is not None else ())):
         for variable in layer._trainable_variables:
             variable.trainable = layer.trainable
 
 
 def _names(layer: keras.Layer) -> tuple[str, str, str]:
     return _OF_EMBEDDING if isinstance(layer, keras.layers.Embedding) else _OF_KERNEL
-
-
-def _with_inner_layers(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
-    """Returns `layers` and the layers inside them, each once."""
-    return list(dict.fromkeys(part for layer in layers for part in layer._flatten_layers()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
 
 from sft_keras.backbones.blocks import BOUNDARY, Block, BuiltBackbone
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.recipe.stage import Stage
 
 
@@ -57,9 +57,8 @@ class StagedModel:
         A head may use a layer of the backbone, as one does that is tied to its embeddings: that
         layer is trained or frozen as its block is.
         """
-        shared = {id(part) for layer in self.backbone.model.layers for part in _with_inner(layer)}
-        own = {id(part): part for layer in self.head.layers for part in _with_inner(layer)}
-        return tuple(part for number, part in own.items() if number not in shared)
+        shared = set(iter_layers(*self.backbone.model.layers))
+        return tuple(layer for layer in iter_layers(*self.head.layers) if layer not in shared)
 
     @functools.cached_property
     def head_variables(self) -> tuple[keras.Variable, ...]:
@@ -151,10 +150,6 @@ class StagedModel:
         return inputs, x
 
 
-def _with_inner(layer: keras.Layer) -> list[keras.Layer]:
-    return list(layer._flatten_layers())
-
-
 def _input(name: str, like: keras.KerasTensor) -> keras.KerasTensor:
     return keras.Input(like.shape[1:], name=name, dtype=like.dtype)
 
@@ -162,8 +157,3 @@ def _input(name: str, like: keras.KerasTensor) -> keras.KerasTensor:
 def unfrozen_blocks(staged: StagedModel, stage: Stage) -> tuple[Block, ...]:
     """Returns the blocks that train in a stage, from input to output."""
     return staged.backbone.top(stage.unfreeze)
-
-
-def count_parameters(variables: Sequence[keras.Variable]) -> int:
-    """Returns how many numbers the variables hold."""
-    return sum(math.prod(variable.shape) for variable in variables)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sft_keras.backbones.layers import count_parameters
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.data.examples import DataInfo, Examples, Splits
 from sft_keras.distributed.keras_setup import configured_keras
-from sft_keras.models.staged import StagedModel, count_parameters
+from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
 from sft_keras.training.prepare import prepare_stage

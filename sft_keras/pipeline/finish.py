@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
@@ -22,7 +23,7 @@ from sft_keras.export.saved_model import (
     largest_difference,
 )
 from sft_keras.export.saved_model_probe import packed
-from sft_keras.models.staged import StagedModel, count_parameters
+from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.loader import LoadedRecipe, to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.environment import environment

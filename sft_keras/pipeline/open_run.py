@@ -9,13 +9,14 @@ from typing import Any
 
 import keras
 
+from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.client import DataService
 from sft_keras.distributed.device import Devices
-from sft_keras.models.staged import StagedModel, count_parameters
+from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.checkpoints import Checkpoints
 from sft_keras.runs.folder import RunFolder

@@ -17,12 +17,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.errors import RecipeError, SFTError
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.lora import layers_to_adapt
-from sft_keras.models.staged import count_parameters
 from sft_keras.recipe.loader import LoadedRecipe, to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.report.sweep_page import write_sweep_page

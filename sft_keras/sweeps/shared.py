@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.core.errors import BackboneError, DataError
 from sft_keras.data.examples import DataInfo, Splits, joined
@@ -152,10 +153,9 @@ class Workbench:
 def _operations(built: BuiltBackbone) -> list[keras.Operation]:
     """Returns all that a graph can be built on: the layers, whole models among them."""
     found: dict[int, keras.Operation] = {}
-    for part in (built.model, *built.preprocess):
-        for layer in part._flatten_layers():
-            for operation in (layer, *getattr(layer, "operations", ())):
-                found[id(operation)] = operation
+    for layer in iter_layers(built.model, *built.preprocess):
+        for operation in (layer, *getattr(layer, "operations", ())):
+            found[id(operation)] = operation
     return list(found.values())
 
 

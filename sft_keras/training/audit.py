@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import AuditError
 from sft_keras.distributed.device import Devices
 from sft_keras.models.staged import StagedModel
@@ -17,7 +18,6 @@ from sft_keras.recipe.stage import Stage
 from sft_keras.training.freezing import (
     _is_batch_norm,
     _variable_ids,
-    _with_inner_layers,
     may_move,
     named_variables,
 )
@@ -81,7 +81,7 @@ def audit_stage(staged: StagedModel, stage: Stage, before: Mapping[str, str]) ->
             f"variables moved ({_some(sorted(trainable)) or 'there are none'}). "
             f"Its learning rate is {stage.learning_rate:g}; raise it or check the data."
         )
-    norms = [layer for layer in _with_inner_layers(staged.model.layers) if _is_batch_norm(layer)]
+    norms = [layer for layer in iter_layers(*staged.model.layers) if _is_batch_norm(layer)]
     return Audit(
         trained_layers=tuple(dict.fromkeys(_layer_of(path) for path in after if path in moved)),
         moved_variables=len(moved),

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import keras
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.cache.feature_cache import StageInput
 from sft_keras.data.examples import DataInfo
 from sft_keras.models.staged import StagedModel, unfrozen_blocks
@@ -31,7 +32,7 @@ def _weights(layer: keras.Layer) -> int:
     """Returns the numbers in kernels; those of embeddings are looked up, and vectors are cheap."""
     looked_up = {
         id(variable)
-        for part in layer._flatten_layers()
+        for part in iter_layers(layer)
         if isinstance(part, keras.layers.Embedding)
         for variable in part.variables
     }

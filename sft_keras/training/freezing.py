@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import keras
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.models.lora import adapter_variables
 from sft_keras.models.staged import StagedModel, unfrozen_blocks
 from sft_keras.recipe.stage import Stage
@@ -25,7 +26,7 @@ def set_trainable(staged: StagedModel, stage: Stage) -> None:
     for layer in staged.head_layers:
         layer.trainable = True
     for block in staged.backbone.blocks:
-        for layer in _with_inner_layers(block.layers):
+        for layer in iter_layers(*block.layers):
             frozen_norm = _is_batch_norm(layer) and not stage.train_batch_norm
             layer.trainable = id(block) in free and not frozen_norm
     if stage.adapter is not None:
@@ -51,7 +52,7 @@ def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
     if stage.adapter is not None:
         free |= set(map(id, adapter_variables(unfrozen)))
     else:
-        parts = _with_inner_layers([*staged.head_layers, *unfrozen])
+        parts = list(iter_layers(*staged.head_layers, *unfrozen))
         held = [part for part in parts if _is_batch_norm(part) and not stage.train_batch_norm]
         free = (free | _variable_ids(unfrozen)) - _variable_ids(held)
     return {name: v for name, v in named_variables(staged).items() if id(v) in free}
@@ -59,7 +60,7 @@ def may_move(staged: StagedModel, stage: Stage) -> dict[str, keras.Variable]:
 
 def trained_batch_norms(staged: StagedModel, stage: Stage) -> list[keras.layers.BatchNormalization]:
     """Returns the layers whose statistics a stage moves; the flags must be set."""
-    layers = _with_inner_layers([*staged.head_layers, *_unfrozen_layers(staged, stage)])
+    layers = iter_layers(*staged.head_layers, *_unfrozen_layers(staged, stage))
     return [layer for layer in layers if _is_batch_norm(layer) and layer.trainable]
 
 
@@ -79,14 +80,6 @@ def random_states(staged: StagedModel) -> dict[str, keras.Variable]:
     """
     found = [each for each in staged.model.variables if _is_random_state(each)]
     return {f"{number:05d}": variable for number, variable in enumerate(found)}
-
-
-def _with_inner_layers(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
-    """Returns `layers` and the layers inside them, outer ones first, each once."""
-    found: dict[int, keras.Layer] = {}
-    for layer in layers:
-        found.update((id(part), part) for part in layer._flatten_layers())
-    return list(found.values())
 
 
 def _by_path(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:

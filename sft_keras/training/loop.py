@@ -12,12 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.errors import LossError
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.distributed.device import ONE_DEVICE, Devices
 from sft_keras.evaluation.monitor import OutputMonitor
 from sft_keras.models.lora import layers_to_adapt
-from sft_keras.models.staged import StagedModel, count_parameters
+from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.stage import Length, Stage
 from sft_keras.training.audit import Audit, audit_stage, fingerprints, require_same_weights
 from sft_keras.training.checkpointer import Checkpointer

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import LossError
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.stage import Stage
@@ -254,7 +255,7 @@ def _left_as_it_was(staged: StagedModel) -> Iterator[None]:
     variables = staged.model.variables
     values = [np.array(variable.numpy()) for variable in variables]
     marks = [(variable.trainable, variable.regularizer) for variable in variables]
-    layers = [(layer, layer.trainable) for layer in staged.model._flatten_layers()]
+    layers = [(layer, layer.trainable) for layer in iter_layers(staged.model)]
     try:
         yield
     finally:

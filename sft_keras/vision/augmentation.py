@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.vision.augment_config import Augment
 
 _VALUE_RANGE = (0, 255)
@@ -46,10 +47,9 @@ def build_augmentation(
     if not layers:
         return None
     step_seed = StepSeed(seed=0)
-    for layer in layers:
-        for part in layer._flatten_layers():
-            if hasattr(part, "generator"):
-                part.generator = step_seed
+    for layer in iter_layers(*layers):
+        if hasattr(layer, "generator"):
+            layer.generator = step_seed
 
     def apply(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         step_seed.start(seed)

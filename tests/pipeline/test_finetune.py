@@ -13,6 +13,7 @@ from keras.layers import BatchNormalization
 
 import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, notebook
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import BackboneError, DataError, LossError, RecipeError, RunFolderError
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import Augment, ImageClassification
@@ -103,7 +104,7 @@ def test_colours_are_learnt_once_everything_trains(run):
 def test_the_head_stage_leaves_the_backbone_bit_for_bit_as_it_was(run):
     head = run.report["stages"][0]["audit"]
     assert head["trained_layers"] == ["logits"]
-    norms = [one for one in run.model._flatten_layers() if type(one) is BatchNormalization]
+    norms = [layer for layer in iter_layers(run.model) if type(layer) is BatchNormalization]
     assert head["batch_norm_frozen_identical"] == len(norms) > 3
     assert head["frozen_variables"] == len(run.model.weights) - 2
 

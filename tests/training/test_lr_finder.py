@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from sft_keras import Stage
 from sft_keras.backbones.blocks import Block, BuiltBackbone
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import LossError
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
@@ -62,7 +63,7 @@ def state(staged):
     """Everything a range test must not change, each variable's bits included."""
     return (
         [(v.path, v.trainable, v.regularizer, v.numpy().tobytes()) for v in staged.model.variables],
-        [(layer.name, layer.trainable) for layer in staged.model._flatten_layers()],
+        [(layer.name, layer.trainable) for layer in iter_layers(staged.model)],
     )
 
 

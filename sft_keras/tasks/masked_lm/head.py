@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.backbones.layers import iter_layers
 from sft_keras.tasks.masked_lm.masking import UNUSED
 
 _EPSILON = 1e-12  # as in BERT
@@ -21,7 +22,7 @@ def masked_lm_head(backbone: BuiltBackbone) -> keras.Model:
     and trains or is frozen with its block, and a bias.
     """
     embedding = backbone.origin.token_embedding
-    (owner,) = (layer for layer in backbone.model.layers if embedding in layer._flatten_layers())
+    (owner,) = (layer for layer in backbone.model.layers if embedding in iter_layers(layer))
     features = keras.Input(backbone.model.output_shape[1:], name="features")
     x = keras.layers.Dense(embedding.output_dim, activation="gelu", name="transform")(features)
     x = keras.layers.LayerNormalization(epsilon=_EPSILON, name="transform_norm")(x)
