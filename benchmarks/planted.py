@@ -27,6 +27,7 @@ from written import write_results
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.check.findings import Checked
 from sft_keras.check.inspect import check_data
+from sft_keras.core.reporter import CONSOLE
 from sft_keras.tasks import ImageClassification, TextClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", "imagenet", "MobileNet's ImageNet weights without top.")
@@ -46,9 +47,9 @@ def main(_: list[str]) -> None:
     for name, make in (("flowers", flowers), ("film reviews", reviews)):
         with tempfile.TemporaryDirectory() as folder:
             clean, _ = make(Path(folder, "clean"), False)
-            before, _ = check_data(clean, print, lambda line: None)
+            before, _ = check_data(clean, CONSOLE)
             recipe, planted = make(Path(folder, "planted"), True)
-            after, _ = check_data(recipe, print, lambda line: None)
+            after, _ = check_data(recipe, CONSOLE)
         found[name] = {
             "examples": sum(before.about["sizes"].values()),
             "without_planted_faults": {each.kind: each.count for each in before.findings},

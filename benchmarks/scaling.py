@@ -32,6 +32,7 @@ from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
+from sft_keras.core.reporter import SILENT
 from sft_keras.distributed.device import Devices
 from sft_keras.distributed.join import join
 from sft_keras.distributed.keras_setup import configured_keras
@@ -81,7 +82,7 @@ def one_of_them() -> dict[str, Any]:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     cluster = cluster_from_tf_config(os.environ)
     loaded = load_recipe(recipe(), [])
-    devices = join("auto", cluster, loaded, resume=False, timeout=300.0, say=_quiet)
+    devices = join("auto", cluster, loaded, resume=False, timeout=300.0, reporter=SILENT)
     with tempfile.TemporaryDirectory() as folder, configured_keras(loaded.recipe):
         run = RunFolder.create("scaling", Path(folder, "run"), overwrite=False)
         opened = open_run(loaded.recipe, run, None, devices, ())
@@ -90,8 +91,7 @@ def one_of_them() -> dict[str, Any]:
             loaded.recipe,
             opened.prepared,
             opened.info,
-            say=_quiet,
-            tick=_quiet,
+            reporter=SILENT,
             devices=devices,
         )
         began = time.perf_counter()
@@ -205,10 +205,6 @@ def main(_: list[str]) -> None:
         },
     }
     write_results("scaling", "python benchmarks/scaling.py", figures)
-
-
-def _quiet(line: str) -> None:
-    return
 
 
 if __name__ == "__main__":

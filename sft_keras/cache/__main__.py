@@ -23,6 +23,7 @@ from sft_keras.cache.disk import DiskStore, store_folder
 from sft_keras.cache.listing import as_size, parse_size, prune, table, verified
 from sft_keras.cli.command import run_command
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.reporter import CallbackReporter
 
 _FOLDER = flags.DEFINE_string(
     "folder", None, "Where it lies; by default $SFT_KERAS_CACHE, or else ~/.cache/sft_keras."
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
     if sum((_LIST.value, _VERIFY.value, _PRUNE.value is not None)) > 1:
         raise RecipeError("--list, --verify and --prune exclude each other. Pass one of them.")
     complaints: list[str] = []
-    store = DiskStore(_folder(), complaints.append)
+    store = DiskStore(_folder(), CallbackReporter(complaints.append))
     all_is_well = True
     if _VERIFY.value:
         all_is_well = _verify(store)

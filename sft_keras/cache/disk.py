@@ -30,6 +30,7 @@ from sft_keras.cache.shard import (
     delete_shard,
 )
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.reporter import SILENT, Reporter
 
 # Nothing else in the folder is touched: it may be one that holds other things too.
 _KEY = re.compile("[0-9a-f]{64}")
@@ -99,10 +100,10 @@ class Collection:
 class DiskStore:
     """The folder of all collections."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = lambda line: None) -> None:
-        """`say` is told of what is damaged, or cannot be read or deleted."""
+    def __init__(self, folder: Path, reporter: Reporter = SILENT) -> None:
+        """`reporter` receives a line about each shard that is damaged or cannot be accessed."""
         self.folder = folder
-        self._say = say
+        self._reporter = reporter
         self._left_out: set[Path] = set()
         self._opened: list[Collection] = []
 
@@ -113,6 +114,16 @@ class DiskStore:
                 if path not in self._left_out:
                     yield path
 
+    def _report_skipped(self, fault: str, path: Path, error: OSError) -> None:
+        self._reporter.line(f"cache  {fault}, and left out: {path} ({_reason(error)})")
+
+    def _verification_progress(self, path: Path) -> Callable[[int, int], None]:
+        def report(done: int, total: int) -> None:
+            share = done / max(total, 1)
+            self._reporter.progress(f"checking stored rows {path.name[:8]} {share:.0%}")
+
+        return report
+
     def parts(self) -> Iterator[Path]:
         """Yields the folders of what is being written or deleted, or was when a process died."""
         for folder in self._collections():
@@ -122,13 +133,10 @@ class DiskStore:
         self,
         key: str,
         fields: tuple[Field, ...],
-        tick: Callable[[str], None] = lambda line: None,
     ) -> Collection:
         """Returns the rows of a collection that are whole; what is damaged is deleted.
 
         What cannot be read, say for want of permission, is left alone and left out.
-
-        `tick` is told how far checking it is.
         """
         found = Collection(fields)
         for path in self.shards(key):
@@ -136,15 +144,17 @@ class DiskStore:
                 shard = Shard.load(path)
                 if shard.fields != fields:
                     raise DamagedShardError(f"it holds {shard.fields} and not {fields}")
-                shard.verify(_telling(tick, path))
+                shard.verify(self._verification_progress(path))
                 found.add(shard)
             except DamagedShardError as error:
-                self._say(f"cache  damaged, and computed again: {path} ({error})")
+                self._reporter.line(f"cache  damaged, and computed again: {path} ({error})")
                 self._delete(path)
             except FileNotFoundError:
                 continue  # Another process has deleted it meanwhile.
             except OSError as error:
-                self._say(f"cache  cannot be read, and left out: {path} ({_reason(error)})")
+                self._reporter.line(
+                    f"cache  cannot be read, and left out: {path} ({_reason(error)})"
+                )
             else:
                 shard.mark_used()
         self._opened.append(found)
@@ -196,7 +206,9 @@ class DiskStore:
             except FileNotFoundError:
                 continue  # Another process has deleted it meanwhile.
             except OSError as error:
-                self._say(f"cache  cannot be read, and left out: {path} ({_reason(error)})")
+                self._reporter.line(
+                    f"cache  cannot be read, and left out: {path} ({_reason(error)})"
+                )
         kept.sort(key=lambda shard: shard.used)
         while kept and sum(shard.size for shard in kept) > most:
             unwanted.append(kept.pop(0).path)
@@ -220,7 +232,9 @@ class DiskStore:
         except OSError as error:
             if folder not in self._left_out:
                 self._left_out.add(folder)
-                self._say(f"cache  cannot be read, and left out: {folder} ({_reason(error)})")
+                self._reporter.line(
+                    f"cache  cannot be read, and left out: {folder} ({_reason(error)})"
+                )
             return []
         return [folder / each for each in sorted(found) if name.fullmatch(each)]
 
@@ -229,7 +243,9 @@ class DiskStore:
             delete_shard(path)
         except OSError as error:
             self._left_out.add(path)
-            self._say(f"cache  cannot be deleted, and left out: {path} ({_reason(error)})")
+            self._reporter.line(
+                f"cache  cannot be deleted, and left out: {path} ({_reason(error)})"
+            )
             return False
         return True
 
@@ -262,10 +278,3 @@ def store_folder(given: str | None = None) -> Path:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-def _telling(tick: Callable[[str], None], path: Path) -> Callable[[int, int], None]:
-    def tell(done: int, total: int) -> None:
-        tick(f"stored rows {path.name[:8]} {done / max(total, 1):.0%}")
-
-    return tell

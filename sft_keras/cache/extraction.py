@@ -133,7 +133,7 @@ def run_pass(
     batch_size: int,
     stored: Sequence[Sequence[tf.TensorSpec]],
     in_bfloat16: Sequence[keras.Layer],
-    tick: Callable[[int], None],
+    progress: Callable[[int], None],
     devices: Devices = ONE_DEVICE,
 ) -> float:
     """Runs a prefix over batches and hands what it computes to their sinks.
@@ -146,7 +146,7 @@ def run_pass(
         traced once and gives an example the same bits in any company.
       stored: What each boundary's tensors are stored as, in the order of `tf.nest.flatten`.
       in_bfloat16: Layers that are to compute in bfloat16.
-      tick: Called with the number of examples done.
+      progress: Called with the number of examples done.
       devices: The processes that each compute their batches.
 
     Returns:
@@ -189,7 +189,7 @@ def run_pass(
                         filled = [tensor[: len(batch.names)] for tensor in tensors]
                         sink.append(batch.names, [*filled, *batch.extra], computing)
                 done += len(batch.names)
-            tick(done)
+            progress(done)
     return computing
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import psutil
@@ -27,6 +27,7 @@ from sft_keras.cache.lookup import Place, RowProvider, WantedSplits
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.cache.request import Wanted
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.reporter import Reporter
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
@@ -88,8 +89,7 @@ class FeatureCache:
         prepared: Mapping[str, Prepared],
         info: DataInfo,
         *,
-        say: Callable[[str], None],
-        tick: Callable[[str], None],
+        reporter: Reporter,
         splits: Sequence[str] = ("train", "validation"),
         memory: MemoryStore | None = None,
         devices: Devices = ONE_DEVICE,
@@ -101,8 +101,7 @@ class FeatureCache:
           recipe: Whose stages will ask.
           prepared: The splits, or a part of each.
           info: Of the whole splits, whose sizes decide what fits.
-          say: Takes a line to show and log.
-          tick: Takes a line to show for a moment, on a terminal.
+          reporter: Receives log lines and progress.
           splits: Those that stages will read.
           memory: Where rows lie that outlive this store; None to keep them no longer than needed.
           devices: The processes that share the work out; each must ask for the same.
@@ -112,9 +111,9 @@ class FeatureCache:
         self._splits, self._devices = tuple(splits), devices
         self._keys: dict[int, set[str]] = {}
         self._outlives = memory is not None
-        disk = DiskStore(store_folder(recipe.store.folder), say)
+        disk = DiskStore(store_folder(recipe.store.folder), reporter)
         self._rows = RowProvider(
-            staged, recipe, info, memory or MemoryStore(), disk, say, tick, devices
+            staged, recipe, info, memory or MemoryStore(), disk, reporter, devices
         )
 
     def input_of(self, stage: Stage) -> StageInput:

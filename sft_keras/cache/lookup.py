@@ -7,7 +7,7 @@ import dataclasses
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from sft_keras.cache.disk import Collection, DiskStore
 from sft_keras.cache.extraction import Batch, Sink, as_model_input, run_pass, shared_out
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.cache.request import Wanted
+from sft_keras.core.reporter import Reporter
 from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Features, Structure
@@ -62,13 +63,12 @@ class RowProvider:
         info: DataInfo,
         memory: MemoryStore,
         disk: DiskStore,
-        say: Callable[[str], None],
-        tick: Callable[[str], None],
+        reporter: Reporter,
         devices: Devices = ONE_DEVICE,
     ) -> None:
         self.memory, self.disk = memory, disk
         self._staged, self._recipe, self._info = staged, recipe, info
-        self._say, self._tick, self._devices = say, tick, devices
+        self._reporter, self._devices = reporter, devices
         self._collections: dict[str, Collection] = {}
 
     def find_in_memory(self, wanted: WantedSplits) -> dict[str, Prepared] | None:
@@ -99,7 +99,7 @@ class RowProvider:
             return None
         splits = {name: wanted[name].read_from(features) for name, features in found.items()}
         if not is_new and not self._is_same(wanted["validation"], splits["validation"]):
-            self._say(
+            self._reporter.line(
                 "cache  not what the network gives now, and computed again: "
                 f"{wanted['validation'].boundary.about['boundary']} in {self.disk.folder}"
             )
@@ -198,7 +198,9 @@ class RowProvider:
                 for block in blocks[: max(below) if store.precision == "bfloat16" else 0]
                 for layer in block.layers
             ],
-            tick=lambda done: self._tick(f"computing the frozen blocks {done}/{total}"),
+            progress=lambda done: self._reporter.progress(
+                f"computing the frozen blocks {done}/{total}"
+            ),
             devices=self._devices,
         )
 
@@ -259,9 +261,7 @@ class RowProvider:
     def _collection(self, wanted: Wanted) -> Collection:
         key = wanted.boundary.key
         if key not in self._collections:
-            self._collections[key] = self.disk.collection(
-                key, wanted.boundary.fields, lambda line: self._tick(f"checking {line}")
-            )
+            self._collections[key] = self.disk.collection(key, wanted.boundary.fields)
         return self._collections[key]
 
     def _forget(self, wanted: WantedSplits) -> None:

@@ -21,6 +21,7 @@ from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RecipeError
 from sft_keras.core.files import write_atomic
+from sft_keras.core.reporter import CONSOLE, SILENT, CallbackReporter
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RunFolder
@@ -60,12 +61,10 @@ def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     from sft_keras.check.inspect import check_data
     from sft_keras.check.report import write_page
 
-    def say(line: str) -> None:
-        if not _JSON.value:
-            print(line, flush=True)
-
+    lines = SILENT if _JSON.value else CONSOLE
+    reporter = CallbackReporter(on_line=lines.line, on_progress=folder.progress)
     command = shlex.join(["python", "-m", "sft_keras.check", *sys.argv[1:]])
-    checked, prepared = check_data(recipe, say, folder.tick)
+    checked, prepared = check_data(recipe, reporter)
     found = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
     write_atomic(folder.file("check.json"), found + "\n")
     write_atomic(folder.file("exclude.txt"), checked.exclude_list())

@@ -10,6 +10,7 @@ import numpy as np
 from sft_keras.check.dataset_view import Together
 from sft_keras.check.findings import Finding
 from sft_keras.check.near_duplicates import closer_look, groups_of_near, groups_of_same, near_pairs
+from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS
 from sft_keras.data.prepared import Prepared
 
@@ -48,7 +49,7 @@ def near_findings(
     features: np.ndarray,
     prepared: Mapping[str, Prepared],
     together: Together,
-    tick: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[Finding]:
     """Returns examples of like features, float [n, d], that are alike on a closer look too."""
     same = {
@@ -64,7 +65,10 @@ def near_findings(
         return look(first, second)
 
     pairs = near_pairs(
-        features, _NEAR, confirms, lambda done, total: tick(f"near-duplicates {done}/{total}")
+        features,
+        _NEAR,
+        confirms,
+        lambda done, total: reporter.progress(f"near-duplicates {done}/{total}"),
     )
     likeness: dict[int, float] = {}
     for pair in pairs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.blocks import BOUNDARY
 from sft_keras.cache.feature_cache import FeatureCache
+from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
@@ -27,8 +28,7 @@ def frozen_features(
     recipe: Recipe,
     prepared: Mapping[str, Prepared],
     info: DataInfo,
-    say: Callable[[str], None],
-    tick: Callable[[str], None],
+    reporter: Reporter,
 ) -> np.ndarray:
     """Returns the pooled output of the whole backbone for all splits, one after the other.
 
@@ -42,10 +42,10 @@ def frozen_features(
     stage = Stage(name="check", epochs=1, learning_rate=1e-3)
     store = dataclasses.replace(recipe.store, views=None)
     plain = dataclasses.replace(recipe, stages=(stage,), task=_unchanged(recipe.task), store=store)
-    found = FeatureCache(staged, plain, prepared, info, say=say, tick=tick, splits=SPLITS)
+    found = FeatureCache(staged, plain, prepared, info, reporter=reporter, splits=SPLITS)
     try:
         source = found.input_of(stage)
-        say(f"features  of the frozen backbone: {source.story.partition(', and not')[0]}")
+        reporter.line(f"features  of the frozen backbone: {source.story.partition(', and not')[0]}")
         if source.from_boundary:
             return np.concatenate([_pooled(source.prepared[name]) for name in SPLITS])
         return _computed(staged, recipe, prepared, info)

@@ -20,14 +20,14 @@ _GREY = ("L", "1", "I", "I;16", "F", "LA")
 def image_file_findings(
     splits: Mapping[str, Examples],
     image_size: tuple[int, int],
-    tick: Callable[[int, int], None],
+    progress: Callable[[int, int], None],
 ) -> list[Finding]:
     """Looks at the header of every encoded image; pixels given as arrays have none.
 
     Args:
       splits: The examples.
       image_size: (height, width) that the network reads, in pixels.
-      tick: Is told (done, total).
+      progress: Called with (done, total).
     """
     tiny, huge, modes = [], [], {}
     total, done = sum(map(len, splits.values())), 0
@@ -36,7 +36,7 @@ def image_file_findings(
         for element in examples.stream(None):
             done += 1
             if done % 100 == 0:
-                tick(done, total)
+                progress(done, total)
             if element["image"].dtype != "string":
                 break
             header = _header(element["image"].numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from sft_keras.check.findings import Checked, Example, Finding
 from sft_keras.check.image_files import image_file_findings
 from sft_keras.check.label_errors import FEWEST, wrong_label_findings
 from sft_keras.core.errors import UnreadableError
+from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
@@ -23,15 +24,12 @@ from sft_keras.recipe.recipe import Recipe
 from sft_keras.training.setup import build_staged, open_backbone_and_data
 
 
-def check_data(
-    recipe: Recipe, say: Callable[[str], None], tick: Callable[[str], None]
-) -> tuple[Checked, Mapping[str, Prepared]]:
+def check_data(recipe: Recipe, reporter: Reporter) -> tuple[Checked, Mapping[str, Prepared]]:
     """Reads all of a recipe's data and looks for faults in it.
 
     Args:
       recipe: Whose data is checked, read as a run of it would; its backbone says what is alike.
-      say: Takes a line to show.
-      tick: Takes a line to show for a moment, on a terminal.
+      reporter: Receives log lines and progress.
 
     Returns:
       (what was found, the splits without what cannot be read).
@@ -42,15 +40,15 @@ def check_data(
     drops_same = _drops_same(recipe)
     with configured_keras(recipe):
         backbone, splits = open_backbone_and_data(_keeping_same(recipe))
-        say(f"data  {splits.info.summary()}")
-        prepared, findings = _read(splits, recipe, tick)
+        reporter.line(f"data  {splits.info.summary()}")
+        prepared, findings = _read(splits, recipe, reporter)
         info = splits.info
         findings += label_findings(info)
-        findings += [*_empty(info), *_kind_findings(recipe, prepared, tick)]
+        findings += [*_empty(info), *_kind_findings(recipe, prepared, reporter)]
         together = Together(prepared, info)
         findings += same_findings(together, drops_same)
         staged = build_staged(recipe, backbone, info)
-        more, skipped = _by_features(staged, recipe, prepared, together, info, say, tick)
+        more, skipped = _by_features(staged, recipe, prepared, together, info, reporter)
     found = sorted([*findings, *more], key=lambda finding: not finding.spoils)
     return Checked(info.as_json(), found, skipped), prepared
 
@@ -77,12 +75,12 @@ def quick_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Findin
 
 
 def _read(
-    splits: Splits, recipe: Recipe, tick: Callable[[str], None]
+    splits: Splits, recipe: Recipe, reporter: Reporter
 ) -> tuple[dict[str, Prepared], list[Finding]]:
     """Reads the splits; what cannot be read is left out, and found."""
 
     def progress(done: int, total: int) -> None:
-        tick(f"reading {done}/{total}")
+        reporter.progress(f"reading {done}/{total}")
 
     try:
         return recipe.task.prepare(splits, recipe, progress), []
@@ -115,7 +113,7 @@ def _without(examples: Examples, ids: Sequence[str]) -> Examples:
 
 
 def _kind_findings(
-    recipe: Recipe, prepared: Mapping[str, Prepared], tick: Callable[[str], None]
+    recipe: Recipe, prepared: Mapping[str, Prepared], reporter: Reporter
 ) -> list[Finding]:
     """Returns what is wrong with images or texts as such."""
     spec = prepared["train"].examples.stream(None).element_spec
@@ -123,7 +121,7 @@ def _kind_findings(
         return image_file_findings(
             {name: prepared[name].examples for name in SPLITS},
             recipe.backbone.image_size,
-            lambda done, total: tick(f"headers {done}/{total}"),
+            lambda done, total: reporter.progress(f"headers {done}/{total}"),
         )
     cut_off = sum(part.facts.get("cut_off", 0) for part in prepared.values())
     texts = sum(part.facts.get("texts", 0) for part in prepared.values())
@@ -152,20 +150,19 @@ def _by_features(
     prepared: Mapping[str, Prepared],
     together: Together,
     info: DataInfo,
-    say: Callable[[str], None],
-    tick: Callable[[str], None],
+    reporter: Reporter,
 ) -> tuple[list[Finding], list[str]]:
     """Returns what the backbone's features show, and what they could not be asked for."""
     if not recipe.task.supports_views or any(
         part.parts_of is not None for part in prepared.values()
     ):
         return [], [f"near-duplicates and wrong labels, which {type(recipe.task).__name__} has not"]
-    features = frozen_features(staged, recipe, prepared, info, say, tick)
-    findings = near_findings(features, prepared, together, tick)
+    features = frozen_features(staged, recipe, prepared, info, reporter)
+    findings = near_findings(features, prepared, together, reporter)
     if not together.one_label or info.num_classes < 2:
         return findings, ["wrong labels, where examples have not one class each"]
     counts = np.bincount(together.labels, minlength=info.num_classes)
     if counts[counts > 0].min() < 2 or counts.sum() < FEWEST:
         return findings, ["wrong labels, with so few examples"]
-    tick("a probe on the features")
+    reporter.progress("a probe on the features")
     return [*findings, *wrong_label_findings(features, together, recipe.seed)], []

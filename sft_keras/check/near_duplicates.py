@@ -48,7 +48,7 @@ def near_pairs(
     features: np.ndarray,
     threshold: float,
     confirms: Callable[[int, int], bool] = lambda first, second: True,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Pair]:
     """Returns the pairs of examples whose features are nearly the same, the most alike first.
 
@@ -56,7 +56,7 @@ def near_pairs(
       features: float [n, d].
       threshold: The least cosine.
       confirms: Whether the two are also alike on a closer look.
-      tick: Is told (done, total) examples.
+      progress: Called with (done, total) examples.
     """
     # Without what all have in common, which would make any two look alike.
     centred = features - features.mean(axis=0)
@@ -70,7 +70,7 @@ def near_pairs(
             first, second = start + int(row), start + int(column)
             if first < second and confirms(first, second):
                 pairs.append(Pair(first, second, float(similar[row, column])))
-        tick(min(start + _ROWS_AT_ONCE, len(unit)), len(unit))
+        progress(min(start + _ROWS_AT_ONCE, len(unit)), len(unit))
     return sorted(pairs, key=lambda pair: -pair.similarity)
 
 

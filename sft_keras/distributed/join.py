@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from sft_keras.core.errors import ClusterError, RecipeError
+from sft_keras.core.reporter import Reporter
 from sft_keras.core.versions import package_versions
 from sft_keras.distributed.cluster import Cluster, Strategy
 from sft_keras.distributed.device import ONE_DEVICE, Devices
@@ -26,7 +26,7 @@ def join(
     virtual_devices: int = 0,
     resume: bool,
     timeout: float,
-    say: Callable[[str], None],
+    reporter: Reporter,
 ) -> Devices:
     """Returns what a run trains on, once all of it is there; before TensorFlow does anything.
 
@@ -37,7 +37,7 @@ def join(
       virtual_devices: See `finetune`.
       resume: Whether the run goes on with an earlier one, which all must do.
       timeout: Seconds to wait for the others.
-      say: Takes a line to show.
+      reporter: Receives log lines.
 
     Raises:
       ClusterError: If one does not come, or runs something else.
@@ -49,7 +49,7 @@ def join(
         except RecipeError as error:
             if strategy != "auto" or devices.compiles_shapes:  # a TPU's host is no place to train
                 raise
-            say(f"devices  one of {devices.count}. {error}")
+            reporter.line(f"devices  one of {devices.count}. {error}")
             return ONE_DEVICE
         return devices
     require_an_example_each(loaded.recipe, len(cluster.addresses), "workers")
@@ -60,7 +60,7 @@ def join(
         "versions": versions,
         "resume": resume,
     }
-    meet(cluster, about, timeout=timeout, say=say)
+    meet(cluster, about, timeout=timeout, reporter=reporter)
     return Workers(cluster)
 
 

@@ -13,10 +13,11 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sft_keras.core.errors import ClusterError
+from sft_keras.core.reporter import SILENT, Reporter
 from sft_keras.distributed.cluster import Cluster
 
 _RETRIED_AFTER = 0.5  # seconds
@@ -31,7 +32,7 @@ def meet(
     about: Mapping[str, Any],
     *,
     timeout: float,
-    say: Callable[[str], None] = lambda line: None,
+    reporter: Reporter = SILENT,
 ) -> None:
     """Waits until all processes of a cluster are there and agree.
 
@@ -39,14 +40,14 @@ def meet(
       cluster: The processes.
       about: What must be the same for all; plain values.
       timeout: Seconds to wait for the others.
-      say: Takes a line to show.
+      reporter: Receives log lines.
 
     Raises:
       ClusterError: If one does not come, or wants something else; every process that came raises.
     """
     deadline = time.monotonic() + timeout
     if cluster.is_chief:
-        _receive_all(cluster, about, deadline, timeout, say)
+        _receive_all(cluster, about, deadline, timeout, reporter)
     else:
         _report(cluster, about, deadline, timeout)
 
@@ -56,7 +57,7 @@ def _receive_all(
     about: Mapping[str, Any],
     deadline: float,
     timeout: float,
-    say: Callable[[str], None],
+    reporter: Reporter,
 ) -> None:
     came: dict[int, tuple[socket.socket, Mapping[str, Any]]] = {}
     said = time.monotonic()
@@ -64,7 +65,7 @@ def _receive_all(
         listener = opened.enter_context(_listening(cluster))
         while len(came) < len(cluster.addresses) - 1 and time.monotonic() < deadline:
             if time.monotonic() - said > _SAID_EVERY:
-                say(f"workers  waiting for {_missing(cluster, came)}")
+                reporter.line(f"workers  waiting for {_missing(cluster, came)}")
                 said = time.monotonic()
             try:
                 connection, _ = listener.accept()

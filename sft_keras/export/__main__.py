@@ -40,13 +40,7 @@ def main(argv: Sequence[str]) -> None:
     start_tensorflow()
     from sft_keras.export.export import export_run
 
-    export_run(
-        _RUN.value, _FORMAT.value, accept_loss=_ACCEPT_LOSS.value, threads=_THREADS.value, say=_say
-    )
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    export_run(_RUN.value, _FORMAT.value, accept_loss=_ACCEPT_LOSS.value, threads=_THREADS.value)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import ExportError, numbered
 from sft_keras.core.files import file_checksum, write_atomic
+from sft_keras.core.reporter import CONSOLE, Reporter
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.export.benchmark import Measuring
 from sft_keras.export.finished_run import MODEL, FinishedRun, open_model, read_run
@@ -35,7 +36,7 @@ def export_run(
     *,
     accept_loss: bool = False,
     threads: int = 1,
-    say: Callable[[str], None] = print,
+    reporter: Reporter = CONSOLE,
 ) -> dict[str, Any]:
     """Writes a finished run's model in other formats, each asked about the whole test split.
 
@@ -45,7 +46,7 @@ def export_run(
       accept_loss: Whether a file in integers is kept whose score on validation is lower by over
         `LARGEST_LOSS`.
       threads: That a runtime may use within an operation, when its latency is measured.
-      say: Takes a line to show.
+      reporter: Receives log lines; by default they are printed.
 
     Returns:
       What exports.json holds.
@@ -64,10 +65,10 @@ def export_run(
     folder.mkdir(exist_ok=True)
     rows, refused = {}, {}
     with configured_keras(finished.recipe), tempfile.TemporaryDirectory() as scratch:
-        say(f"opening  {finished.path}")
+        reporter.line(f"opening  {finished.path}")
         measuring = Measuring(finished, open_model(finished), Path(scratch), threads)
         for made in chosen:
-            say(f"{made.name}  making it and asking it in a fresh process")
+            reporter.line(f"{made.name}  making it and asking it in a fresh process")
             try:
                 rows[made.name] = _row(made, finished, measuring, accept_loss)
             except ExportError as error:
@@ -76,7 +77,7 @@ def export_run(
     write_atomic(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     add_to_report(finished.path, EXPORTS, facts)
     for line in lines(facts):
-        say(line)
+        reporter.line(line)
     if refused:
         raise ExportError(
             next(iter(refused.values()))

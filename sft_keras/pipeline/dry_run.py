@@ -13,6 +13,7 @@ from typing import Any
 
 from sft_keras.backbones.layers import count_parameters
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
+from sft_keras.core.reporter import SILENT
 from sft_keras.data.examples import DataInfo, Examples, Splits
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
@@ -47,7 +48,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape
         )
-        inputs = FeatureCache(staged, recipe, prepared, info, say=_quiet, tick=_quiet)
+        inputs = FeatureCache(staged, recipe, prepared, info, reporter=SILENT)
         # Of some tasks the model reads an example in several parts.
         parts = len(prepared["train"].examples) / len(few.train)
         sizes = {name: round(size * parts) for name, size in info.sizes.items()}
@@ -115,10 +116,6 @@ def _first(splits: Splits, count: int) -> Splits:
     return dataclasses.replace(
         splits, train=cut(splits.train), validation=cut(splits.validation), test=cut(splits.test)
     )
-
-
-def _quiet(line: str) -> None:
-    """What is said of a few examples is not worth showing."""
 
 
 def _seconds(function: Any, *arguments: Any) -> float:

@@ -120,7 +120,7 @@ def finetune(
         if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
             run.checkpoints.forget(*finish.PARTS)
         devices = join(
-            strategy, cluster, loaded, virtual_devices=virtual_devices, say=run.say, **joining
+            strategy, cluster, loaded, virtual_devices=virtual_devices, reporter=run, **joining
         )
         with configured_keras(loaded.recipe, devices):
             run.write_json(RECIPE, to_plain(loaded.recipe))
@@ -129,7 +129,7 @@ def finetune(
             began = run.checkpoints.done("begun", lambda: Snapshot(start))
             resumed = run.checkpoints.newest()
             if resumed is not None:
-                run.say(f"resume  going on with {run.path}")
+                run.line(f"resume  going on with {run.path}")
             opened = open_run(loaded.recipe, run, resumed, devices, allow_changed, service)
             opening.close()
             with open_trackers(loaded.recipe, run) as followers:
@@ -151,7 +151,7 @@ def _run(
     found = quick_check(prepared, info)
     for finding in found:
         if finding.spoils:
-            run.say(f"warning  {finding.describe()} See python -m sft_keras.check.")
+            run.line(f"warning  {finding.describe()} See python -m sft_keras.check.")
     with timer("stages"):
         stages = train_opened(opened, recipe, run, progress, stop, devices)
         staged = in_this_process(opened, recipe, devices)
@@ -181,10 +181,10 @@ def _run(
     progress.clear()
     followers.end(metrics, run.file("report.html"))
     for note in saved.facts["notes"]:
-        run.say(f"note  {note}")
-    run.say(f"test  {task.summary(metrics)}")
-    run.say(f"report  {run.file('report.html')}")
-    run.say(f"predict  python -m sft_keras.predict --run={run.path} {task.predict_argument}...")
+        run.line(f"note  {note}")
+    run.line(f"test  {task.summary(metrics)}")
+    run.line(f"report  {run.file('report.html')}")
+    run.line(f"predict  python -m sft_keras.predict --run={run.path} {task.predict_argument}...")
     with contextlib.suppress(tf.errors.OpError):  # one has gone, and is not needed any more
         devices.wait()  # for the others, which would take an end before for a failure
     return Result(

@@ -93,7 +93,7 @@ class RunFinisher:
 
     def export(self, evaluated: Snapshot) -> Snapshot:
         """Writes the SavedModel and asks it in a fresh process; returns what the report says."""
-        self._run.say("export  writing the SavedModel and asking it in a fresh process")
+        self._run.line("export  writing the SavedModel and asking it in a fresh process")
         signatures = self._recipe.task.signatures(self.model, self._recipe, self._info)
         whole, part = self._run.file(EXPORT), self._run.file(f".part-{EXPORT}")
         for folder in (part, whole):  # of a run that was stopped here

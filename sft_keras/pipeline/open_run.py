@@ -91,7 +91,9 @@ def open_run(
             staged = build_staged(recipe, backbone, splits.info)
     _say_what_is_trained(run, recipe, staged, splits.info, devices)
     if service is not None:
-        run.say(f"service  {service.address} reads and decodes; batches are those of a run without")
+        run.line(
+            f"service  {service.address} reads and decodes; batches are those of a run without"
+        )
     devices.require_same("precision", keras.config.dtype_policy().name)
     devices.require_same("data", digest)
     devices.require_same(
@@ -139,7 +141,7 @@ def train_opened(
         about={"data": opened.digest},
         stop=stop,
         timer=opened.timer,
-        say=run.say,
+        reporter=run,
         resumed=opened.resumed,
         devices=devices,
     )
@@ -162,17 +164,17 @@ def _where(resumed: Snapshot | None) -> str:
 
 
 def _progress(run: RunFolder, what: str) -> Any:
-    return lambda done, total: run.tick(f"{what} {done}/{total}")
+    return lambda done, total: run.progress(f"{what} {done}/{total}")
 
 
 def _say_what_is_trained(
     run: RunFolder, recipe: Recipe, staged: StagedModel, info: DataInfo, devices: Devices
 ) -> None:
-    run.say(f"data  {info.summary()}")
-    run.say(
+    run.line(f"data  {info.summary()}")
+    run.line(
         f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
         f"{count_parameters(staged.model.weights):,} parameters, "
         f"{len(staged.backbone.blocks)} blocks; computes in {keras.config.dtype_policy().name}"
     )
     if devices.count > 1:
-        run.say(f"devices  {devices.describe(recipe.data.batch_size)}")
+        run.line(f"devices  {devices.describe(recipe.data.batch_size)}")

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from sft_keras.core.errors import RunFolderError
+from sft_keras.core.reporter import CONSOLE
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.distributed.cluster import Cluster
 from sft_keras.distributed.failures import explain_worker_loss
@@ -53,7 +54,9 @@ def run_worker(
       SFTError: As `finetune`.
     """
     print(f"{cluster.name(cluster.index)}: the chief says how it goes", flush=True)
-    devices = join("multi_worker", cluster, loaded, resume=resume, timeout=timeout, say=print)
+    devices = join(
+        "multi_worker", cluster, loaded, resume=resume, timeout=timeout, reporter=CONSOLE
+    )
     folder = run_dir / "workers" / str(cluster.index)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +74,7 @@ def run_worker(
         explain_service_failure(service),
         configured_keras(recipe),
     ):
-        checkpoints = Checkpoints(run_dir, run.say, reads_only=True)
+        checkpoints = Checkpoints(run_dir, run, reads_only=True)
         resumed = checkpoints.newest() if resume else None
         opened = open_run(recipe, run, resumed, devices, allow_changed, service)
         stages = train_opened(opened, recipe, run, checkpoints, stop, devices)

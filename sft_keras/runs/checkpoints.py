@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from sft_keras.core.reporter import SILENT, Reporter
 from sft_keras.core.snapshot import (
     PART,
     DamagedSnapshotError,
@@ -31,18 +32,16 @@ _KEPT = 2
 class Checkpoints:
     """The checkpoints of a run, and what its finished parts gave."""
 
-    def __init__(
-        self, run: Path, say: Callable[[str], None] = lambda line: None, reads_only: bool = False
-    ) -> None:
+    def __init__(self, run: Path, reporter: Reporter = SILENT, reads_only: bool = False) -> None:
         """Takes the run's folder.
 
         Args:
           run: The folder.
-          say: Is told of what is damaged.
+          reporter: Receives a line about each damaged checkpoint.
           reads_only: Whether what is damaged is left there, as another process' affair.
         """
         self.folder = run / CHECKPOINTS
-        self._say, self._reads_only = say, reads_only
+        self._reporter, self._reads_only = reporter, reads_only
 
     def write(self, snapshot: Snapshot) -> None:
         """Writes a checkpoint and deletes all but the last two.
@@ -103,7 +102,7 @@ class Checkpoints:
         try:
             return read_snapshot(path)
         except DamagedSnapshotError as error:
-            self._say(f"checkpoint  damaged, and left out: {path} ({error})")
+            self._reporter.line(f"checkpoint  damaged, and left out: {path} ({error})")
             if not self._reads_only:
                 self._delete(name)
             return None

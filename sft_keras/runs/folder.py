@@ -41,14 +41,14 @@ class RunFolder:
       replaced: The earlier run that it overwrites, put aside until the new one is under way.
       is_quiet: Whether what is said goes to the log alone, as of one of many trials.
       log: How it is printed, see `console`; log.txt has all lines.
-      noting: Who is told the figures of each epoch, see `note`.
+      epoch_listeners: Called with (step, metrics) after each epoch, see `epoch`.
     """
 
     path: Path
     replaced: Path | None = None
     is_quiet: bool = False
     log: Log = "plain"
-    noting: list[Callable[[int, Mapping[str, float]], None]] = dataclasses.field(
+    epoch_listeners: list[Callable[[int, Mapping[str, float]], None]] = dataclasses.field(
         default_factory=list
     )
 
@@ -110,7 +110,7 @@ class RunFolder:
         """What a stopped run goes on from."""
         from sft_keras.runs.checkpoints import Checkpoints  # NumPy; run.py has to be quick
 
-        return Checkpoints(self.path, self.say)
+        return Checkpoints(self.path, self)
 
     @contextlib.contextmanager
     def discarded_on_error(self) -> Iterator[None]:
@@ -164,27 +164,27 @@ class RunFolder:
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
         write_atomic(self.file(name), text + "\n")
 
-    def say(self, line: str) -> None:
-        """Prints a line and adds it to log.txt."""
+    def line(self, text: str) -> None:
+        """Print a line and append it to log.txt."""
         if not self.is_quiet:
-            print_line(line, self.log)
+            print_line(text, self.log)
         # A disk that is full is no reason to stop training.
         with (
             contextlib.suppress(OSError),
             self.file("log.txt").open("a", encoding="utf-8") as log,
         ):
-            log.write(line + "\n")
+            log.write(text + "\n")
 
-    def note(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        """Tells the figures of an epoch of a stage, after so many batches in all stages."""
+    def epoch(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Report the metrics of an epoch; `step` counts the batches of all stages."""
         if not self.is_quiet:
-            print_figures(stage, step, figures, self.log)
-        for each in self.noting:
-            each(step, figures)
+            print_figures(stage, step, metrics, self.log)
+        for listener in self.epoch_listeners:
+            listener(step, metrics)
 
-    def tick(self, line: str) -> None:
-        """Shows a line on a terminal or in a notebook until the next one; elsewhere not at all."""
-        print_passing(line, self.log)
+    def progress(self, text: str) -> None:
+        """Show transient progress on a terminal or in a notebook; elsewhere print nothing."""
+        print_passing(text, self.log)
 
 
 def _first_free(parent: Path, name: str) -> Path:

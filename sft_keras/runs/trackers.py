@@ -118,7 +118,7 @@ class Trackers:
 
     def __init__(self, recipe: Recipe, run: RunFolder) -> None:
         self._run, self._board = run, TensorBoard(run.file("tensorboard"))
-        run.noting.append(lambda step, figures: self._board.note(step, figures))
+        run.epoch_listeners.append(lambda step, figures: self._board.note(step, figures))
         self._services: dict[str, Service] = {}
         known = _known(run.file(TRACKED))
         plain = dict(flattened(to_plain(recipe)))
@@ -126,11 +126,11 @@ class Trackers:
             with self._unless_it_fails(name):
                 service = _SERVICES[name](run.path.name, plain, known.get(name))
                 self._services[name] = service
-                run.say(f"{name}  {service.where}")
+                run.line(f"{name}  {service.where}")
         if self._services:
             ids = {name: each.id for name, each in self._services.items()}
             write_atomic(run.file(TRACKED), json.dumps(known | ids) + "\n")
-            run.noting.append(self._note)
+            run.epoch_listeners.append(self._note)
 
     def end(self, metrics: Mapping[str, Any], report: Path | None) -> None:
         """Tells all that the run has ended; `report` is None where it failed."""
@@ -158,7 +158,7 @@ class Trackers:
         except Exception as error:  # of a service that may do anything, over a network
             self._services.pop(name, None)
             told = " ".join(str(error).split())[:_LONGEST]
-            self._run.say(f"warning  {name} does not follow any more: {told}")
+            self._run.line(f"warning  {name} does not follow any more: {told}")
 
 
 @contextlib.contextmanager

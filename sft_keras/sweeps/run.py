@@ -72,10 +72,10 @@ def run_trials(
     run = RunFolder.create(f"{loaded.name}-{plan.kind}", run_dir, overwrite, log=log)
     run.write_json("recipe.json", to_plain(loaded.recipe))
     timer = Timer()
-    bench = Workbench(lambda done, total: run.tick(f"reading {done}/{total}"))
+    bench = Workbench(lambda done, total: run.progress(f"reading {done}/{total}"))
     with run.discarded_on_error():
         info = _open_data(plan, bench)
-    run.say(f"data  {info.summary()}")
+    run.line(f"data  {info.summary()}")
     report: dict[str, Any] = {}
     try:
         with _no_word_on_retracing():
@@ -86,7 +86,7 @@ def run_trials(
         if report:
             write_sweep_page(report, run.path)
     _say_best(run, plan, report)
-    run.say(f"report  {run.file('report.html')}")
+    run.line(f"report  {run.file('report.html')}")
     return report
 
 
@@ -108,7 +108,7 @@ def _growing(plan: TrialPlan, bench: Workbench, run: RunFolder) -> Iterator[list
         for result in _results(point, plan, bench, run, index * plan.repeats + 1):
             results.append(result)
             number = index * plan.repeats + len(results)
-            run.say(f"trial {number}/{plan.trials}  {_told(point, plan, result)}")
+            run.line(f"trial {number}/{plan.trials}  {_told(point, plan, result)}")
             yield [*points, _row(point, results)]
         points.append(_row(point, results))
 
@@ -282,13 +282,13 @@ def _say_best(run: RunFolder, plan: TrialPlan, report: dict[str, Any]) -> None:
     point = points[best]
     scores = ", ".join(_shown(split, spread, plan) for split, spread in point["scores"].items())
     if plan.kind == "repeats":
-        run.say(f"mean  {report['metric']}: {scores}")
+        run.line(f"mean  {report['metric']}: {scores}")
         return
-    run.say(f"best  {point['name']}  {report['metric']}: {scores}")
+    run.line(f"best  {point['name']}  {report['metric']}: {scores}")
     count = sum(bool(each["scores"]) for each in points)
     if count > 1:
-        run.say(f"note  the best of {count} on validation is optimistic; its own run tests it")
-    run.say(f"run it  {report['run_best']}")
+        run.line(f"note  the best of {count} on validation is optimistic; its own run tests it")
+    run.line(f"run it  {report['run_best']}")
 
 
 def _shown(split: str, spread: dict[str, float], plan: TrialPlan) -> str:

@@ -72,10 +72,10 @@ class Workbench:
       memory: What frozen blocks gave, of all trials with the present data and backbone.
     """
 
-    def __init__(self, tick: Callable[[int, int], None]) -> None:
-        """`tick` is told (done, total) while examples are read."""
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        """`progress` is called with (done, total) while examples are read."""
         self.memory = MemoryStore()
-        self._tick = tick
+        self._progress = progress
         self._data: tuple[Hashable, Splits, dict[str, Prepared]] | None = None
         self._backbone: _AsBuilt | None = None
         self._refused: dict[str, BackboneError] = {}
@@ -105,7 +105,7 @@ class Workbench:
             if folds is not None:
                 splits = dataclasses.replace(splits, train=joined(splits.train, splits.validation))
                 _require_enough(splits, folds)
-            self._data = (key, splits, recipe.task.prepare(splits, recipe, self._tick))
+            self._data = (key, splits, recipe.task.prepare(splits, recipe, self._progress))
         _, splits, prepared = self._data
         if folds is None:
             yield TrialData(prepared, splits.info)

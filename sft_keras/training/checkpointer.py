@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from sft_keras.core.errors import RunFolderError
+from sft_keras.core.reporter import Reporter
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.distributed.device import ONE_DEVICE, Devices
@@ -41,7 +42,7 @@ class Checkpointer:
         about: Mapping[str, Any],
         stop: StopRequest,
         timer: Timer,
-        say: Callable[[str], None],
+        reporter: Reporter,
         resumed: Snapshot | None = None,
         devices: Devices = ONE_DEVICE,
     ) -> None:
@@ -54,7 +55,7 @@ class Checkpointer:
           about: Plain values that go into every checkpoint.
           stop: Whether the run is to end.
           clock: Of the run.
-          say: Is told of a checkpoint that could not be written; the run goes on without.
+          reporter: Receives a line about a checkpoint that could not be written.
           resumed: See above.
           devices: Of which the chief writes; all end at the same step.
 
@@ -64,7 +65,7 @@ class Checkpointer:
         self.resumed = resumed
         self.facts: Mapping[str, Any] = {}
         self._staged, self._checkpoints, self._plan, self._about = staged, checkpoints, plan, about
-        self._stop, self._clock, self._say = stop, timer, say
+        self._stop, self._clock, self._reporter = stop, timer, reporter
         self._devices = devices
         self._steps, self._written = 0, time.monotonic()
         self._initial = fingerprints(staged)
@@ -170,7 +171,7 @@ class Checkpointer:
         try:
             self._checkpoints.write(Snapshot(facts, {**values, **stage.arrays}))
         except OSError as error:
-            self._say(
+            self._reporter.line(
                 f"checkpoint  could not be written ({error.strerror or error}); training goes on. "
                 f"Make room in {self._checkpoints.folder}"
             )

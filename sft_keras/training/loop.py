@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.errors import LossError
+from sft_keras.core.reporter import Reporter
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.distributed.device import ONE_DEVICE, Devices
 from sft_keras.evaluation.monitor import OutputMonitor
@@ -97,8 +98,7 @@ class StageLoop:
         training: tf.data.Dataset,
         validation: tf.data.Dataset,
         rate: Callable[[int], Any],
-        say: Callable[[str], None],
-        tick: Callable[[str], None],
+        reporter: Reporter,
         note: Note = unnoted,
         left: Left = of_the_stage,
     ) -> None:
@@ -114,15 +114,14 @@ class StageLoop:
           training: The batches to train on, from where the loop stands.
           validation: The batches to validate on.
           rate: The learning rate of a step, counted from 0.
-          say: Takes a line to show and log.
-          tick: Takes a line to show for a moment, on a terminal.
+          reporter: Receives log lines and progress.
           note: Takes the figures of each epoch.
           left: Says how long it goes on.
         """
         self.position = Position()
         self._stage, self._length, self._steps, self._watch = stage, length, steps, watch
         self._best, self._training, self._validation = best, training, validation
-        self._rate, self._say, self._tick, self._note = rate, say, tick, note
+        self._rate, self._reporter, self._note = rate, reporter, note
         self._time_left = left
         self._ema = None
         if stage.ema is not None:
@@ -197,7 +196,7 @@ class StageLoop:
                     self._watch.require_good()
                 self._ticked = time.perf_counter()
                 passed = self._ticked - self._epoch_began
-                self._tick(  # a narrow terminal cuts off the end
+                self._reporter.progress(  # a narrow terminal cuts off the end
                     f"{self._head()}  step {position.step - first}/{in_epoch}  {self._left()}  "
                     f"{_shown(self._steps.own_figures())}  "
                     f"{(self._steps.examples - before) / passed:,.0f} examples/s  "
@@ -227,7 +226,7 @@ class StageLoop:
             position.history.setdefault(name, []).append(value)
         self._note(position.step, {**shown, **rate})
         seconds = time.perf_counter() - self._epoch_began
-        self._say(f"{self._head()}  {_shown(shown)}  {seconds:.1f} s")
+        self._reporter.line(f"{self._head()}  {_shown(shown)}  {seconds:.1f} s")
         if position.epoch == 0:
             where = (
                 f"after the first epoch of stage {self._stage.name!r} (step {position.step}, "
@@ -251,7 +250,7 @@ class StageLoop:
 
     def _warn(self, warning: str) -> None:
         self.position.warnings.append(warning)
-        self._say(f"warning  {warning}")
+        self._reporter.line(f"warning  {warning}")
 
     def _seconds(self) -> float:
         return self.position.seconds + time.perf_counter() - self._began
@@ -321,8 +320,7 @@ def run_stage(
     metrics: Sequence[keras.metrics.Metric],
     training: Callable[[int], tf.data.Dataset],
     validation: tf.data.Dataset,
-    say: Callable[[str], None],
-    tick: Callable[[str], None],
+    reporter: Reporter,
     has_start: bool,
     from_boundary: bool = False,
     output_monitors: Sequence[OutputMonitor] = (),
@@ -343,8 +341,7 @@ def run_stage(
       training: From a number of batches to the (x, y, sample weight) batches after so many, as many
         as the stage takes or more.
       validation: (x, y) batches.
-      say: Takes a line to show and log.
-      tick: Takes a line to show for a moment, on a terminal.
+      reporter: Receives log lines and progress.
       has_start: Whether the weights at the start are worth keeping, as they are after an earlier
         stage or pretraining: then they are validated too, as epoch 0, and stay if no epoch is
         better.
@@ -394,8 +391,7 @@ def run_stage(
         training=first,
         validation=validation,
         rate=rate,
-        say=say,
-        tick=tick,
+        reporter=reporter,
         note=note,
         left=left,
     )

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import LossError
+from sft_keras.core.reporter import Reporter
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.stage import Stage
 from sft_keras.training.prepare import prepare_stage
@@ -76,7 +77,7 @@ def range_test(
     *,
     loss: keras.losses.Loss,
     training: tf.data.Dataset,
-    tick: Callable[[str], None],
+    reporter: Reporter,
     from_boundary: bool = False,
     lowest: float = 1e-7,
     highest: float = 10.0,
@@ -100,7 +101,7 @@ def range_test(
         `accumulate` play no part.
       loss: Between the batches' y and the logits.
       training: (x, y, sample weight) batches without end; a small data set may repeat itself.
-      tick: Takes a line to show for a moment, on a terminal.
+      reporter: Receives progress.
       from_boundary: Whether the batches' x is what the frozen blocks give, and not raw features.
       lowest: The first step's rate; so low that a fifth of the steps hardly move the loss.
       highest: The last step's rate, above `lowest`.
@@ -118,7 +119,7 @@ def range_test(
     plan = dataclasses.replace(
         stage, learning_rate=lowest, schedule="constant", warmup=0.0, ema=None, accumulate=1
     )
-    recorder = _Recorder(stage.name, steps, tick)
+    recorder = _Recorder(stage.name, steps, reporter)
     with _left_as_it_was(staged):
         model = prepare_stage(staged, plan, steps, loss, [], from_boundary)
         model.optimizer.learning_rate = keras.optimizers.schedules.ExponentialDecay(
@@ -275,13 +276,13 @@ class _Recorder(keras.callbacks.Callback):
       ended: Why the test ended, in words.
     """
 
-    def __init__(self, name: str, steps: int, tick: Callable[[str], None]) -> None:
+    def __init__(self, name: str, steps: int, reporter: Reporter) -> None:
         super().__init__()
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.smoothed: list[float] = []
         self.ended = ""
-        self._name, self._steps, self._tick = name, steps, tick
+        self._name, self._steps, self._reporter = name, steps, reporter
         self._first = _first_steps(steps)
         self._rate, self._average, self._ticked = 0.0, 0.0, 0.0
 
@@ -313,7 +314,7 @@ class _Recorder(keras.callbacks.Callback):
         now = time.perf_counter()
         if now - self._ticked > 0.2:
             self._ticked = now
-            self._tick(
+            self._reporter.progress(
                 f"{self._name}  learning-rate range test  step {batch + 1}/{self._steps}  "
                 f"rate {self._rate:.2g}  loss {loss:.4f}"
             )

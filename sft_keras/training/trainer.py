@@ -65,8 +65,7 @@ def train_stages(
         recipe,
         prepared,
         info,
-        say=run.say,
-        tick=run.tick,
+        reporter=run,
         splits=read,
         memory=memory,
         devices=devices,
@@ -102,7 +101,7 @@ def _trained(
     for planned in recipe.stages[len(results) :]:
         source = store.input_of(planned)
         time_left.see(planned, source)
-        run.say(f"{planned.name}  frozen blocks: {source.story}")
+        run.line(f"{planned.name}  frozen blocks: {source.story}")
         devices.require_same(f"way to read stage {planned.name!r}", source.how_read)
         if resumed is not None and resumed.facts["within"] is None:
             resumed = None  # it ends where this stage begins
@@ -182,15 +181,14 @@ def _run_stage(
             metrics=metrics,
             training=functools.partial(task.training_batches, train, recipe, stage, info),
             validation=task.evaluation_batches(source.prepared["validation"], recipe, info),
-            say=run.say,
-            tick=run.tick,
+            reporter=run,
             has_start=recipe.number_of(stage) > 0 or task.evaluates_before_training,
             from_boundary=source.from_boundary,
             output_monitors=watches,
             checkpointer=checkpointer,
             resumed=resumed,
             devices=devices,
-            note=lambda step, figures: run.note(stage.name, before + step, figures),
+            note=lambda step, figures: run.epoch(stage.name, before + step, figures),
             left=left,
         )
 
@@ -220,10 +218,10 @@ def _with_rate(
             loss=recipe.task.loss(stage),
             training=recipe.task.training_batches(source.prepared["train"], recipe, stage, info),
             from_boundary=source.from_boundary,
-            tick=run.tick,
+            reporter=run,
         )
     devices.totals([np.float64(test.chosen)])  # tells the others
-    run.say(f"{stage.name}  learning rate {test.chosen:.2g}, by a range test: {test.rule}")
+    run.line(f"{stage.name}  learning rate {test.chosen:.2g}, by a range test: {test.rule}")
     return dataclasses.replace(stage, learning_rate=test.chosen), test.as_json()
 
 
@@ -255,7 +253,7 @@ def _say_stage(run: RunFolder, result: StageResult, summary: str) -> None:
         )
     if result.start is not None:
         best += f"; validation loss before {result.start['loss']:.4f}"
-    run.say(
+    run.line(
         f"{result.name}  {result.stopped}; {best}; "
         f"{result.trainable_parameters:,} parameters trained, "
         f"{result.audit.frozen_variables} frozen variables bit-identical; validation {summary}"

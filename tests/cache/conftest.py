@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from sft_keras.cache.disk import DiskStore
+from sft_keras.core.reporter import CallbackReporter
 
 
 @pytest.fixture
@@ -39,4 +40,4 @@ def said():
 @pytest.fixture
 def store(tmp_path, said):
     """An empty cache."""
-    return DiskStore(tmp_path / "cache", said.append)
+    return DiskStore(tmp_path / "cache", CallbackReporter(said.append))

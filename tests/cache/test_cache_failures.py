@@ -26,6 +26,7 @@ from sft_keras.cache import shard
 from sft_keras.cache.disk import DiskStore
 from sft_keras.cache.rows import Field
 from sft_keras.cache.shard import Shard
+from sft_keras.core.reporter import CallbackReporter
 
 # Several processes.
 
@@ -220,7 +221,7 @@ def test_a_disk_that_is_really_full_is_an_error_that_leaves_nothing(small_disk):
 
 
 def test_a_folder_that_is_read_only_serves_what_it_has(small_disk, make_read_only, said):
-    store = DiskStore(small_disk / "cache", said.append)
+    store = DiskStore(small_disk / "cache", CallbackReporter(said.append))
     good, bad = written(store, 0), written(store, 5)
     flip(bad / "rows")
     make_read_only()

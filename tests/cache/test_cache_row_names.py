@@ -10,6 +10,7 @@ from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.keys import view_rows
 from sft_keras.cache.lookup import RowProvider
+from sft_keras.core.reporter import SILENT
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
@@ -85,9 +86,9 @@ def asked_for(staged, splits, **changes):
         store=Store(views=2),
         cache="memory",
     )
-    recipe, silent = dataclasses.replace(recipe, **changes), lambda line: None
+    recipe = dataclasses.replace(recipe, **changes)
     info = DataInfo("noise", ("a", "b", "c"), {"train": 6, "validation": 4}, {}, {})
-    store = FeatureCache(staged, recipe, splits, info, say=silent, tick=silent)
+    store = FeatureCache(staged, recipe, splits, info, reporter=SILENT)
     with pytest.raises(Asked) as asked:
         store.input_of(recipe.stages[0])
     return {name.tobytes() for name in asked.value.args[0]["train"].names}

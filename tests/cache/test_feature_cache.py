@@ -19,6 +19,7 @@ from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.cache.shard import ShardWriter
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.reporter import SILENT
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
 from sft_keras.evaluation.inference import answers
@@ -104,8 +105,7 @@ def data():
 def store_for(staged, noise, memory=None, **changes):
     prepared, info, recipe = noise
     recipe = dataclasses.replace(recipe, **changes)
-    say = tick = lambda line: None
-    store = FeatureCache(staged, recipe, prepared, info, say=say, tick=tick, memory=memory)
+    store = FeatureCache(staged, recipe, prepared, info, reporter=SILENT, memory=memory)
     return store, recipe
 
 

@@ -13,6 +13,7 @@ from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.memory import MemoryStore
+from sft_keras.core.reporter import SILENT
 from sft_keras.data import bucketing as lengths
 from sft_keras.data.batches import ordered_batches, training_batches
 from sft_keras.data.examples import DataInfo, Examples
@@ -98,9 +99,7 @@ def losses_of(data, cache, folder=None):
     prepared, info, recipe = data
     recipe = dataclasses.replace(recipe, cache=cache, store=Store(folder=folder))
     staged = built()
-    store = FeatureCache(
-        staged, recipe, prepared, info, say=lambda line: None, tick=lambda line: None
-    )
+    store = FeatureCache(staged, recipe, prepared, info, reporter=SILENT)
     losses, shapes = [], []
     for stage in recipe.stages:
         source = store.input_of(stage)
@@ -189,8 +188,7 @@ def test_a_text_gives_the_same_bits_in_any_company(data):
             recipe,
             splits,
             info,
-            say=lambda line: None,
-            tick=lambda line: None,
+            reporter=SILENT,
             memory=MemoryStore(),
         )
         features = store.input_of(recipe.stages[1]).prepared["train"].features

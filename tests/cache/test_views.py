@@ -10,6 +10,7 @@ from prepared_split import held_split
 from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.reporter import SILENT
 from sft_keras.data.batches import training_batches, views_of_epoch
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import HeldFeatures
@@ -43,8 +44,7 @@ def recipe(augment, **store):
 
 
 def source_of(plan, staged, prepared):
-    say = tick = lambda line: None
-    store = FeatureCache(staged, plan, prepared, INFO, say=say, tick=tick)
+    store = FeatureCache(staged, plan, prepared, INFO, reporter=SILENT)
     return store.input_of(plan.stages[0])
 
 

@@ -17,6 +17,7 @@ from sft_keras.check.near_duplicates import groups_of_near, groups_of_same, near
 from sft_keras.check.report import write_page
 from sft_keras.check.table import table
 from sft_keras.core.errors import DataError
+from sft_keras.core.reporter import SILENT
 from sft_keras.data.examples import DataInfo
 from sft_keras.tasks import ImageClassification, TextClassification
 
@@ -135,7 +136,7 @@ def image_recipe(tiny_backbone, planted):
 
 @pytest.fixture(scope="module")
 def checked(image_recipe):
-    return check_data(image_recipe, lambda line: None, lambda line: None)
+    return check_data(image_recipe, SILENT)
 
 
 def groups(checked, kind):
@@ -189,9 +190,7 @@ def test_what_is_excluded_is_gone_and_the_rest_stays(checked, image_recipe, tmp_
     file = tmp_path / "exclude.txt"
     file.write_text(checked[0].exclude_list())
     data = dataclasses.replace(image_recipe.data, exclude=str(file))
-    again, _ = check_data(
-        dataclasses.replace(image_recipe, data=data), lambda line: None, lambda line: None
-    )
+    again, _ = check_data(dataclasses.replace(image_recipe, data=data), SILENT)
     kinds = {finding.kind for finding in again.findings}
     assert not kinds & {"unreadable", "same across splits", "nearly the same across splits"}
     assert again.about["facts"]["excluded"] == len(
@@ -220,7 +219,7 @@ def test_texts_that_are_the_same_or_nearly_are_found_though_a_run_drops_them():
         backbone=Backbone(preset="tiny:bert", weights=None),
         stages=(Stage(name="head", epochs=1, learning_rate=1e-2),),
     )
-    found, _ = check_data(recipe, lambda line: None, lambda line: None)
+    found, _ = check_data(recipe, SILENT)
     across = groups(found, "same across splits")
     assert ["test[10]", "train[0]"] in across
     assert len(across) == 11  # the validation split is a part of the training split

@@ -13,6 +13,7 @@ import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, TaggedWords
 from sft_keras.cache.extraction import Batch, run_pass
 from sft_keras.core.errors import ClusterError, RecipeError
+from sft_keras.core.reporter import CONSOLE
 from sft_keras.data.bucketing import multiple_for_few, padded_length
 from sft_keras.distributed import join as joining
 from sft_keras.distributed.compiled import CompiledReplicas
@@ -203,7 +204,7 @@ def test_a_pass_computes_at_once_what_is_of_one_shape():
         batch_size=4,
         stored=[[tf.TensorSpec([], tf.float32)]],
         in_bfloat16=(),
-        tick=done.append,
+        progress=done.append,
         devices=devices,
     )
     assert done[-1] == 16
@@ -247,7 +248,7 @@ def test_what_a_tpu_cannot_do_is_refused_and_not_done_by_its_host(strategy, monk
     )
     loaded = load_recipe(recipe, [])
     with pytest.raises(RecipeError, match=r"`stages\.head\.accumulate` cannot be used"):
-        joining.join(strategy, None, loaded, resume=False, timeout=1.0, say=print)
+        joining.join(strategy, None, loaded, resume=False, timeout=1.0, reporter=CONSOLE)
 
 
 # Whole runs

@@ -53,6 +53,7 @@ def main(name, folder, preset):
     strategy = strategy_without_tpu()
 
     from sft_keras.cache.feature_cache import FeatureCache
+    from sft_keras.core.reporter import CONSOLE
     from sft_keras.distributed.compiled import CompiledReplicas
     from sft_keras.distributed.keras_setup import configured_keras
     from sft_keras.pipeline.open_run import open_run
@@ -98,9 +99,7 @@ def main(name, folder, preset):
         opened = open_run(recipe, run, None, devices, ())
         staged, prepared, info = opened.staged, opened.prepared, opened.info
         if recipe.cache != "off":
-            store = FeatureCache(
-                staged, recipe, prepared, info, say=print, tick=print, devices=devices
-            )
+            store = FeatureCache(staged, recipe, prepared, info, reporter=CONSOLE, devices=devices)
             trace(store.input_of, recipe.stages[0])
         validation = task.evaluation_batches(prepared["validation"], recipe, info)
         for stage in recipe.stages:

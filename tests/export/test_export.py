@@ -15,6 +15,7 @@ import tensorflow as tf
 import sft_keras
 from sft_keras import Data, Recipe, Stage
 from sft_keras.core.errors import DataError, ExportError
+from sft_keras.core.reporter import SILENT, CallbackReporter
 from sft_keras.export import litert
 from sft_keras.export.export import export_run
 from sft_keras.tasks import ImageClassification
@@ -63,7 +64,9 @@ def before(trained):
 def exported(trained, before):
     """What a command for all formats says."""
     said = []
-    facts = export_run(trained.run_dir, FORMATS, accept_loss=True, say=said.append)
+    facts = export_run(
+        trained.run_dir, FORMATS, accept_loss=True, reporter=CallbackReporter(said.append)
+    )
     return facts, said
 
 
@@ -137,7 +140,7 @@ def test_a_file_that_answers_otherwise_is_removed(copied, monkeypatch):
     real = litert.write_litert
     monkeypatch.setattr(litert, "write_litert", lambda model, path: real(moved(model, 0.3), path))
     with pytest.raises(ExportError, match=r"model.tflite does not answer as the trained model"):
-        export_run(copied, ["litert"], say=lambda line: None)
+        export_run(copied, ["litert"], reporter=SILENT)
     names = {path.name for path in (copied / "exports").iterdir()}
     assert names == {"exports.json", "model_int8.tflite", "model.onnx"}
     facts = json.loads((copied / "exports" / "exports.json").read_text())
@@ -161,10 +164,10 @@ def test_integers_that_lose_too_much_are_removed_unless_that_is_accepted(copied,
     )
     path = copied / "exports" / "model_int8.tflite"
     with pytest.raises(ExportError, match=r"accuracy on validation falls from .*--accept_loss"):
-        export_run(copied, ["litert_int8"], say=lambda line: None)
+        export_run(copied, ["litert_int8"], reporter=SILENT)
     assert not path.exists()
     said = []
-    export_run(copied, ["litert_int8"], accept_loss=True, say=said.append)
+    export_run(copied, ["litert_int8"], accept_loss=True, reporter=CallbackReporter(said.append))
     assert path.exists()
     (line,) = [line for line in said if "accuracy on validation" in line]
     assert "points)" in line and "(-" in line
@@ -178,9 +181,9 @@ def test_data_or_a_model_that_are_not_what_they_were_are_refused(copied, trained
     kept = (copied / "model.keras").read_bytes()
     moved(trained.model, 9).save(copied / "model.keras")
     with pytest.raises(DataError, match=r"what the report of its run says: accuracy .* Received"):
-        export_run(copied, ["litert"], say=lambda line: None)
+        export_run(copied, ["litert"], reporter=SILENT)
     (copied / "model.keras").write_bytes(kept)
     next((elsewhere / "red").iterdir()).unlink()
     with pytest.raises(DataError, match=r"as the run read them.*with other ids"):
-        export_run(copied, ["litert"], say=lambda line: None)
+        export_run(copied, ["litert"], reporter=SILENT)
     assert (copied / "exports" / "model.tflite").exists()  # nothing was begun

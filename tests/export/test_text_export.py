@@ -13,6 +13,7 @@ import tensorflow as tf
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.text import tiny_vocabulary
+from sft_keras.core.reporter import SILENT
 from sft_keras.export.export import export_run
 from sft_keras.tasks import TextClassification, TokenClassification
 
@@ -48,7 +49,7 @@ def classified(tmp_path_factory):
     task = TextClassification(sequence_length=32, dropout=0.0)
     recipe = recipe_of(task, f"csv:{folder / 'texts.csv'}")
     run = sft_keras.finetune(recipe, run_dir=folder / "run")
-    return run, export_run(run.run_dir, FORMATS, say=lambda line: None), recipe
+    return run, export_run(run.run_dir, FORMATS, reporter=SILENT), recipe
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def tagged(tmp_path_factory):
     task = TokenClassification(sequence_length=48, dropout=0.0)
     recipe = recipe_of(task, f"conll:{folder / 'words.conll'}")
     run = sft_keras.finetune(recipe, run_dir=folder / "run")
-    return run, export_run(run.run_dir, FORMATS, say=lambda line: None), recipe
+    return run, export_run(run.run_dir, FORMATS, reporter=SILENT), recipe
 
 
 @pytest.mark.parametrize("fixture", ["classified", "tagged"])

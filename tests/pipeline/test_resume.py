@@ -74,7 +74,7 @@ def trained(build_staged, prepared, plan, folder, steps=None, plan_checkpoints=N
             about={"data": ""},
             stop=StopRequest(),
             timer=Timer(),
-            say=run.say,
+            reporter=run,
             resumed=run.checkpoints.newest(),
         )
         try:

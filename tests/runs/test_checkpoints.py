@@ -17,6 +17,7 @@ import pytest
 from sft_keras.core import files as durable_files
 from sft_keras.core import snapshot
 from sft_keras.core.errors import RunFolderError
+from sft_keras.core.reporter import CallbackReporter
 from sft_keras.core.snapshot import DamagedSnapshotError, Snapshot, read_snapshot, write_snapshot
 from sft_keras.runs.checkpoints import Checkpoints
 from sft_keras.runs.lock import held
@@ -80,7 +81,7 @@ def test_the_last_two_checkpoints_are_kept_and_the_newest_is_found(tmp_path):
 @pytest.mark.parametrize("how", ["torn", "deleted"])
 def test_what_is_damaged_is_said_and_the_one_before_is_taken(tmp_path, how):
     said = []
-    checkpoints = Checkpoints(tmp_path, said.append)
+    checkpoints = Checkpoints(tmp_path, CallbackReporter(said.append))
     for number in (1, 2):
         checkpoints.write(state(number))
     newest = checkpoints.folder / "00000002"

@@ -10,9 +10,9 @@ LINES = ("head  epoch 1/2  loss 0.5", "warning  the loss rises", "test  accuracy
 def said(log, tmp_path, capsys):
     run = RunFolder.create("x", tmp_path / log, overwrite=False, log=log)
     for line in LINES:
-        run.say(line)
-    run.note("head", 3, {"loss": 0.5})
-    run.tick("passing")
+        run.line(line)
+    run.epoch("head", 3, {"loss": 0.5})
+    run.progress("passing")
     assert run.file("log.txt").read_text().splitlines() == list(LINES)
     return capsys.readouterr().out.splitlines()
 
@@ -30,6 +30,6 @@ def test_programs_are_told_an_object_a_line(tmp_path, capsys):
 
 def test_one_of_many_trials_is_heard_by_its_log_alone(tmp_path, capsys):
     run = RunFolder(tmp_path, is_quiet=True, log="json")
-    run.say("head")
-    run.note("head", 1, {})
+    run.line("head")
+    run.epoch("head", 1, {})
     assert capsys.readouterr().out == ""

@@ -53,7 +53,7 @@ def service(monkeypatch):
 def test_a_service_is_told_the_recipe_each_epoch_and_the_test(recipe, service, tmp_path):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     with trackers.open_trackers(recipe, run) as followers:
-        run.note("head", 3, {"loss": 0.5})
+        run.epoch("head", 3, {"loss": 0.5})
         followers.end(METRICS, run.file("report.html"))
     (heard,) = service.made
     assert heard.name == "run" and heard.recipe["stages.head.epochs"] == str(
@@ -82,7 +82,7 @@ def test_a_service_that_fails_is_left_out_and_the_run_goes_on(
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     with trackers.open_trackers(recipe, run) as followers:
         for step in (3, 6):
-            run.note("head", step, {"loss": 0.5})
+            run.epoch("head", step, {"loss": 0.5})
         followers.end(METRICS, None)
     said = capsys.readouterr().out
     assert said.count("warning  mlflow does not follow any more: no network") == 1
@@ -103,8 +103,8 @@ def test_mlflow_has_the_figures(recipe, tmp_path, monkeypatch):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     run.file("report.html").write_text("page")
     with trackers.open_trackers(recipe, run) as followers:
-        run.note("head", 3, {"loss": 0.5})
-        run.note("head", 6, {"loss": 0.25})
+        run.epoch("head", 3, {"loss": 0.5})
+        run.epoch("head", 6, {"loss": 0.25})
         followers.end(METRICS, run.file("report.html"))
     client = mlflow.MlflowClient()
     name = json.loads(run.file("trackers.json").read_text())["mlflow"]
@@ -124,7 +124,7 @@ def test_wandb_takes_the_figures_offline(recipe, tmp_path, monkeypatch):
     run.file("report.html").write_text("page")
     given = dataclasses.replace(recipe, trackers=("wandb",))
     with trackers.open_trackers(given, run) as followers:
-        run.note("head", 3, {"loss": 0.5})
+        run.epoch("head", 3, {"loss": 0.5})
         followers.end(METRICS, run.file("report.html"))
     assert "warning" not in run.file("log.txt").read_text()
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))

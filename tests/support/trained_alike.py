@@ -9,13 +9,10 @@ import tensorflow as tf
 
 from sft_keras import Store
 from sft_keras.cache.feature_cache import FeatureCache
+from sft_keras.core.reporter import SILENT
 from sft_keras.evaluation.inference import answers
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
-
-
-def quiet(line):
-    """Takes what is said, and says nothing."""
 
 
 class Opened:
@@ -36,9 +33,7 @@ class Opened:
 
     def store(self):
         """Returns what provides stages with stored rows."""
-        return FeatureCache(
-            self.staged, self.recipe, self.prepared, self.info, say=quiet, tick=quiet
-        )
+        return FeatureCache(self.staged, self.recipe, self.prepared, self.info, reporter=SILENT)
 
 
 def losses_and_answers(recipe, cache, steps=3):

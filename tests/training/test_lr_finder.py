@@ -14,6 +14,7 @@ from sft_keras import Stage
 from sft_keras.backbones.blocks import Block, BuiltBackbone
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import LossError
+from sft_keras.core.reporter import SILENT, CallbackReporter
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import lr_finder as rate_finder
@@ -45,7 +46,7 @@ def stage(**fields):
 
 
 def found(staged, plan, training, **arguments):
-    given = {"loss": ImageClassification().loss(plan), "tick": lambda line: None}
+    given = {"loss": ImageClassification().loss(plan), "reporter": SILENT}
     return range_test(staged, plan, training=training, **(given | arguments))
 
 
@@ -53,9 +54,10 @@ def found(staged, plan, training, **arguments):
 def tests(build_staged, colours):
     """{optimizer: range test of a head without dropout} and the lines that were shown meanwhile."""
     results, lines = {}, []
+    reporter = CallbackReporter(on_progress=lines.append)
     for optimizer in ("adam", "sgd"):
         staged, plan = build_staged(head_dropout=0.0), stage(optimizer=optimizer)
-        results[optimizer] = found(staged, plan, endless(*colours), tick=lines.append)
+        results[optimizer] = found(staged, plan, endless(*colours), reporter=reporter)
     return results, lines
 
 
@@ -112,7 +114,12 @@ def test_the_model_is_as_before_when_the_test_is_broken_off(build_staged, colour
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        found(staged, stage(unfreeze=1), endless(*colours), tick=broken_off)
+        found(
+            staged,
+            stage(unfreeze=1),
+            endless(*colours),
+            reporter=CallbackReporter(on_progress=broken_off),
+        )
     assert state(staged) == before
 
 

@@ -12,6 +12,7 @@ from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import AuditError, LossError
+from sft_keras.core.reporter import CallbackReporter
 from sft_keras.data.examples import DataInfo
 from sft_keras.recipe.stage import stage_length
 from sft_keras.tasks import Augment, ImageClassification
@@ -52,7 +53,7 @@ def stage(name="top", **fields):
     return Stage(name=name, **(given | fields))
 
 
-def run(staged, plan, colours, batches=None, *, training=None, say=print, has_start=False):
+def run(staged, plan, colours, batches=None, *, training=None, on_line=print, has_start=False):
     """Runs a stage on the given batches, by default the colours in every epoch."""
     task = ImageClassification()
     batches = batches or epoch(colours) * plan.epochs
@@ -64,8 +65,7 @@ def run(staged, plan, colours, batches=None, *, training=None, say=print, has_st
         metrics=task.metrics(),
         training=(training or dataset(batches)).skip,
         validation=tf.data.Dataset.from_tensor_slices(colours).batch(BATCH),
-        say=say,
-        tick=lambda line: None,
+        reporter=CallbackReporter(on_line),
         has_start=has_start,
     )
 
@@ -363,7 +363,7 @@ def test_what_moves_a_frozen_weight_stops_the_run(build_staged, colours, eager):
         kernel.assign_add(kernel)
 
     with pytest.raises(AuditError, match=r"frozen \(1 of 21\): block1_conv/kernel\."):
-        run(staged, stage(), colours, say=tamper)
+        run(staged, stage(), colours, on_line=tamper)
 
 
 def test_a_rate_too_small_to_move_anything_stops_the_run(build_staged, colours, eager):

@@ -13,6 +13,7 @@ import sft_keras
 from sft_keras import Backbone, Data, Questions, Recipe, Stage
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.errors import BackboneError, RecipeError
+from sft_keras.core.reporter import SILENT
 from sft_keras.evaluation.inference import answers
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import QuestionAnswering
@@ -187,9 +188,7 @@ def losses_of(recipe, opened, cache):
     plan = dataclasses.replace(recipe, cache=cache)
     keras.utils.set_random_seed(0)
     staged = build_staged(plan, plan.task.build_backbone(plan), info)
-    store = FeatureCache(
-        staged, plan, prepared, info, say=lambda line: None, tick=lambda line: None
-    )
+    store = FeatureCache(staged, plan, prepared, info, reporter=SILENT)
     losses = []
     for stage in plan.stages:
         source = store.input_of(stage)
