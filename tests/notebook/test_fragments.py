@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_report import HOSTILE, Page, make_report, png
+from report_pages import HOSTILE, Page, make_report, png
 
 from sft_keras import notebook
 from sft_keras.core.errors import DataError

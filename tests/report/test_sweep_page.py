@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import HOSTILE, Page
+from report_pages import HOSTILE, Page
 
 from sft_keras.report.sweep_page import write_sweep_page
 
