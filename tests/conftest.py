@@ -9,6 +9,7 @@ pytest tests/test_stages.py     one file
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -29,6 +30,27 @@ ROOT = Path(__file__).parent.parent
 # What a test stores on disk goes away with the tests, and a user's own cache is left alone.
 _CACHE = tempfile.TemporaryDirectory(prefix="sft_keras_tests_")
 os.environ["SFT_KERAS_CACHE"] = _CACHE.name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, or of a shared run, in one worker, which makes it once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            shared = sorted(set(getattr(item, "fixturenames", ())) & {"image_run"})
+            group = shared[0] if shared else item.nodeid.partition("::")[0]
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def probe_server() -> Iterator[None]:
+    """Probe SavedModels in one process per worker; see `tests/support/probe_server.py`."""
+    from probe_server import SERVER
+
+    # Before anything imports the function by name.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sft_keras.export.isolated_process.run_alone", SERVER.run_alone)
+        yield
+    SERVER.stop()
 
 
 @pytest.fixture(scope="session")

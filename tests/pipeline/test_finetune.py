@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras.layers import BatchNormalization
+from probe_server import SERVER
 
 import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, notebook
@@ -43,7 +44,8 @@ def colours_recipe(tiny_backbone, colour_images):
 def run(tmp_path_factory, colours_recipe):
     """What the recipe leaves behind."""
     folder = tmp_path_factory.mktemp("runs") / "colours"
-    return sft_keras.finetune(colours_recipe, run_dir=folder)
+    with SERVER.fresh_process():  # the export is proven as a user's is
+        return sft_keras.finetune(colours_recipe, run_dir=folder)
 
 
 def test_the_run_folder_holds_everything(run):

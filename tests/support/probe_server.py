@@ -1,0 +1,92 @@
+"""One process per test session that probes every SavedModel, instead of one process for each.
+
+A run proves its export in a fresh process that has only TensorFlow. Importing TensorFlow there
+takes 5 of the 13 CPU seconds of a tiny run, so the tests keep one such process alive. It runs the
+same probe file, isolated as the fresh process is. `fresh_process` brings the real one back: the
+tests of the export itself use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sft_keras.core.errors import ExportError
+from sft_keras.export import saved_model_probe
+from sft_keras.export.isolated_process import run_alone as run_in_fresh_process
+
+_SERVER = """
+import contextlib, io, json, runpy, sys, traceback
+import tensorflow
+for line in sys.stdin:
+    file, arguments = json.loads(line)
+    sys.argv, said = [file, *arguments], io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            runpy.run_path(file, run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            said.write(str(end.code))
+        failed = bool(end.code)
+    except BaseException:
+        failed = True
+        said.write(traceback.format_exc())
+    else:
+        failed = False
+    print("REPLY" + json.dumps([failed, said.getvalue()]), flush=True)
+"""
+
+
+class ProbeServer:
+    """Stands in for `isolated_process.run_alone` where the probe needs only TensorFlow."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._is_fresh = False
+
+    @contextlib.contextmanager
+    def fresh_process(self) -> Iterator[None]:
+        """Within the block, each probe runs in a fresh process."""
+        self._is_fresh, before = True, self._is_fresh
+        try:
+            yield
+        finally:
+            self._is_fresh = before
+
+    def run_alone(self, file: str, *arguments: str, about: str) -> None:
+        """Run a probe in the process that is kept, or in a fresh one where it needs modules."""
+        needs = arguments[4:]
+        if self._is_fresh or needs or Path(file) != Path(saved_model_probe.__file__):
+            run_in_fresh_process(file, *arguments, about=about)
+            return
+        if self._process is None:
+            command = [sys.executable, "-I", "-c", _SERVER]
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+            )
+        requests, replies = self._process.stdin, self._process.stdout
+        if requests is None or replies is None:
+            raise ExportError("The probe process has no pipes.")
+        requests.write(json.dumps([file, arguments]) + "\n")
+        requests.flush()
+        for line in replies:
+            if line.startswith("REPLY"):
+                failed, said = json.loads(line.removeprefix("REPLY"))
+                if failed:
+                    raise ExportError(f"{about} could not be loaded and run. Its output:\n{said}")
+                return
+        raise ExportError(f"{about} ended the probe process.")
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait(timeout=30)
+
+
+SERVER = ProbeServer()
