@@ -18,6 +18,9 @@ from sft_keras.recipe.backbone import Backbone
 
 pytestmark = pytest.mark.slow
 
+IN_CI = ("vgg16", "resnet50", "mobilenet_v2", "convnext_tiny")
+"""Families that CI cuts too; the nightly run cuts all."""
+
 # Blocks with the stem, for one member of each family; the rest differ in depth and width only.
 BLOCKS = {
     "vgg16": 5,
@@ -49,7 +52,10 @@ def test_every_family_has_a_member_here():
     assert {APPLICATIONS[name][1].blocks for name in BLOCKS} == families
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in IN_CI else pytest.mark.nightly) for name in BLOCKS],
+)
 def test_every_family_of_keras_applications_is_cut_clean_at_every_block(name):
     size = (75, 75) if name in ("inception_v3", "xception") else (32, 32)
     built = build_backbone(Backbone(preset=f"keras:{name}", weights=None, image_size=size))

@@ -32,7 +32,7 @@ def test_any_file_is_read_or_refused(name):
     _try_all(name, _FAST)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", READERS)
 def test_many_more_files_are_read_or_refused(name):
     _try_all(name, _SLOW)

@@ -106,7 +106,14 @@ def assert_ended_well(workers):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plan", "count"), [("remembering", 4), ("batch_norm", 2), ("tokens", 2)])
+@pytest.mark.parametrize(
+    ("plan", "count"),
+    [
+        pytest.param("remembering", 4, marks=pytest.mark.nightly),
+        ("batch_norm", 2),
+        pytest.param("tokens", 2, marks=pytest.mark.nightly),
+    ],
+)
 def test_workers_train_what_one_process_does(plan, count, alone, tiny_preset, tmp_path):
     workers = together(count, plan, tmp_path, tiny_preset)
     assert_ended_well(workers)
@@ -115,7 +122,7 @@ def test_workers_train_what_one_process_does(plan, count, alone, tiny_preset, tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("is_shared", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_workers_share_out_what_frozen_blocks_compute(is_shared, alone, tiny_preset, tmp_path):
     folders = [str(tmp_path / f"cache{0 if is_shared else index}") for index in range(2)]
     workers = together(2, "on_disk", tmp_path, tiny_preset, SFT_KERAS_CACHE=folders)
@@ -136,13 +143,21 @@ def test_workers_share_out_what_frozen_blocks_compute(is_shared, alone, tiny_pre
         assert "found on disk" in one.said
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_workers_that_draw_other_dropout_take_the_rate_that_the_chief_found(tiny_preset, tmp_path):
     assert_ended_well(together(2, "found_rate", tmp_path, tiny_preset))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plan", "count"), [("averaging", 4), ("batch_norm", 2), ("tokens", 2)])
+@pytest.mark.parametrize(
+    ("plan", "count"),
+    [
+        pytest.param("averaging", 4, marks=pytest.mark.nightly),
+        pytest.param("batch_norm", 2, marks=pytest.mark.nightly),
+        ("tokens", 2),
+    ],
+)
 def test_devices_of_one_process_train_what_one_does(plan, count, alone, tiny_preset, tmp_path):
     (ended,) = together(1, plan, tmp_path, tiny_preset, VIRTUAL=str(count))
     assert_ended_well([ended])
@@ -151,7 +166,14 @@ def test_devices_of_one_process_train_what_one_does(plan, count, alone, tiny_pre
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plan", "count"), [("averaging", 3), ("batch_norm", 2), ("tokens", 2)])
+@pytest.mark.parametrize(
+    ("plan", "count"),
+    [
+        pytest.param("averaging", 3, marks=pytest.mark.nightly),
+        pytest.param("batch_norm", 2, marks=pytest.mark.nightly),
+        ("tokens", 2),
+    ],
+)
 def test_devices_with_batches_of_one_size_train_what_one_does(
     plan, count, alone, tiny_preset, tmp_path
 ):
@@ -162,6 +184,7 @@ def test_devices_with_batches_of_one_size_train_what_one_does(
     assert_alike(np.load(tmp_path / "result.npz"), alone(plan))
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_run_on_devices_of_one_process_goes_on_to_the_same_weights(tiny_preset, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -198,7 +221,7 @@ def unbroken(tmp_path_factory, tiny_preset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [IN_HEAD, IN_TOP])
+@pytest.mark.parametrize("at", [pytest.param(IN_HEAD, marks=pytest.mark.nightly), IN_TOP])
 def test_a_worker_that_is_killed_ends_the_others_and_all_go_on(at, unbroken, tiny_preset, tmp_path):
     chief, _ = together(2, "remembering", tmp_path, tiny_preset, sent=signal.SIGKILL, at=at)
     assert chief.status == 2
@@ -210,6 +233,7 @@ def test_a_worker_that_is_killed_ends_the_others_and_all_go_on(at, unbroken, tin
             np.testing.assert_array_equal(found[name], unbroken[name], err_msg=name)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_worker_that_is_to_end_ends_all_at_one_step_with_a_checkpoint(tiny_preset, tmp_path):
     workers = together(2, "plain", tmp_path, tiny_preset, sent=signal.SIGTERM, at=IN_HEAD)
@@ -266,6 +290,7 @@ def test_two_hosts_train_what_one_process_does(two_hosts, alone, tiny_preset, tm
     assert_alike(np.load(tmp_path / "result.npz"), alone("plain"))
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_host_that_vanishes_without_a_word_ends_the_other(two_hosts, tiny_preset, tmp_path):
     started = begin(2, "endless", tmp_path, tiny_preset, hosts=two_hosts)

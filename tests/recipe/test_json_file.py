@@ -221,7 +221,9 @@ CHOICES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1, 12))]
+)
 def test_what_is_accepted_runs_and_what_is_not_is_a_recipe_error(tiny_recipe, seed):
     from sft_keras.core.errors import SFTError
     from sft_keras.pipeline.dry_run import dry_run
