@@ -186,6 +186,7 @@ def test_the_table_the_page_and_the_list_say_the_same(checked, planted, tmp_path
     assert json.loads(json.dumps(found.as_json()))["spoils"] is True
 
 
+@pytest.mark.slow
 def test_what_is_excluded_is_gone_and_the_rest_stays(checked, image_recipe, tmp_path):
     file = tmp_path / "exclude.txt"
     file.write_text(checked[0].exclude_list())

@@ -6,7 +6,7 @@ import pytest
 from fuzzing import READERS
 from hypothesis import HealthCheck, Phase, given, settings
 
-_FAST, _SLOW = 150, 2000
+_FAST, _SLOW = 40, 2000  # files; the nightly run tries the many
 
 
 def _try_all(name: str, examples: int) -> None:

@@ -150,6 +150,7 @@ def test_an_image_that_says_it_is_enormous_is_not_decoded(name, monkeypatch):
     assert not decoded
 
 
+@pytest.mark.slow
 def test_enormous_images_are_named_among_others(tmp_path):
     files = {f"{name}.{name.split()[0].lower()}": content for name, content in HUGE.items()}
     found = unread(splits_with(tmp_path, files))
@@ -191,6 +192,7 @@ def test_the_largest_size_is_taken_and_one_more_is_not(content):
         require_moderate_size(tf.constant(content), SQUARE**2 - 1)
 
 
+@pytest.mark.slow
 def test_a_header_that_lies_is_named_and_all_others_are_read(tmp_path):
     splits = splits_with(tmp_path, LYING)
     found = unread(splits)

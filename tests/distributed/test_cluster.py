@@ -205,6 +205,7 @@ def test_a_chief_that_cannot_be_reached_is_named():
     assert f"worker 0 ({places[0]}, the chief)" in told[1] and "for 1 s" in told[1]
 
 
+@pytest.mark.slow
 def test_what_knocks_without_sense_is_let_go():
     def knock(address):
         host, port = address.split(":")

@@ -134,7 +134,10 @@ def trained(kind, batches, devices):
     return found, [each.numpy() for each in model.variables], counts
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind == "tokens" else pytest.mark.slow) for kind in KINDS],
+)
 def test_rows_that_fill_a_batch_up_count_for_nothing(kind):
     random = np.random.default_rng(1)
     y, weights = y_and_weights(kind, random)

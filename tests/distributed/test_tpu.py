@@ -12,11 +12,14 @@ TRAINING, VALIDATION = "Steps._trained", "Steps._tested"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plan", [
+@pytest.mark.parametrize(
+    "plan",
+    [
         pytest.param("averaging", marks=pytest.mark.nightly),
         pytest.param("batch_norm", marks=pytest.mark.nightly),
         "tokens",
-    ])
+    ],
+)
 def test_every_program_is_traced_for_tpus_with_known_shapes(plan, tiny_preset, tmp_path):
     command = [sys.executable, str(PROGRAM), plan, str(tmp_path), tiny_preset]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -187,6 +187,7 @@ def test_a_merged_model_is_saved_and_loaded_without_a_trace(data, tmp_path):
     assert not [v.path for v in loaded.variables if "lora" in v.path]
 
 
+@pytest.mark.slow
 def test_later_stages_train_without_or_with_others(data, tmp_path, eager):
     plan = recipe(
         stage("first"),

@@ -385,6 +385,7 @@ def test_a_backbone_that_cannot_be_had_is_a_row_and_the_others_go_on(
         assert trial["parameters"] > 100_000
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_is_a_row_and_the_others_go_on(drawn_recipe, tmp_path):
     sweep = ["stages.head.learning_rate=1e30,1e-3"]
     stage = dataclasses.replace(drawn_recipe.stages[0], optimizer="sgd", unfreeze="all")

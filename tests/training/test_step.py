@@ -39,7 +39,10 @@ def stage(**fields):
     "fields",
     [
         {"unfreeze": 2, "l1": 1e-3, "l2": 1e-3, "weight_decay": 0.01, "clip_norm": 1.0},
-        {"unfreeze": "all", "train_batch_norm": True, "accumulate": 2, "layer_decay": 0.7},
+        pytest.param(
+            {"unfreeze": "all", "train_batch_norm": True, "accumulate": 2, "layer_decay": 0.7},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_steps_are_those_of_fit(build_staged, batches, fields):

@@ -49,6 +49,7 @@ def trained(build_staged, prepared, plan, folder, **arguments):
     return staged, results
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_found_trains_as_if_it_had_been_given(build_staged, prepared, tmp_path):
     found, results = trained(build_staged, prepared, recipe("auto"), tmp_path / "auto")
     head, top = results

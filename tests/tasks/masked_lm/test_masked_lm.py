@@ -115,6 +115,7 @@ def test_the_tied_embedding_trains_with_its_block_and_not_with_the_head(recipe):
 # A run
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_loss_on_texts_that_were_held_out_falls_and_the_report_says_from_where(run):
     head, top = run.report["stages"]
     words = len(tiny_vocabulary())
@@ -136,6 +137,7 @@ def test_the_loss_on_texts_that_were_held_out_falls_and_the_report_says_from_whe
     assert not splits["class_names"] and "class" not in splits["origin"]["test"]
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_preset_is_the_trained_backbone_with_its_tokenizer(run, recipe):
     backbone = Backbone(preset=f"hub:{run.run_dir / 'preset'}")
     plan = Recipe(
@@ -163,6 +165,7 @@ def _backbone_of(model):
     return keras.Model(model.input, model.get_layer("at_places").output)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_exported_model_fills_gaps_as_the_trained_one_does(run, recipe):
     assert run.report["export"]["checked"] == 20
     assert run.report["export"]["largest_difference"] < 1e-5

@@ -201,6 +201,7 @@ def losses_of(recipe, opened, cache):
     return losses
 
 
+@pytest.mark.slow
 def test_stored_outputs_train_step_by_step_as_computed_ones(recipe, opened):
     expected = losses_of(recipe, opened, "off")
     assert len(set(expected)) == 8

@@ -243,6 +243,7 @@ def test_folds_divide_passages_and_take_all_windows_of_a_question(tmp_path):
         list(bench.data(few, split_seed=0, folds=4))
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_answers_are_found_again_from_their_tokens(shared_folder):
     import tensorflow as tf

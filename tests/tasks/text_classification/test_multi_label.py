@@ -225,6 +225,7 @@ def test_accuracy_while_training_is_the_share_of_decisions_at_the_threshold():
     assert float(metric.result()) == 0.75
 
 
+@pytest.mark.slow
 def test_stored_frozen_blocks_train_alike_step_by_step(recipe):
     losses, outputs = losses_and_answers(recipe, "off")
     stored_losses, stored_outputs = losses_and_answers(recipe, "memory")
@@ -233,6 +234,7 @@ def test_stored_frozen_blocks_train_alike_step_by_step(recipe):
     np.testing.assert_allclose(stored_outputs, outputs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stored_views_have_the_labels_of_their_texts_and_not_of_other_data(recipe, tmp_path):
     task = dataclasses.replace(recipe.task, augment=TextAugment(mask=0.2, delete=0.1))
     plan = dataclasses.replace(recipe, task=task)
@@ -250,6 +252,7 @@ def test_stored_views_have_the_labels_of_their_texts_and_not_of_other_data(recip
     require_views_have_their_targets(plain, stored)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_exported_model_says_which_labels_the_trained_one_gives(run, recipe):
     assert run.report["export"]["checked"] == 12
     assert run.report["export"]["largest_difference"] < 1e-5
@@ -266,6 +269,7 @@ def test_the_exported_model_says_which_labels_the_trained_one_gives(run, recipe)
         assert answer.describe().strip() == (shown or "-")
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_report_counts_labels_and_shows_which_were_wrong(run):
     figures = run.report["test"]
     assert run.report["score"] == "micro_f1"

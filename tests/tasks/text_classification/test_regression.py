@@ -167,6 +167,7 @@ def computed_anew(recipe):
     return losses_and_answers(recipe, "off")
 
 
+@pytest.mark.slow
 def test_stored_frozen_blocks_train_alike_step_by_step(recipe, computed_anew):
     losses, outputs = losses_and_answers(recipe, "memory")
     assert len(set(losses)) == len(losses)
@@ -174,6 +175,7 @@ def test_stored_frozen_blocks_train_alike_step_by_step(recipe, computed_anew):
     np.testing.assert_allclose(outputs, computed_anew[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_in_any_unit_and_answers_are_in_the_labels(recipe, computed_anew):
     plain = dataclasses.replace(recipe, data=Data(source=made_texts(120), batch_size=8))
     losses, outputs = losses_and_answers(plain, "memory")
@@ -222,6 +224,7 @@ def test_folds_keep_each_text_and_its_number_together(recipe):
     assert sorted(validated) == sorted(expected)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_exported_model_answers_in_the_unit_of_the_labels(run, recipe):
     assert run.report["export"]["checked"] == 12
     texts = ["abc q", "qqqqqqqqqqqq", ""]
@@ -250,6 +253,7 @@ def test_an_export_that_is_off_by_a_thousandth_of_the_deviation_is_refused(run, 
         check_saved_model(*arguments, values + 1e-3 * unit, compared="value", largest=largest)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_report_shows_figures_in_the_unit_and_the_largest_errors(run):
     figures = run.report["test"]
     assert run.report["score"] == "r2"

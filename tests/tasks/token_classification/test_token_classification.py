@@ -77,6 +77,7 @@ def run(recipe, tmp_path_factory):
     return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "ner")
 
 
+@pytest.mark.slow  # trains a whole run
 def test_entities_are_learnt_on_frozen_layers_and_counted_per_type(run):
     assert run.metrics["f1"]["value"] > 0.9
     assert [each["name"] for each in run.metrics["per_class"]] == list(TYPES)
@@ -92,6 +93,7 @@ def test_entities_are_learnt_on_frozen_layers_and_counted_per_type(run):
     assert ">Texts</h2>" in page and "Confusion matrix" not in page
 
 
+@pytest.mark.slow
 def test_cached_and_uncached_training_are_the_same(recipe, opened, tmp_path):
     splits, prepared = opened
     short = dataclasses.replace(recipe.stages[1], epochs=1)
@@ -157,6 +159,7 @@ def test_an_entity_must_be_right_at_both_ends_and_in_its_type():
     assert nothing["f1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_exported_model_finds_the_entities_that_evaluation_counted(run, recipe, opened):
     task = recipe.task
     splits, prepared = opened[0], opened[1]["test"]
@@ -184,6 +187,7 @@ def test_the_exported_model_finds_the_entities_that_evaluation_counted(run, reci
     assert run.report["export"]["checked"] == 20 and run.report["export"]["needs"] == []
 
 
+@pytest.mark.slow  # trains a whole run
 def test_predictions_have_places_in_the_text_as_it_was_written(run):
     (found,) = predict(run.run_dir, ["(abc) qq x, z."])
     assert [(each.label, each.text, each.start, each.end) for each in found.entities] == [
