@@ -153,3 +153,21 @@ def test_every_folder_has_its_floor():
 
 def test_few_modules_stand_at_the_top():
     assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_TOP
+
+
+LONGEST_FUNCTION = 60
+LONGER = {
+    # A public function whose docstring explains each of its options.
+    ("pipeline.finetune", "finetune"),
+}
+
+
+def test_functions_are_short():
+    long = {
+        (_module_name(PACKAGE, path), node.name): length
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > LONGEST_FUNCTION
+    }
+    assert set(long) <= LONGER, long
