@@ -7,24 +7,12 @@ Override  "--set=task.label_separator=|" --set=task.threshold=0.4 --set=backbone
 Sources   Devlin et al. 2019, arXiv:1810.04805
 """
 
-from sft_keras import Backbone, Data, Recipe, Stage
+import dataclasses
+
+from sft_keras import load_recipe
 from sft_keras.tasks import TextMultiLabel
 
-recipe = Recipe(
+recipe = dataclasses.replace(
+    load_recipe("bert_sentiment").recipe,  # the same data, backbone and stages
     task=TextMultiLabel(sequence_length=128, pooling="mean", dropout=0.1),
-    data=Data(source="csv:texts.csv", batch_size=32),
-    backbone=Backbone(preset="hub:bert_base_en_uncased"),
-    stages=(
-        Stage(name="head", epochs=10, learning_rate=1e-3, patience=2),
-        Stage(
-            name="top",
-            epochs=4,
-            learning_rate=1e-4,
-            schedule="linear",
-            warmup=0.1,
-            weight_decay=0.01,
-            unfreeze=4,
-        ),
-    ),
-    seed=0,
 )
