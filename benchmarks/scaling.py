@@ -33,10 +33,10 @@ from written import write_results
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.core.reporter import SILENT
-from sft_keras.distributed.device import Devices
-from sft_keras.distributed.join import join
+from sft_keras.distributed.cluster import cluster_from_tf_config
+from sft_keras.distributed.devices import Devices
+from sft_keras.distributed.factory import create_devices
 from sft_keras.distributed.keras_setup import configured_keras
-from sft_keras.distributed.launch import cluster_from_tf_config
 from sft_keras.pipeline.open_run import OpenedRun, open_run
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.runs.folder import RunFolder
@@ -82,7 +82,7 @@ def one_of_them() -> dict[str, Any]:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     cluster = cluster_from_tf_config(os.environ)
     loaded = load_recipe(recipe(), [])
-    devices = join("auto", cluster, loaded, resume=False, timeout=300.0, reporter=SILENT)
+    devices = create_devices("auto", cluster, loaded, resume=False, timeout=300.0, reporter=SILENT)
     with tempfile.TemporaryDirectory() as folder, configured_keras(loaded.recipe):
         run = RunFolder.create("scaling", Path(folder, "run"), overwrite=False)
         opened = open_run(loaded.recipe, run, None, devices, ())
@@ -99,7 +99,7 @@ def one_of_them() -> dict[str, Any]:
         found: dict[str, Any] = {"frozen blocks": {"seconds": time.perf_counter() - began}}
         for stage in loaded.recipe.stages:
             found[stage.name] = _timed(stage, store.input_of(stage), opened, loaded.recipe, devices)
-        devices.wait()
+        devices.barrier()
     return found
 
 
@@ -119,7 +119,7 @@ def _timed(
         devices=devices,
     )
     values = [tf.zeros(each.shape) for each in model.trainable_variables]
-    exchange = tf.function(lambda: devices.run(devices.total, values), autograph=False)
+    exchange = tf.function(lambda: devices.run(devices.all_reduce, values), autograph=False)
     taken = iter(batches)
     return {
         "step_seconds": _median(lambda: steps.train(next(taken)).numpy(), devices),
@@ -132,7 +132,7 @@ def _timed(
 def _median(step: Callable[[], Any], devices: Devices) -> float:
     for _ in range(_WARM):
         step()
-    devices.wait()
+    devices.barrier()
     seconds = []
     for _ in range(_STEPS.value):
         began = time.perf_counter()

@@ -28,8 +28,8 @@ from written import write_results
 
 import sft_keras
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store, TaggedWords
-from sft_keras.distributed import join as joining
-from sft_keras.distributed.compiled import CompiledReplicas
+from sft_keras.distributed import factory
+from sft_keras.distributed.tpu import XlaReplicas
 from sft_keras.tasks import ImageClassification, TokenClassification
 
 _WEIGHTS = flags.DEFINE_string("weights", None, "The folder of a BERT.", required=True)
@@ -44,7 +44,7 @@ _KINDS = {  # by the function that is traced
     "Steps._trained": "training step",
     "Steps._tested": "validation step",
     "run_pass.<locals>.<lambda>": "frozen blocks",
-    "Devices.asking.<locals>.<lambda>": "answers",
+    "Devices.make_predict_function.<locals>.<lambda>": "answers",
 }
 STAGES = (
     Stage(name="head", epochs=1, learning_rate=1e-3),
@@ -53,24 +53,24 @@ STAGES = (
 )
 
 
-class OneCore(CompiledReplicas):
+class OneCore(XlaReplicas):
     """A core of a TPU, but that the CPU computes; it writes down each program that is asked for."""
 
-    precision = "mixed_bfloat16"
+    dtype_policy = "mixed_bfloat16"
 
     def __init__(self, batch_size: int, folder: Path) -> None:
         super().__init__(tf.distribute.OneDeviceStrategy("/cpu:0"), batch_size)
         self._folder, self._stage, self.programs = folder, -1, []
 
-    def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
-        """See `Devices.prepare`; a stage begins."""
-        super().prepare(optimizer)
+    def prepare_optimizer(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Count the stages: every stage prepares its optimizer once."""
+        super().prepare_optimizer(optimizer)
         self._stage += 1
 
-    def traced(
-        self, function: Callable[..., Any], signature: Sequence[Any], compiles: bool = False
+    def trace(
+        self, function: Callable[..., Any], signature: Sequence[Any], jit_compile: bool = False
     ) -> Callable[..., Any]:
-        """See `Devices.traced`."""
+        """Return a traced function that writes the program of every new shape."""
         graph = tf.function(function, autograph=False)
         program = tf.function(function, autograph=False, jit_compile=True)
         kind, known = _KINDS[function.__qualname__], set()
@@ -135,12 +135,12 @@ def programs_of(recipe: Recipe) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         core = OneCore(recipe.data.batch_size, folder)
-        local_devices = joining.local_devices
-        joining.local_devices = lambda *_: core
+        local_devices = factory.local_devices
+        factory.local_devices = lambda *_: core
         try:
             sft_keras.finetune(recipe, run_dir=folder / "run", strategy="tpu")
         finally:
-            joining.local_devices = local_devices
+            factory.local_devices = local_devices
         compiler = Path(__file__).with_name("tpu_compiler.py")
         command = [_COMPILER.value, str(compiler), TOPOLOGY, str(folder)]
         done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)

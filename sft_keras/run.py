@@ -20,8 +20,7 @@ from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RecipeError
 from sft_keras.data.service.dispatcher import require_data_service
-from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy
-from sft_keras.distributed.launch import cluster_for
+from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy, resolve_cluster
 from sft_keras.recipe.loader import LoadedRecipe, list_recipes, load_recipe, to_lines
 from sft_keras.runs.console import Log
 from sft_keras.runs.folder import RECIPE, is_finished, require_begun, require_usable, unfinished_run
@@ -162,7 +161,7 @@ def main(argv: Sequence[str]) -> None:
             seeds=_SEEDS.value,
             folds=_FOLDS.value,
         )
-    cluster = cluster_for(_STRATEGY.value, run_dir or _RUN_DIR.value)
+    cluster = resolve_cluster(_STRATEGY.value, run_dir or _RUN_DIR.value)
     if cluster is not None and plan is not None:
         raise RecipeError("Many trials are run in one process. Give them --strategy=one.")
     if plan is not None and _STRATEGY.value in ("mirrored", "tpu"):

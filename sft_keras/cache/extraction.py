@@ -21,7 +21,7 @@ from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.bucketing import padded_length
 from sft_keras.data.features import Structure
 from sft_keras.data.streams import in_graph
-from sft_keras.distributed.device import ONE_DEVICE, Devices, filled_up
+from sft_keras.distributed.devices import ONE_DEVICE, Devices, pad_rows
 
 _JUDGED_AFTER = 2**27  # bytes written, so that the disk's own buffers are full
 _PUBLISHED_EVERY = (
@@ -166,20 +166,21 @@ def run_pass(
             for each, specs in zip(outputs, stored, strict=True)
         ]
 
-    compute = devices.traced(
-        lambda *parts: devices.each(rows, parts), [signature] * devices.devices_here
+    compute = devices.trace(
+        lambda *parts: devices.run_per_replica(rows, parts),
+        [signature] * devices.num_local_replicas,
     )
     computing, done = 0.0, 0
     with _computing_in_bfloat16(in_bfloat16):
         for together in _in_turns(batches, devices):
             began = time.perf_counter()
             own = [
-                filled_up(tf.nest.map_structure(as_model_input, batch.inputs), batch_size)[0]
+                pad_rows(tf.nest.map_structure(as_model_input, batch.inputs), batch_size)[0]
                 for batch in together
                 if batch.inputs is not None
             ]
             # All devices compute, if need be the same as another.
-            parts = own + own[-1:] * (devices.devices_here - len(own))
+            parts = own + own[-1:] * (devices.num_local_replicas - len(own))
             outputs = compute(*parts)[: len(own)] if own else []
             computing += time.perf_counter() - began
             found = _rows_of(together, outputs, stored, batch_size, devices)
@@ -200,8 +201,8 @@ def _in_turns(batches: Iterable[Batch], devices: Devices) -> Iterator[list[Batch
     """
     together: list[Batch] = []
     for batch in batches:
-        is_new = devices.compiles_shapes and together and _shape(batch) != _shape(together[0])
-        if is_new or len(together) == devices.count:
+        is_new = devices.needs_static_shapes and together and _shape(batch) != _shape(together[0])
+        if is_new or len(together) == devices.num_replicas:
             yield together
             together = []
         together.append(batch)
@@ -236,14 +237,14 @@ def _rows_of(
     found: list[_Rows] = [[None] * len(stored) for _ in together]
     own = [rows for rows, batch in zip(found, together) if batch.inputs is not None]
     for number, specs in enumerate(stored):
-        if devices.processes == 1 or not together[0].sinks[number].takes_all:
+        if devices.num_workers == 1 or not together[0].sinks[number].takes_all:
             for rows, tensors in zip(own, outputs, strict=True):
                 rows[number] = tensors[number]
             continue
         sent = [tf.zeros([batch_size, *spec.shape], spec.dtype) for spec in specs]
         if outputs:
             sent = outputs[0][number]
-        gathered = devices.gathered([tensor.numpy() for tensor in sent])
+        gathered = devices.all_gather([tensor.numpy() for tensor in sent])
         for rows, *everyones in zip(found, *gathered):
             rows[number] = [tf.convert_to_tensor(each) for each in everyones]
     return found
@@ -300,7 +301,7 @@ def shared_out(
     for group in _of_one_size(parts):
         names = np.concatenate([wanted.names[rows] for wanted, rows in group])
         numbers = before + np.arange(len(names)) // batch_size
-        is_own = devices.has_turn(numbers)
+        is_own = devices.is_assigned(numbers)
         own = _inputs(_chosen(group, is_own), batch_size)
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]

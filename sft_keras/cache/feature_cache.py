@@ -32,7 +32,7 @@ from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel, unfrozen_blocks
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
@@ -184,7 +184,7 @@ class FeatureCache:
             "disk": _LARGEST_SHARE * self._rows.disk.free(),
         }
         # Where there is room must be so for all workers, or they would go different ways.
-        (everyones,) = self._devices.gathered([np.array(list(free.values()), np.float64)])
+        (everyones,) = self._devices.all_gather([np.array(list(free.values()), np.float64)])
         budgets: dict[Place, float] = dict(zip(free, everyones.min(axis=0).tolist()))
         lacking: list[tuple[WantedSplits, Place]] = []
         for below in self._ahead(stage):
@@ -281,7 +281,7 @@ class FeatureCache:
                 where = f"on disk in {self._rows.disk.folder}"
             if found is None:
                 raise _NotStoredError(f"what was written to {self._rows.disk.folder} is not there")
-            count = self._devices.processes
+            count = self._devices.num_workers
             by = f" by {count} workers" if count > 1 else ""
             story = (
                 f"computed once for {done.examples} examples in {done.seconds:.1f} s{by}, and not "

@@ -23,7 +23,7 @@ from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import Features, Structure
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 
@@ -90,7 +90,7 @@ class RowProvider:
         """
         found = self._on_disk(wanted, is_new)
         deadline = time.monotonic() + _SEEN_AFTER
-        while is_new and self._devices.processes > 1 and None in found.values():
+        while is_new and self._devices.num_workers > 1 and None in found.values():
             if time.monotonic() > deadline:
                 break
             time.sleep(1.0)
@@ -130,7 +130,7 @@ class RowProvider:
         """
         todo = {name: self._todo(name, lacking) for name in lacking[0][0]}
         is_on_disk = any(place == "disk" for _, place in lacking)
-        takes_all = is_on_disk and self._devices.processes > 1 and not self._is_disk_shared()
+        takes_all = is_on_disk and self._devices.num_workers > 1 and not self._is_disk_shared()
         counts: Counter[str] = Counter()
         targets: dict[str, tuple[Boundary, Place]] = {}
         for wanted, place in lacking:
@@ -156,7 +156,9 @@ class RowProvider:
 
     def _failures(self, sinks: Mapping[str, Sink]) -> dict[str, OSError]:
         """Returns what cannot be used since this process, or another, could not store it."""
-        (failed,) = self._devices.gathered([[each.failure is not None for each in sinks.values()]])
+        (failed,) = self._devices.all_gather(
+            [[each.failure is not None for each in sinks.values()]]
+        )
         return {
             key: sink.failure or OSError("by another worker")
             for (key, sink), is_failed in zip(sinks.items(), failed.any(axis=0))
@@ -165,13 +167,13 @@ class RowProvider:
 
     def _is_disk_shared(self) -> bool:
         """Whether all processes have the same folder on disk."""
-        token = self._devices.gathered([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
+        token = self._devices.all_gather([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
         mark = self.disk.folder / f".shared-{token.tobytes().hex()}"
         with contextlib.suppress(OSError):  # What the chief cannot write is not shared.
             if self._devices.is_chief:
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.touch()
-        self._devices.wait()
+        self._devices.barrier()
         is_shared = self._devices.all_agree(os.path.exists(mark))
         with contextlib.suppress(OSError):
             if self._devices.is_chief:
@@ -228,7 +230,7 @@ class RowProvider:
             whole = dataclasses.replace(splits[name].prepared, lengths=None)
             drawn = recipe.task.augmented_views(whole, recipe, self._info, views)
             for rows, batch, targets in with_options(drawn.rebatch(size)):
-                is_own = self._devices.has_turn(number)
+                is_own = self._devices.is_assigned(number)
                 names = splits[name].names[rows.numpy()]
                 yield Batch(names, batch if is_own else None, own, [targets])
                 number += 1
@@ -243,7 +245,7 @@ class RowProvider:
             else:
                 found = self._collection(each).find(each.names)
             lacks |= found < 0
-        lacks = self._devices.totals([lacks.astype(np.int32)])[0] > 0
+        lacks = self._devices.sum_over_workers([lacks.astype(np.int32)])[0] > 0
         if lacking[0][0][name].views is not None:
             lacks[:] = lacks.any()  # a view is drawn in a batch with others
         return np.flatnonzero(lacks)

@@ -52,7 +52,7 @@ class RunFolderError(SFTError, ValueError):
 
 
 class ClusterError(SFTError, RuntimeError):
-    """Processes that are to train together do not find each other, or one has gone."""
+    """The workers of a cluster cannot train together, or one of them was lost."""
 
     exit_status = 2
 

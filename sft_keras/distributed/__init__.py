@@ -1,1 +1,1 @@
-"""Training on several devices and machines."""
+"""Distributed training: devices, replicas, workers and their rendezvous."""

@@ -1,10 +1,14 @@
-"""Before several processes train together: are all there, and do they want the same?
+"""Rendezvous: wait for all workers and verify that recipes and versions match.
 
-The chief listens on its own address, to which the others come, each with what it is about to do.
-It compares, and tells all the same. TensorFlow takes the address over afterwards. By itself it
-would wait for those that do not come, and train with those that want something else.
+The chief listens on its own address. Every other worker connects and sends what it is about to run.
+The chief compares all of it with its own and replies with the same result to everyone; TensorFlow
+takes the address over afterwards:
 
-Standard library only.
+    worker -> {"worker": index, "about": facts} -> chief
+    worker <- {"fault": message or null}        <- chief
+
+TensorFlow on its own would wait for a missing worker without naming it, and would train together
+with a worker that runs another recipe. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,198 +17,205 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sft_keras.core.errors import ClusterError
 from sft_keras.core.reporter import SILENT, Reporter
 from sft_keras.distributed.cluster import Cluster
 
-_RETRIED_AFTER = 0.5  # seconds
-_SAID_EVERY = 15.0  # seconds
-_MOST_BYTES = 2**22
-_SHOWN = 5
-_PATIENCE = 5.0  # seconds for somebody who knocks to say who it is
+_RETRY_SECONDS = 0.5
+_REPORT_SECONDS = 15.0
+_MAX_BYTES = 2**22
+_MAX_DIFFERENCES = 5
+_IDENTIFY_SECONDS = 5.0  # for a new connection to send its message
 
 
-def meet(
+def rendezvous(
     cluster: Cluster,
-    about: Mapping[str, Any],
+    facts: Mapping[str, Any],
     *,
     timeout: float,
     reporter: Reporter = SILENT,
 ) -> None:
-    """Waits until all processes of a cluster are there and agree.
+    """Wait until all processes of a cluster have arrived and agree.
 
     Args:
       cluster: The processes.
-      about: What must be the same for all; plain values.
+      facts: Plain values that must be the same in all processes.
       timeout: Seconds to wait for the others.
       reporter: Receives log lines.
 
     Raises:
-      ClusterError: If one does not come, or wants something else; every process that came raises.
+      ClusterError: If a worker is missing or its facts differ. Every worker that arrived raises it.
     """
     deadline = time.monotonic() + timeout
     if cluster.is_chief:
-        _receive_all(cluster, about, deadline, timeout, reporter)
+        _receive_all(cluster, facts, deadline, timeout, reporter)
     else:
-        _report(cluster, about, deadline, timeout)
+        _report(cluster, facts, deadline, timeout)
 
 
 def _receive_all(
     cluster: Cluster,
-    about: Mapping[str, Any],
+    facts: Mapping[str, Any],
     deadline: float,
     timeout: float,
     reporter: Reporter,
 ) -> None:
-    came: dict[int, tuple[socket.socket, Mapping[str, Any]]] = {}
-    said = time.monotonic()
-    with contextlib.ExitStack() as opened:
-        listener = opened.enter_context(_listening(cluster))
-        while len(came) < len(cluster.addresses) - 1 and time.monotonic() < deadline:
-            if time.monotonic() - said > _SAID_EVERY:
-                reporter.line(f"workers  waiting for {_missing(cluster, came)}")
-                said = time.monotonic()
+    arrived: dict[int, tuple[socket.socket, Mapping[str, Any]]] = {}
+    last_report = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listen(cluster))
+        while len(arrived) < len(cluster.addresses) - 1 and time.monotonic() < deadline:
+            if time.monotonic() - last_report > _REPORT_SECONDS:
+                reporter.line(f"workers  waiting for {_missing(cluster, arrived)}")
+                last_report = time.monotonic()
             try:
                 connection, _ = listener.accept()
-            except OSError:  # nobody within a second
+            except OSError:  # no connection within a second
                 continue
-            index, own = _who(connection, deadline)
+            index, worker_facts = _identify(connection, deadline)
             if index not in range(1, len(cluster.addresses)):
-                connection.close()  # anyone may knock
-            elif index in came:
-                fault = f"Each worker must have an index of its own. Received: {index} twice."
-                _tell(connection, fault)
+                connection.close()  # no worker: the port is open to anyone
+            elif index in arrived:
+                fault = f"Each worker must have its own index. Received: {index} twice."
+                _reply(connection, fault)
                 connection.close()
             else:
-                came[index] = (opened.enter_context(connection), own)
-        fault = None
-        if len(came) < len(cluster.addresses) - 1:
-            fault = (
-                f"All workers must be there within {timeout:.0f} s. These did not come: "
-                f"{_missing(cluster, came)}. Are they running, with the same TF_CONFIG but for the "
-                f"index, and can they reach {cluster.addresses[0]}? --worker_timeout=SECONDS waits "
-                "longer."
+                arrived[index] = (stack.enter_context(connection), worker_facts)
+        if len(arrived) < len(cluster.addresses) - 1:
+            result: str | None = (
+                f"All workers must arrive within {timeout:.0f} s. Missing: "
+                f"{_missing(cluster, arrived)}. Check that they are running, with the same "
+                f"TF_CONFIG except for the index, and that they can reach {cluster.addresses[0]}. "
+                "--worker_timeout=SECONDS waits longer."
             )
         else:
-            fault = _differences(cluster, about, {index: own for index, (_, own) in came.items()})
-        for connection, _ in came.values():
-            _tell(connection, fault)
-    if fault is not None:
-        raise ClusterError(fault)
+            others = {index: other for index, (_, other) in arrived.items()}
+            result = _differences(cluster, facts, others)
+        for connection, _ in arrived.values():
+            _reply(connection, result)
+    if result is not None:
+        raise ClusterError(result)
 
 
-def _report(cluster: Cluster, about: Mapping[str, Any], deadline: float, timeout: float) -> None:
+def _report(cluster: Cluster, facts: Mapping[str, Any], deadline: float, timeout: float) -> None:
     host, _, port = cluster.addresses[0].rpartition(":")
-    message = json.dumps({"worker": cluster.index, "about": about}).encode() + b"\n"
-    reason = "nobody answered"
+    message = json.dumps({"worker": cluster.index, "about": facts}).encode() + b"\n"
+    reason = "no answer"
     while time.monotonic() < deadline:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=5.0) as connection:
                 connection.sendall(message)
-                # The chief waits for the others, as long as it would for this one, and a bit.
+                # The chief replies once all workers have arrived, or its own timeout has passed.
                 connection.settimeout(timeout + 10.0)
                 fault = _read(connection, time.monotonic() + timeout + 10.0)["fault"]
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            time.sleep(_RETRIED_AFTER)
+            time.sleep(_RETRY_SECONDS)
             continue
         if fault is not None:
             raise ClusterError(fault)
         return
     raise ClusterError(
-        f"Every worker must reach the chief. Received: for {timeout:.0f} s no answer from "
-        f"{cluster.name(0)} ({reason}). Is it running, and may this machine reach that port? "
-        "--worker_timeout=SECONDS waits longer."
+        f"Every worker must be able to reach the chief. Received: no answer for {timeout:.0f} s "
+        f"from {cluster.name(0)} ({reason}). Check that it is running and that no firewall blocks "
+        "that port. --worker_timeout=SECONDS waits longer."
     )
 
 
 @contextlib.contextmanager
-def _listening(cluster: Cluster) -> Iterator[socket.socket]:
+def _listen(cluster: Cluster) -> Iterator[socket.socket]:
     host, _, port = cluster.addresses[0].rpartition(":")
     family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("", int(port)))  # not the host's name, which may be that of a router
+            listener.bind(("", int(port)))  # not the host name, which may resolve to a router
         except OSError as error:
             raise ClusterError(
-                f"The chief must be able to listen on its own address. Received: "
-                f"{cluster.addresses[0]!r}, and the system says: {error.strerror or error}. Is "
-                "an earlier run still going on there? Take another port in TF_CONFIG."
+                "The chief must be able to listen on its own address. Received: "
+                f"{cluster.addresses[0]!r}: {error.strerror or error}. If an earlier run is still "
+                "using the port, stop it or set another port in TF_CONFIG."
             ) from None
         listener.listen(len(cluster.addresses))
         listener.settimeout(1.0)
         yield listener
 
 
-def _who(connection: socket.socket, deadline: float) -> tuple[int, dict[str, Any]]:
-    """Returns a worker's index and what it is about to do; -1 for what is none."""
+def _identify(connection: socket.socket, deadline: float) -> tuple[int, dict[str, Any]]:
+    """Return the index and facts of the worker behind a connection; index -1 if it is none."""
     try:
-        connection.settimeout(_PATIENCE)
-        message = _read(connection, min(deadline, time.monotonic() + _PATIENCE))
+        connection.settimeout(_IDENTIFY_SECONDS)
+        message = _read(connection, min(deadline, time.monotonic() + _IDENTIFY_SECONDS))
         return int(message["worker"]), dict(message["about"])
-    except Exception:  # Whatever may have been sent must not end the run.
+    except Exception:  # Nothing that a stranger sends may end the run.
         return -1, {}
 
 
-def _tell(connection: socket.socket, fault: str | None) -> None:
-    with contextlib.suppress(OSError):  # It is gone; whoever trains with it will know.
+def _reply(connection: socket.socket, fault: str | None) -> None:
+    with contextlib.suppress(OSError):  # A worker that is lost now fails in the first collective.
         connection.sendall(json.dumps({"fault": fault}).encode() + b"\n")
-        connection.recv(1)  # until it has read it, so that it is the one that closes first
+        # Wait until the worker closes first: the side that closes first holds the port for a while,
+        # and TensorFlow needs the chief's.
+        connection.recv(1)
 
 
 def _read(connection: socket.socket, deadline: float) -> dict[str, Any]:
-    """Returns the object in the next line.
+    """Return the JSON object in the next line.
 
     Raises:
-      OSError: If nothing comes.
-      ValueError: If that is no such line, or it takes too long.
+      OSError: If nothing arrives.
+      ValueError: If the line is no such object, too long, or not complete by the deadline.
     """
     received = b""
     while not received.endswith(b"\n"):
         if time.monotonic() > deadline:
-            raise ValueError("no whole message in time")
-        part = connection.recv(2**16)
-        if not part or len(received) > _MOST_BYTES:
-            raise ValueError("no whole message")
-        received += part
-    found = json.loads(received)
-    if not isinstance(found, dict):
-        raise ValueError("no message")
-    return found
+            raise ValueError("no complete message in time")
+        chunk = connection.recv(2**16)
+        if not chunk or len(received) > _MAX_BYTES:
+            raise ValueError("no complete message")
+        received += chunk
+    message = json.loads(received)
+    if not isinstance(message, dict):
+        raise ValueError("no JSON object")
+    return message
 
 
-def _missing(cluster: Cluster, came: Mapping[int, Any]) -> str:
-    rest = [index for index in range(1, len(cluster.addresses)) if index not in came]
-    return ", ".join(map(cluster.name, rest))
+def _missing(cluster: Cluster, arrived: Mapping[int, Any]) -> str:
+    indices = [index for index in range(1, len(cluster.addresses)) if index not in arrived]
+    return ", ".join(map(cluster.name, indices))
 
 
 def _differences(
-    cluster: Cluster, about: Mapping[str, Any], others: Mapping[int, Mapping[str, Any]]
+    cluster: Cluster, facts: Mapping[str, Any], others: Mapping[int, Mapping[str, Any]]
 ) -> str | None:
-    """Returns in what workers differ from the chief, as a message; None if in nothing."""
-    wanted, found = _flat(json.loads(json.dumps(about))), []
+    """Return a message that lists where workers differ from the chief; None if they agree."""
+    expected = _flatten(json.loads(json.dumps(facts)))
+    differences = []
     for index, other in sorted(others.items()):
-        given = _flat(other)
-        for path in sorted(wanted.keys() | given.keys()):
-            if wanted.get(path) != given.get(path):
-                found.append(
-                    f"{path} is {given.get(path)!r} for {cluster.name(index)}, and "
-                    f"{wanted.get(path)!r} for the chief"
+        received = _flatten(other)
+        for path in sorted(expected.keys() | received.keys()):
+            if expected.get(path) != received.get(path):
+                differences.append(
+                    f"{path} is {received.get(path)!r} for {cluster.name(index)}, and "
+                    f"{expected.get(path)!r} for the chief"
                 )
-    if not found:
+    if not differences:
         return None
-    rest = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shown = "; ".join(differences[:_MAX_DIFFERENCES])
+    rest = len(differences) - _MAX_DIFFERENCES
+    more = f"; and {rest} more" if rest > 0 else ""
     return (
-        "All workers must run the same recipe with the same versions. Received: "
-        f"{'; '.join(found[:_SHOWN])}{rest}. Start all of them with one command in one environment."
+        f"All workers must run the same recipe with the same versions. Received: {shown}{more}. "
+        "Start all of them with the same command in the same environment."
     )
 
 
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
+def _flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Return {dotted path: leaf} of nested dicts and lists."""
+    pairs: Iterable[tuple[Any, Any]]
     if isinstance(value, dict) and value:
         pairs = value.items()
     elif isinstance(value, list) and value:
@@ -212,5 +223,7 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     else:
         return {path: value}
     return {
-        k: v for name, each in pairs for k, v in _flat(each, f"{path}.{name}".strip(".")).items()
+        leaf_path: leaf
+        for name, child in pairs
+        for leaf_path, leaf in _flatten(child, f"{path}.{name}".strip(".")).items()
     }

@@ -1,7 +1,14 @@
-"""Batch normalization over several devices, by the rows of a batch that count.
+"""Synchronized batch normalization that ignores padding rows.
 
-In place of Keras' own `synchronized=True`, which takes in every row: also those with which a batch
-was filled up. See docs/decisions/several-workers.md.
+Keras' own `synchronized=True` would include the rows that pad a batch, and computes the variance
+as E[x^2] - E[x]^2, which loses all digits where the mean is large. Here the statistics are those of
+the unpadded rows of all devices, computed around the moving mean:
+
+    row_mask ----------------+
+                             v
+    layer inputs -> sums of (1, x - origin, (x - origin)^2) -> all-reduce -> mean, variance
+
+`row_mask` carries the mask from the training step to the layers, past the model in between.
 """
 
 from __future__ import annotations
@@ -14,23 +21,32 @@ from collections.abc import Iterator, Sequence
 import keras
 import tensorflow as tf
 
-_traced = threading.local()  # the devices of one process are each traced in a thread of their own
+_traced = threading.local()  # TensorFlow traces the replicas of a process in a thread each
 
 
 @contextlib.contextmanager
-def counting(counts: tf.Tensor | None) -> Iterator[None]:
-    """Has the rows that count, float32 [batch], known to `over_all_devices` within the block."""
-    before = getattr(_traced, "counts", None)
-    _traced.counts = counts
+def row_mask(mask: tf.Tensor | None) -> Iterator[None]:
+    """Context manager: make `synchronized_statistics` ignore padding rows.
+
+    Args:
+      mask: float32 [batch], 1 for an example and 0 for padding; None if no row is padding.
+    """
+    previous = getattr(_traced, "row_mask", None)
+    _traced.row_mask = mask
     try:
         yield
     finally:
-        _traced.counts = before
+        _traced.row_mask = previous
 
 
 @contextlib.contextmanager
-def over_all_devices(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Within the block layers that train take the statistics of all devices' rows that count."""
+def synchronized_statistics(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """Context manager: let layers that train use the statistics of all devices' unpadded rows.
+
+    Args:
+      layers: BatchNormalization layers, whose method for the moments is replaced on entry and
+        restored on exit.
+    """
     for layer in layers:
         layer._moments = functools.partial(_moments, layer)
     try:
@@ -43,22 +59,23 @@ def over_all_devices(layers: Sequence[keras.layers.BatchNormalization]) -> Itera
 def _moments(
     layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns mean and variance of each channel, as the method of Keras that it stands in for."""
+    """Return mean and variance per channel, [channels] each, as `BatchNormalization._moments`."""
     if mask is not None:
         raise NotImplementedError(
-            "Batch normalization with a mask cannot train on several devices."
+            "Batch normalization with a mask cannot be trained on several devices."
         )
-    axes = [axis for axis in range(inputs.shape.rank) if axis != layer.axis % inputs.shape.rank]
-    shape = [1] * inputs.shape.rank
+    rank = inputs.shape.rank
+    axes = [axis for axis in range(rank) if axis != layer.axis % rank]
+    shape = [1] * rank
     shape[layer.axis] = -1
-    # From where it is near 0 the difference of two squares, below, loses fewest digits.
+    # The variance below is a difference of two squares, which loses the fewest digits near 0.
     origin = tf.cast(tf.stop_gradient(tf.convert_to_tensor(layer.moving_mean)), inputs.dtype)
     weights = tf.ones_like(inputs)
-    if (counts := getattr(_traced, "counts", None)) is not None:
-        weights *= tf.reshape(tf.cast(counts, inputs.dtype), [-1] + [1] * (len(shape) - 1))
-    away = (inputs - tf.reshape(origin, shape)) * weights
-    own = [tf.reduce_sum(each, axes) for each in (weights, away, away * away)]
+    if (rows := getattr(_traced, "row_mask", None)) is not None:
+        weights *= tf.reshape(tf.cast(rows, inputs.dtype), [-1] + [1] * (len(shape) - 1))
+    centered = (inputs - tf.reshape(origin, shape)) * weights
+    local = [tf.reduce_sum(values, axes) for values in (weights, centered, centered * centered)]
     context = tf.distribute.get_replica_context()
-    count, total, squares = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+    count, total, squares = context.all_reduce(tf.distribute.ReduceOp.SUM, local)
     mean = total / count
     return origin + mean, tf.maximum(squares / count - mean * mean, 0.0)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 
 
 def answers(
@@ -21,7 +21,9 @@ def answers(
     A plain loop over a function that is traced once, for batches of any size: `Model.predict` puts
     data set options and callbacks around it that cost more than they give here.
     """
-    answer = devices.asking(lambda x: model(x, training=False), batches.element_spec[0])
+    answer = devices.make_predict_function(
+        lambda x: model(x, training=False), batches.element_spec[0]
+    )
     return joined([answer(batch[0]).numpy() for batch in batches])
 
 

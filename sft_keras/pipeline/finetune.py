@@ -15,12 +15,11 @@ from sft_keras.check.inspect import quick_check
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.dispatcher import require_data_service
-from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy
-from sft_keras.distributed.device import Devices
-from sft_keras.distributed.failures import explain_worker_loss
-from sft_keras.distributed.join import join
+from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy, resolve_cluster
+from sft_keras.distributed.devices import Devices
+from sft_keras.distributed.factory import create_devices
 from sft_keras.distributed.keras_setup import configured_keras
-from sft_keras.distributed.launch import cluster_for
+from sft_keras.distributed.workers import explain_worker_loss
 from sft_keras.export.paths import SAVED_MODEL
 from sft_keras.pipeline import finish
 from sft_keras.pipeline.finish import about_run, about_start
@@ -93,7 +92,7 @@ def finetune(
         loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.smoke_recipe(loaded.recipe))
     loaded.recipe.data.require_path()
     require_trackers(loaded.recipe)
-    cluster = cluster_for(strategy, run_dir)
+    cluster = resolve_cluster(strategy, run_dir)
     service = None
     if data_service is not None:
         require_data_service(data_service, loaded.recipe)
@@ -119,7 +118,7 @@ def finetune(
             opening.enter_context(run.discarded_on_error())
         if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
             run.checkpoints.forget(*finish.PARTS)
-        devices = join(
+        devices = create_devices(
             strategy, cluster, loaded, virtual_devices=virtual_devices, reporter=run, **joining
         )
         with configured_keras(loaded.recipe, devices):
@@ -186,7 +185,7 @@ def _run(
     run.line(f"report  {run.file('report.html')}")
     run.line(f"predict  python -m sft_keras.predict --run={run.path} {task.predict_argument}...")
     with contextlib.suppress(tf.errors.OpError):  # one has gone, and is not needed any more
-        devices.wait()  # for the others, which would take an end before for a failure
+        devices.barrier()  # for the others, which would take an end before for a failure
     return Result(
         metrics=metrics,
         history=_history(stages),

@@ -14,7 +14,7 @@ from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.device import ONE_DEVICE
+from sft_keras.distributed.devices import ONE_DEVICE
 from sft_keras.evaluation.calibration import apply_temperature, calibration
 from sft_keras.export.paths import EXPORT, SAVED_MODEL, VERSION
 from sft_keras.export.saved_model import (

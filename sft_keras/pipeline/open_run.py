@@ -15,7 +15,7 @@ from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.client import DataService
-from sft_keras.distributed.device import Devices
+from sft_keras.distributed.devices import Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.checkpoints import Checkpoints
@@ -81,7 +81,7 @@ def open_run(
         if service is not None:
             splits = service.reading(splits)
         prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
-        if devices.compiles_shapes:
+        if devices.needs_static_shapes:
             prepared = {name: split.of_few_lengths() for name, split in prepared.items()}
         digest = digest_of_splits(prepared)
         if resumed is not None:
@@ -101,13 +101,13 @@ def open_run(
     )
     devices.require_same("checkpoint", _where(resumed))
     require_same_weights(staged, devices, "at the start")
-    devices.spread(random_states(staged))
+    devices.offset_seeds(random_states(staged))
     return OpenedRun(resumed, staged, prepared, splits.info, digest, timer)
 
 
 def in_this_process(opened: OpenedRun, recipe: Recipe, devices: Devices) -> StagedModel:
     """Returns the trained model, with weights that no devices hold which were only lent to it."""
-    if not devices.compiles_shapes:
+    if not devices.needs_static_shapes:
         return opened.staged
     staged = build_staged(recipe, recipe.task.build_backbone(recipe), opened.info)
     trained = opened.staged.model.variables
@@ -176,5 +176,5 @@ def _say_what_is_trained(
         f"{count_parameters(staged.model.weights):,} parameters, "
         f"{len(staged.backbone.blocks)} blocks; computes in {keras.config.dtype_policy().name}"
     )
-    if devices.count > 1:
+    if devices.num_replicas > 1:
         run.line(f"devices  {devices.describe(recipe.data.batch_size)}")

@@ -16,9 +16,9 @@ from sft_keras.core.errors import RunFolderError
 from sft_keras.core.reporter import CONSOLE
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.distributed.cluster import Cluster
-from sft_keras.distributed.failures import explain_worker_loss
-from sft_keras.distributed.join import join
+from sft_keras.distributed.factory import create_devices
 from sft_keras.distributed.keras_setup import configured_keras
+from sft_keras.distributed.workers import explain_worker_loss
 from sft_keras.pipeline.open_run import open_run, train_opened
 from sft_keras.recipe.loader import LoadedRecipe
 from sft_keras.runs.checkpoints import Checkpoints
@@ -54,7 +54,7 @@ def run_worker(
       SFTError: As `finetune`.
     """
     print(f"{cluster.name(cluster.index)}: the chief says how it goes", flush=True)
-    devices = join(
+    devices = create_devices(
         "multi_worker", cluster, loaded, resume=resume, timeout=timeout, reporter=CONSOLE
     )
     folder = run_dir / "workers" / str(cluster.index)
@@ -78,5 +78,5 @@ def run_worker(
         resumed = checkpoints.newest() if resume else None
         opened = open_run(recipe, run, resumed, devices, allow_changed, service)
         stages = train_opened(opened, recipe, run, checkpoints, stop, devices)
-        devices.wait()
+        devices.barrier()
         return opened.staged.model, stages

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sft_keras.backbones.blocks import BuiltBackbone
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
-    from sft_keras.distributed.device import Devices
+    from sft_keras.distributed.devices import Devices
     from sft_keras.evaluation.monitor import OutputMonitor
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe

@@ -12,7 +12,7 @@ import numpy as np
 
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import AuditError
-from sft_keras.distributed.device import Devices
+from sft_keras.distributed.devices import Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.stage import Stage
 from sft_keras.training.freezing import (
@@ -109,5 +109,5 @@ def require_same_weights(staged: StagedModel, devices: Devices, when: str) -> No
     Raises:
       ClusterError: If one does not: what they trained was not one model.
     """
-    if devices.processes > 1:
+    if devices.num_workers > 1:
         devices.require_same(f"weights {when}", json.dumps(fingerprints(staged)))

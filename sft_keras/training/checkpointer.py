@@ -14,7 +14,7 @@ from sft_keras.core.errors import RunFolderError
 from sft_keras.core.reporter import Reporter
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.storage import Checkpointing
 from sft_keras.runs.checkpoints import Checkpoints
@@ -85,7 +85,7 @@ class Checkpointer:
         }
         for name in snapshot.arrays.keys() & variables.keys():
             variables[name].assign(snapshot.arrays[name])
-        self._devices.spread(random_states(self._staged))
+        self._devices.offset_seeds(random_states(self._staged))
 
     def begin_stage(self, before: Mapping[str, str], moving: Mapping[str, keras.Variable]) -> None:
         """Notes what a stage may move, and the fingerprints of all variables before it."""
@@ -125,7 +125,7 @@ class Checkpointer:
           KeyboardInterrupt: If the run is to end.
         """
         self._steps += 1
-        is_alone = self._devices.processes == 1
+        is_alone = self._devices.num_workers == 1
         is_due = self._is_due(self._steps) if is_alone else float(asked[0]) > 0
         if is_due or self._should_end(asked):
             self.write(take())
@@ -137,7 +137,7 @@ class Checkpointer:
         return is_late or (every is not None and steps >= every)
 
     def _should_end(self, asked: Any) -> bool:
-        if self._devices.processes == 1:
+        if self._devices.num_workers == 1:
             return self._stop.received is not None
         return float(asked[1]) > 0  # all have to end at the same step
 

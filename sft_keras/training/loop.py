@@ -16,7 +16,7 @@ from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.errors import LossError
 from sft_keras.core.reporter import Reporter
 from sft_keras.core.snapshot import Snapshot
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.evaluation.monitor import OutputMonitor
 from sft_keras.models.lora import layers_to_adapt
 from sft_keras.models.staged import StagedModel
@@ -360,7 +360,7 @@ def run_stage(
     """
     with devices.scope():
         model = prepare_stage(staged, stage, length.steps, loss, metrics, from_boundary)
-    devices.prepare(model.optimizer)
+    devices.prepare_optimizer(model.optimizer)
     free = may_move(staged, stage)
     rate = build_schedule(stage.learning_rate, stage.schedule, stage.warmup, length.steps)
     watch = GradientMonitor(stage, rate)
@@ -400,7 +400,7 @@ def run_stage(
     if checkpointer is not None:
         checkpointer.begin_stage(before, free)
     try:
-        with devices.synchronized(trained_batch_norms(staged, stage)):
+        with devices.sync_batch_norm(trained_batch_norms(staged, stage)):
             loop.run(has_start, checkpointer)
     except LossError:
         best.restore()

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.distributed.device import ONE_DEVICE, Devices, Share
-from sft_keras.distributed.sync_batch_norm import counting
+from sft_keras.distributed.devices import ONE_DEVICE, Devices, Shard
+from sft_keras.distributed.sync_batch_norm import row_mask
 from sft_keras.evaluation.monitor import OutputMonitor
 from sft_keras.training.gradient_monitor import GradientMonitor
 
@@ -58,13 +58,13 @@ class Steps:
         self._devices = devices
         rest = tf.TensorSpec([], tf.int32), tf.TensorSpec([_ASKS], tf.float32)
         compiles = model.jit_compile and _pays(batch, devices)
-        self._train = devices.traced(self._trained, [batch, *rest], compiles)
-        self._test = devices.traced(self._tested, [validation_batch, *rest], compiles)
+        self._train = devices.trace(self._trained, [batch, *rest], compiles)
+        self._test = devices.trace(self._tested, [validation_batch, *rest], compiles)
 
     @property
     def is_alone(self) -> bool:
         """Whether no other process takes the same steps, with which this one must keep pace."""
-        return self._devices.processes == 1
+        return self._devices.num_workers == 1
 
     def state(self) -> list[np.ndarray]:
         """Returns all that lasts from step to step beside the model's variables, in an order.
@@ -73,7 +73,7 @@ class Steps:
         each of them has to ask for it.
         """
         same = [np.array(each.numpy()) for each in self._same_everywhere]
-        return [*same, *self._devices.totals(_values(self._counted))]
+        return [*same, *self._devices.sum_over_workers(_values(self._counted))]
 
     def take_up(self, state: Sequence[np.ndarray]) -> None:
         """Goes on from what `state` gave."""
@@ -86,7 +86,7 @@ class Steps:
         """Takes one step.
 
         Args:
-          batch: Of all workers together; each of them computes its share.
+          batch: Of all workers together; each of them computes its shard.
           asks: What this worker wants to be done after the step, two numbers.
 
         Returns:
@@ -159,7 +159,7 @@ class Steps:
             yield
             return
         own = [np.array(each) for each in _values(variables)]
-        for variable, total in zip(variables, self._devices.totals(own)):
+        for variable, total in zip(variables, self._devices.sum_over_workers(own)):
             variable.assign(total)
         try:
             yield
@@ -169,17 +169,17 @@ class Steps:
 
     def _arguments(self, batch: Any, asks: Sequence[float]) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """Returns what a step takes: a batch, how many of its rows count, and what is asked for."""
-        batch, rows = self._devices.filled(batch)
+        batch, rows = self._devices.pad_batch(batch)
         return batch, tf.constant(rows, tf.int32), tf.constant(asks, tf.float32)
 
     def _trained(self, batch: Any, rows: tf.Tensor, asks: tf.Tensor) -> tf.Tensor:
         """One step, as `Model.train_step` takes it."""
         whole = self._whole(batch, rows)
-        results = self._devices.on_shares(self._learnt, batch, rows, whole, asks)
-        loss, asked, norm, *gradients = self._devices.one_of(results)
+        results = self._devices.run_on_shards(self._learnt, batch, rows, whole, asks)
+        loss, asked, norm, *gradients = self._devices.first_local_result(results)
         if self._watch is not None:
             self._watch.observe(tf.cast(loss, tf.float32), norm)
-        if not self._devices.updates_within:
+        if not self._devices.updates_on_replicas:
             self._apply(gradients)
         self._mean_loss.update_state(loss, sample_weight=rows)
         return asked
@@ -188,23 +188,23 @@ class Steps:
         model = self._model
         model.optimizer.apply_gradients(zip(gradients, model.trainable_weights))
 
-    def _learnt(self, share: Share, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
+    def _learnt(self, shard: Shard, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
         """Returns the loss of a batch, what is asked for, and the norm of the gradient; of all.
 
         And the gradient itself, where it is not used here and now.
         """
-        model, (x, y, weights) = self._model, keras.utils.unpack_x_y_sample_weight(share.batch)
-        with tf.GradientTape() as tape, counting(share.counts):
+        model, (x, y, weights) = self._model, keras.utils.unpack_x_y_sample_weight(shard.batch)
+        with tf.GradientTape() as tape, row_mask(shard.row_mask):
             outputs = model(x, training=True)
             # A part of the whole before its gradient is taken: with the statistics of all devices
             # what one computes has a part in the losses of all.
-            loss = self._loss_of(y, outputs, weights, share, whole)
+            loss = self._loss_of(y, outputs, weights, shard, whole)
             scaled = model.optimizer.scale_loss(loss)
         gradients = [_dense(each) for each in tape.gradient(scaled, model.trainable_weights)]
-        self._count(self._metrics, y, outputs, share)
+        self._count(self._metrics, y, outputs, shard)
         loss, asked, *gradients = self._sums([loss, *gradients], asks)
         norm = _norm(gradients, model.optimizer)
-        if not self._devices.updates_within:
+        if not self._devices.updates_on_replicas:
             return [loss, asked, norm, *gradients]
         self._apply(gradients)
         return [loss, asked, norm]
@@ -212,16 +212,16 @@ class Steps:
     def _tested(self, batch: Any, rows: tf.Tensor, asks: tf.Tensor) -> tf.Tensor:
         """One batch, as `Model.test_step` looks at it."""
         whole = self._whole(batch, rows)
-        results = self._devices.on_shares(self._validated, batch, rows, whole, asks)
-        loss, asked = self._devices.one_of(results)
+        results = self._devices.run_on_shards(self._validated, batch, rows, whole, asks)
+        loss, asked = self._devices.first_local_result(results)
         self._mean_loss.update_state(loss, sample_weight=rows)
         return asked
 
-    def _validated(self, share: Share, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
-        x, y, weights = keras.utils.unpack_x_y_sample_weight(share.batch)
+    def _validated(self, shard: Shard, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(shard.batch)
         outputs = self._model(x, training=False)
-        self._count((*self._metrics, *self._output_watches), y, outputs, share)
-        return self._sums([self._loss_of(y, outputs, weights, share, whole)], asks)
+        self._count((*self._metrics, *self._output_watches), y, outputs, shard)
+        return self._sums([self._loss_of(y, outputs, weights, shard, whole)], asks)
 
     def _sums(self, values: Sequence[Any], asks: tf.Tensor) -> list[Any]:
         """Returns the sums over all devices: of the first value, of what is asked for, of others.
@@ -229,25 +229,25 @@ class Steps:
         Of gradients some are None, of variables that play no part.
         """
         there = [each for each in values if each is not None]
-        asked, *sums = self._devices.total([asks, *there])
+        asked, *sums = self._devices.all_reduce([asks, *there])
         found = iter(sums)
         first, *others = [None if each is None else next(found) for each in values]
         return [first, asked, *others]
 
     def _loss_of(
-        self, y: Any, outputs: Any, weights: Any, share: Share, whole: tf.Tensor
+        self, y: Any, outputs: Any, weights: Any, shard: Shard, whole: tf.Tensor
     ) -> tf.Tensor:
-        """Returns a share's part of the loss of a batch: that of the batch is the sum over devices.
+        """Returns a shard's part of the loss of a batch: that of the batch is the sum over devices.
 
         With the penalties on weights, as `compute_loss` has them.
         """
-        weights = _counted(weights, share.counts)
+        weights = _counted(weights, shard.row_mask)
         loss = self._loss(y, outputs, sample_weight=weights)
-        devices = self._devices.count
-        if share.counts is not None:
-            # Keras has divided by the number of devices, and by what is of this share.
-            of_share = self._weight(y, weights, tf.shape(tf.nest.flatten(y)[0])[0])
-            part = devices * tf.math.divide_no_nan(of_share, whole)
+        devices = self._devices.num_replicas
+        if shard.row_mask is not None:
+            # Keras has divided by the number of devices, and by what is of this shard.
+            shard_weight = self._weight(y, weights, tf.shape(tf.nest.flatten(y)[0])[0])
+            part = devices * tf.math.divide_no_nan(shard_weight, whole)
             loss *= tf.cast(part, loss.dtype)
         penalties = [tf.cast(each, loss.dtype) / devices for each in self._model.losses]
         return tf.add_n([loss, *penalties])
@@ -274,10 +274,10 @@ class Steps:
         return tf.cast(weight, tf.float32)
 
     def _count(
-        self, metrics: Sequence[keras.metrics.Metric], y: Any, outputs: Any, share: Share
+        self, metrics: Sequence[keras.metrics.Metric], y: Any, outputs: Any, shard: Shard
     ) -> None:
         for metric in metrics:
-            metric.update_state(y, outputs, sample_weight=share.counts)
+            metric.update_state(y, outputs, sample_weight=shard.row_mask)
 
 
 def _counted(weights: tf.Tensor | None, counts: tf.Tensor | None) -> tf.Tensor | None:
@@ -299,7 +299,11 @@ def _pays(batch: Any, devices: Devices) -> bool:
     each length anew.
     """
     is_of_one_size = all(None not in spec.shape[1:] for spec in tf.nest.flatten(batch))
-    return devices.count == 1 and is_of_one_size and bool(tf.config.list_physical_devices("GPU"))
+    return (
+        devices.num_replicas == 1
+        and is_of_one_size
+        and bool(tf.config.list_physical_devices("GPU"))
+    )
 
 
 def _dense(gradient: Any) -> tf.Tensor | None:

@@ -18,7 +18,7 @@ from sft_keras.core.errors import DataError, LossError
 from sft_keras.core.snapshot import Snapshot, plain
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
@@ -209,7 +209,7 @@ def _with_rate(
     if stage.learning_rate != "auto":
         return stage, None
     if not devices.is_chief:
-        (rate,) = devices.totals([np.float64(0.0)])
+        (rate,) = devices.sum_over_workers([np.float64(0.0)])
         return dataclasses.replace(stage, learning_rate=float(rate)), {"chosen": float(rate)}
     with stage_adapters(staged, recipe, stage):
         test = range_test(
@@ -220,7 +220,7 @@ def _with_rate(
             from_boundary=source.from_boundary,
             reporter=run,
         )
-    devices.totals([np.float64(test.chosen)])  # tells the others
+    devices.sum_over_workers([np.float64(test.chosen)])  # tells the others
     run.line(f"{stage.name}  learning rate {test.chosen:.2g}, by a range test: {test.rule}")
     return dataclasses.replace(stage, learning_rate=test.chosen), test.as_json()
 

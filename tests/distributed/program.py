@@ -19,9 +19,9 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
 
     import sft_keras
     from sft_keras.core.errors import SFTError
-    from sft_keras.distributed import join as joining
-    from sft_keras.distributed.compiled import CompiledReplicas
-    from sft_keras.distributed.join import local_devices
+    from sft_keras.distributed import factory
+    from sft_keras.distributed.factory import local_devices
+    from sft_keras.distributed.tpu import XlaReplicas
     from sft_keras.training.step import NOTHING, Steps
 
     sums, step = [], Steps.train
@@ -36,11 +36,11 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
         return asked
 
     def as_of_a_tpu(strategy, count, batch_size):
-        return CompiledReplicas(local_devices(strategy, count, batch_size)._strategy, batch_size)
+        return XlaReplicas(local_devices(strategy, count, batch_size)._strategy, batch_size)
 
     Steps.train = noted
     if "COMPILED" in os.environ:
-        joining.local_devices = as_of_a_tpu
+        factory.local_devices = as_of_a_tpu
     try:
         result = sft_keras.finetune(
             plans.plan(name, preset),

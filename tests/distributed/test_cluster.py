@@ -8,9 +8,13 @@ import time
 import pytest
 
 from sft_keras.core.errors import ClusterError, RunFolderError
-from sft_keras.distributed.cluster import Cluster
-from sft_keras.distributed.launch import cluster_for, cluster_from_slurm, cluster_from_tf_config
-from sft_keras.distributed.rendezvous import meet
+from sft_keras.distributed.cluster import (
+    Cluster,
+    cluster_from_slurm,
+    cluster_from_tf_config,
+    resolve_cluster,
+)
+from sft_keras.distributed.rendezvous import rendezvous
 
 
 def config(cluster, **task):
@@ -69,16 +73,16 @@ def test_a_malformed_tf_config_is_said_with_an_example(text, said):
 def test_strategies_that_lack_something_are_refused(monkeypatch):
     for name in [*slurm_step(0), "TF_CONFIG"]:
         monkeypatch.delenv(name, raising=False)
-    assert cluster_for("auto", None) is None
-    assert cluster_for("tpu", "runs/a") is None
+    assert resolve_cluster("auto", None) is None
+    assert resolve_cluster("tpu", "runs/a") is None
     with pytest.raises(ClusterError, match="no TF_CONFIG"):
-        cluster_for("multi_worker", "runs/a")
+        resolve_cluster("multi_worker", "runs/a")
     given = config({"worker": ["a:1", "b:1"]}, type="worker", index=0)
     monkeypatch.setenv("TF_CONFIG", given["TF_CONFIG"])
-    assert cluster_for("one", None) is None
+    assert resolve_cluster("one", None) is None
     with pytest.raises(RunFolderError, match="--run_dir=FOLDER"):
-        cluster_for("auto", None)
-    assert cluster_for("auto", "runs/a").addresses == ("a:1", "b:1")
+        resolve_cluster("auto", None)
+    assert resolve_cluster("auto", "runs/a").addresses == ("a:1", "b:1")
 
 
 # SLURM
@@ -161,7 +165,7 @@ def meeting(own, there=None, timeout=20.0, disturb=None):
 
     def come(index):
         try:
-            meet(Cluster(places, index), own[index], timeout=timeout)
+            rendezvous(Cluster(places, index), own[index], timeout=timeout)
             told[index] = None
         except ClusterError as error:
             told[index] = str(error)
@@ -227,7 +231,7 @@ def test_two_of_one_index_are_told_and_the_first_goes_on():
 
     def come(index):
         try:
-            meet(Cluster(places, index), {}, timeout=5.0)
+            rendezvous(Cluster(places, index), {}, timeout=5.0)
             told.append("met")
         except ClusterError as error:
             told.append(str(error))
@@ -247,4 +251,4 @@ def test_an_address_that_is_taken_is_said():
     with socket.create_server(("", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ClusterError, match="able to listen"):
-            meet(Cluster((place, "127.0.0.1:1"), 0), {}, timeout=1.0)
+            rendezvous(Cluster((place, "127.0.0.1:1"), 0), {}, timeout=1.0)

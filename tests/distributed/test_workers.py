@@ -225,7 +225,7 @@ def unbroken(tmp_path_factory, tiny_preset):
 def test_a_worker_that_is_killed_ends_the_others_and_all_go_on(at, unbroken, tiny_preset, tmp_path):
     chief, _ = together(2, "remembering", tmp_path, tiny_preset, sent=signal.SIGKILL, at=at)
     assert chief.status == 2
-    assert "Worker 1 (127.0.0.1:" in chief.said and "has gone" in chief.said
+    assert "Worker 1 (127.0.0.1:" in chief.said and "was lost" in chief.said
     assert_ended_well(together(2, "remembering", tmp_path, tiny_preset, how="resume"))
     found = np.load(tmp_path / "result.npz")
     for name in unbroken:
@@ -307,4 +307,4 @@ def test_a_host_that_vanishes_without_a_word_ends_the_other(two_hosts, tiny_pres
     started[1].communicate()
     assert seconds < 60  # 12 were measured
     assert chief.status == 2
-    assert "Worker 1 (10.77.0.2:2222)" in chief.said and "has gone" in chief.said
+    assert "Worker 1 (10.77.0.2:2222)" in chief.said and "was lost" in chief.said

@@ -54,8 +54,8 @@ def main(name, folder, preset):
 
     from sft_keras.cache.feature_cache import FeatureCache
     from sft_keras.core.reporter import CONSOLE
-    from sft_keras.distributed.compiled import CompiledReplicas
     from sft_keras.distributed.keras_setup import configured_keras
+    from sft_keras.distributed.tpu import XlaReplicas
     from sft_keras.pipeline.open_run import open_run
     from sft_keras.runs.folder import RunFolder
     from sft_keras.training.freezing import trained_batch_norms
@@ -64,9 +64,9 @@ def main(name, folder, preset):
 
     found = []
 
-    class Tracing(CompiledReplicas):
-        def traced(self, function, signature, compiles=False):
-            graph = super().traced(function, signature, compiles)
+    class Tracing(XlaReplicas):
+        def trace(self, function, signature, jit_compile=False):
+            graph = super().trace(function, signature, jit_compile)
 
             def call(*arguments):
                 made = graph.get_concrete_function(*arguments).graph.get_operations()
@@ -107,7 +107,7 @@ def main(name, folder, preset):
             with devices.scope():
                 metrics, watches = task.metrics(), task.output_monitors(info)
                 model = prepare_stage(staged, stage, 10, loss, metrics)
-            devices.prepare(model.optimizer)
+            devices.prepare_optimizer(model.optimizer)
             training = task.training_batches(prepared["train"], recipe, stage, info)
             steps = Steps(
                 model,
@@ -118,7 +118,7 @@ def main(name, folder, preset):
                 output_monitors=watches,
                 devices=devices,
             )
-            with devices.synchronized(trained_batch_norms(staged, stage)):
+            with devices.sync_batch_norm(trained_batch_norms(staged, stage)):
                 trace(steps.train, next(iter(training)))
                 trace(steps.validate, validation)
             trace(task.answers, model, validation, devices)

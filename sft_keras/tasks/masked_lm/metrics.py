@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.prepared import Prepared
-from sft_keras.distributed.device import ONE_DEVICE, Devices
+from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.evaluation.bootstrap import bootstrap_intervals
 from sft_keras.tasks.examples import MAX_MISTAKES, ReportExamples, texts_of
 from sft_keras.tasks.masked_lm.masking import UNUSED
@@ -63,7 +63,7 @@ def masked_answers(
             tf.reduce_max(probabilities, axis=-1),
         )
 
-    ask = devices.asking(answer, batches.element_spec)
+    ask = devices.make_predict_function(answer, batches.element_spec)
     parts, first = [], 0
     for batch in batches:
         columns = [column.numpy() for column in ask(batch)]

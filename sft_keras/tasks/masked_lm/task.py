@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sft_keras.backbones.text import Output
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
-    from sft_keras.distributed.device import Devices
+    from sft_keras.distributed.devices import Devices
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage

@@ -15,11 +15,11 @@ from sft_keras.cache.extraction import Batch, run_pass
 from sft_keras.core.errors import ClusterError, RecipeError
 from sft_keras.core.reporter import CONSOLE
 from sft_keras.data.bucketing import multiple_for_few, padded_length
-from sft_keras.distributed import join as joining
-from sft_keras.distributed.compiled import CompiledReplicas
-from sft_keras.distributed.device import ONE_DEVICE
+from sft_keras.distributed import factory
+from sft_keras.distributed.devices import ONE_DEVICE
 from sft_keras.distributed.keras_setup import configured_keras
-from sft_keras.distributed.sync_batch_norm import over_all_devices
+from sft_keras.distributed.sync_batch_norm import synchronized_statistics
+from sft_keras.distributed.tpu import XlaReplicas
 from sft_keras.evaluation.collapse import CollapseMonitor
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.tasks import Clean, ImageClassification, MaskedLM, TokenClassification
@@ -36,14 +36,14 @@ from sft_keras.training.step import Steps
 COUNT, BATCH, CLASSES, PLACES = 20, 8, 3, 5  # the last batch has 4
 
 
-class Compiling(CompiledReplicas):
+class Compiling(XlaReplicas):
     """One device, with all that is traced compiled by XLA: what has no size of its own fails."""
 
     def __init__(self, batch_size=BATCH):
         super().__init__(tf.distribute.OneDeviceStrategy("/cpu:0"), batch_size)
         self.shapes = set()
 
-    def traced(self, function, signature, compiles=False):
+    def trace(self, function, signature, jit_compile=False):
         def noted(*arguments):
             first = tf.nest.flatten(arguments)[0]
             self.shapes.add(tuple(first.shape))
@@ -112,7 +112,7 @@ def trained(kind, batches, devices):
         model.optimizer.build(model.trainable_variables)
         watches = [CollapseMonitor(["a", "b", "c"])] if kind == "classes" else []
         figures, spec = metrics(), batches.element_spec
-    devices.prepare(model.optimizer)
+    devices.prepare_optimizer(model.optimizer)
     steps = Steps(
         model,
         loss(),
@@ -123,7 +123,7 @@ def trained(kind, batches, devices):
         devices=devices,
     )
     found = []
-    with devices.synchronized([norm]):
+    with devices.sync_batch_norm([norm]):
         for _ in range(2):
             steps.reset()
             for batch in batches:
@@ -166,7 +166,7 @@ def test_statistics_of_a_batch_keep_their_digits_far_from_0():
     layer.build(inputs.shape)
     layer.moving_mean.assign([1e4] * 3)
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
-    with over_all_devices([layer]):
+    with synchronized_statistics([layer]):
         outputs = strategy.run(lambda: layer(inputs, training=True)).numpy()
     np.testing.assert_allclose(outputs.std(axis=0), 1.0, rtol=1e-3)
     assert "_moments" not in vars(layer)
@@ -181,12 +181,12 @@ def test_texts_have_four_lengths_at_most(longest):
 
 
 def test_a_pass_computes_at_once_what_is_of_one_shape():
-    class Together(CompiledReplicas):
+    class Together(XlaReplicas):
         def __init__(self):
             super().__init__(tf.distribute.OneDeviceStrategy("/cpu:0"), BATCH)
-            self.count, self.handed = 2, []
+            self.num_replicas, self.handed = 2, []
 
-        def each(self, step, parts):
+        def run_per_replica(self, step, parts):
             self.handed.append([part.shape.as_list() for part in parts])
             return [step(part) for part in parts]
 
@@ -221,12 +221,12 @@ def test_a_pass_computes_at_once_what_is_of_one_shape():
 def test_a_tpu_that_is_not_there_is_said(strategy, monkeypatch):
     monkeypatch.setenv("TPU_NAME", "local")
     with pytest.raises(ClusterError, match=r"needs a TPU in this machine .* TPUs not found"):
-        joining.local_devices(strategy, 0, BATCH)
+        factory.local_devices(strategy, 0, BATCH)
     monkeypatch.setenv("TPU_NAME", "my-tpu")
     with pytest.raises(ClusterError, match=r"TPU_NAME='my-tpu', which names another"):
-        joining.local_devices(strategy, 0, BATCH)
+        factory.local_devices(strategy, 0, BATCH)
     monkeypatch.delenv("TPU_NAME")
-    assert joining.local_devices("auto", 0, BATCH) is ONE_DEVICE
+    assert factory.local_devices("auto", 0, BATCH) is ONE_DEVICE
 
 
 @pytest.mark.parametrize("devices", [Compiling(), ONE_DEVICE])
@@ -242,7 +242,7 @@ def test_what_xla_refuses_to_compile_is_not_asked_for(devices, monkeypatch):
 
 @pytest.mark.parametrize("strategy", ["tpu", "auto"])
 def test_what_a_tpu_cannot_do_is_refused_and_not_done_by_its_host(strategy, monkeypatch):
-    monkeypatch.setattr(joining, "local_devices", lambda *_: Compiling())
+    monkeypatch.setattr(factory, "local_devices", lambda *_: Compiling())
     recipe = Recipe(
         task=ImageClassification(),
         data=Data(source="synthetic:3", batch_size=BATCH),
@@ -251,7 +251,7 @@ def test_what_a_tpu_cannot_do_is_refused_and_not_done_by_its_host(strategy, monk
     )
     loaded = load_recipe(recipe, [])
     with pytest.raises(RecipeError, match=r"`stages\.head\.accumulate` cannot be used"):
-        joining.join(strategy, None, loaded, resume=False, timeout=1.0, reporter=CONSOLE)
+        factory.create_devices(strategy, None, loaded, resume=False, timeout=1.0, reporter=CONSOLE)
 
 
 # Whole runs
@@ -315,7 +315,7 @@ def test_a_run_is_that_of_one_device(made, tiny_preset, tmp_path, monkeypatch):
         devices.append(Compiling(batch_size))
         return devices[0]
 
-    monkeypatch.setattr(joining, "local_devices", found)
+    monkeypatch.setattr(factory, "local_devices", found)
     result = sft_keras.finetune(recipe, run_dir=tmp_path / "compiled", strategy="tpu")
     assert result.history.keys() == expected.history.keys()
     for stage, figures in expected.history.items():
