@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.data.batches import epoch_seed
+from sft_keras.data.examples import SPLITS
 from sft_keras.data.streams import shuffled_range
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.heads import LOGITS
@@ -166,8 +167,7 @@ def head_kernel(staged: StagedModel) -> tf.Variable:
 
 
 def _random_arrays(files: Files) -> Arrays:
-    splits = ("train", "validation", "test")
-    pairs = [(np.load(files.images(name)), np.load(files.labels(name))) for name in splits]
+    pairs = [(np.load(files.images(name)), np.load(files.labels(name))) for name in SPLITS]
     return Arrays(*pairs)
 
 

@@ -22,9 +22,9 @@ from staged_sides import result_of
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.core.timer import Timer
-from sft_keras.data.batches import epoch_seed, order_of_epoch
+from sft_keras.data.batches import epoch_order, epoch_seed
 from sft_keras.data.examples import DataInfo, Examples
-from sft_keras.data.features import HeldFeatures
+from sft_keras.data.features import InMemoryFeatures
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
@@ -91,7 +91,7 @@ def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
     train = _prepared(folder, "train")
     for index, stage in enumerate(experiment.stages):
         seeds = [epoch_seed(SEED, index, e) for e in tf.range(stage.epochs, dtype=tf.int64)]
-        orders = [order_of_epoch(train, experiment.batch_size, seed).numpy() for seed in seeds]
+        orders = [epoch_order(train, experiment.batch_size, seed).numpy() for seed in seeds]
         np.save(folder / f"{stage.name}_order.npy", np.stack(orders))
     width = load_bert(experiment).output["pooled_output"].shape[-1]
     kernel = np.random.default_rng(SEED).normal(0.0, 0.05, (width, NUM_CLASSES))
@@ -200,7 +200,7 @@ def _prepared(folder: Path, split: str) -> Prepared:
 
     return Prepared(
         examples=Examples(split, ids, labels.astype(np.int32), stream),
-        features=HeldFeatures.of_arrays(
+        features=InMemoryFeatures.from_arrays(
             tokens, like={name: tf.TensorSpec([None], tf.int32) for name in tokens}
         ),
         read=lambda raw: raw,

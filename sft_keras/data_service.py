@@ -22,7 +22,7 @@ from absl import flags
 from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import DataServiceError, RecipeError
-from sft_keras.data.service.dispatcher import require_dispatcher, target_of
+from sft_keras.data.service.dispatcher import parse_address, require_dispatcher
 
 _DISPATCHER = flags.DEFINE_bool("dispatcher", False, "Be the one that shares out the work.")
 _WORKER = flags.DEFINE_bool("worker", False, "Be one of those that read and decode.")
@@ -82,7 +82,7 @@ def _dispatch(port: int) -> None:
 
 def _work(dispatcher: str, port: int) -> None:
     address = f"grpc://{dispatcher}"
-    target_of(address)
+    parse_address(address)
     _wait_for(address)
     if port:
         _require_free(port)

@@ -320,7 +320,7 @@ def _of_one_size(parts: Parts) -> Iterator[Parts]:
         yield from [parts] if parts else []
         return
     padded = [
-        padded_length(each[rows], wanted.prepared.padded_to)
+        padded_length(each[rows], wanted.prepared.pad_to_multiple_of)
         for each, (wanted, rows) in zip(lengths, parts)
     ]
     for length in np.unique(np.concatenate(padded)):
@@ -363,6 +363,6 @@ def _held_inputs(parts: Parts, batch_size: int) -> Iterator[Structure]:
                 prepared, longest = wanted.prepared, None
                 if prepared.lengths is not None:
                     own = prepared.lengths[chosen].max()
-                    longest = padded_length(own, prepared.padded_to)
+                    longest = padded_length(own, prepared.pad_to_multiple_of)
                 pieces.append(prepared.features.take(tf.constant(chosen), longest))
         yield tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *pieces)

@@ -11,7 +11,7 @@ from sft_keras.cache.boundary import Boundary
 from sft_keras.cache.disk import Collection
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.cache.stored_features import StoredFeatures
-from sft_keras.data.features import Features, HeldFeatures
+from sft_keras.data.features import Features, InMemoryFeatures
 from sft_keras.data.prepared import Prepared
 
 
@@ -46,7 +46,7 @@ class Wanted:
         if (rows < 0).any():
             return None
         tensors = tf.nest.pack_sequence_as(self.boundary.like, memory.tensors(self.boundary.key))
-        return HeldFeatures(tensors, rows, self.boundary.like)
+        return InMemoryFeatures(tensors, rows, self.boundary.like)
 
     def on_disk(self, collection: Collection) -> Features | None:
         """Returns the rows if all of them are in a collection on disk."""

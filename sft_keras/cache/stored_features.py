@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sft_keras.cache.disk import Collection
 from sft_keras.cache.rows import Field, from_bytes
-from sft_keras.data.features import Features, Structure, as_like
+from sft_keras.data.features import Features, Structure, match_spec
 
 
 def field_of(spec: tf.TensorSpec) -> Field:
@@ -42,7 +42,7 @@ class StoredFeatures(Features):
           collection: The rows on disk.
           rows: int64 [n], the numbers of those that belong to the split.
           stored: Shape (without the batch) and dtype of each tensor of a row as it is stored.
-          like: Shape (without the batch) and dtype of what to return, see `HeldFeatures`.
+          like: Shape (without the batch) and dtype of what to return, see `InMemoryFeatures`.
         """
         self._collection, self._rows, self._stored, self._like = collection, rows, stored, like
 
@@ -58,7 +58,7 @@ class StoredFeatures(Features):
         for tensor, spec in zip(tf.nest.flatten(read), self._stored, strict=True):
             tensor.set_shape([None, *spec.shape])
             tensors.append(tf.bitcast(tensor, spec.dtype) if tensor.dtype != spec.dtype else tensor)
-        return as_like(tf.nest.pack_sequence_as(self._like, tensors), self._like, length)
+        return match_spec(tf.nest.pack_sequence_as(self._like, tensors), self._like, length)
 
     def subset(self, positions: np.ndarray) -> StoredFeatures:
         """See `Features.subset`."""

@@ -87,8 +87,8 @@ def _read(
     except UnreadableError as error:
         unreadable = error.reasons
     parts = {
-        split.name: _without(split, unreadable.get(split.name, {}).keys())
-        for split in (splits.train, splits.validation, splits.test)
+        name: _without(split, unreadable.get(name, {}).keys())
+        for name, split in splits.by_name().items()
     }
     groups = tuple(
         (Example(split, name, reason),)
@@ -154,7 +154,7 @@ def _by_features(
 ) -> tuple[list[Finding], list[str]]:
     """Returns what the backbone's features show, and what they could not be asked for."""
     if not recipe.task.supports_views or any(
-        part.parts_of is not None for part in prepared.values()
+        part.parents is not None for part in prepared.values()
     ):
         return [], [f"near-duplicates and wrong labels, which {type(recipe.task).__name__} has not"]
     features = frozen_features(staged, recipe, prepared, info, reporter)

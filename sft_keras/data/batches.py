@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.data.bucketing import batched_by_length, padded_length
+from sft_keras.data.bucketing import bucketed_order, padded_length
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.batches import served_ordered_batches, served_training_batches
 from sft_keras.data.streams import THREADS, in_graph, shuffled_range
@@ -62,8 +62,8 @@ def training_batches(
             batches = _streamed_batches(prepared, batch_size, own_seed)
         else:
             count = len(prepared.examples)
-            order = order_of_epoch(prepared, batch_size, own_seed)
-            views = tf.gather(views_of_epoch(prepared, seed, stage_index, epoch), order)
+            order = epoch_order(prepared, batch_size, own_seed)
+            views = tf.gather(epoch_views(prepared, seed, stage_index, epoch), order)
             batches = _held_batches(prepared, batch_size, order, views, count)
         return batches.enumerate().map(
             in_graph(lambda step, batch: {**batch, "epoch": epoch, "step": step})
@@ -99,12 +99,12 @@ def ordered_batches(
     return _held_batches(prepared, batch_size, order, tf.zeros_like(order), len(positions))
 
 
-def order_of_epoch(prepared: Prepared, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
+def epoch_order(prepared: Prepared, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
     """Returns the positions of held examples in the order of an epoch, int64 [n]."""
     order = shuffled_range(len(prepared.examples), seed)
     if prepared.lengths is None:
         return order
-    return batched_by_length(order, tf.constant(prepared.lengths, tf.int64), batch_size, seed)
+    return bucketed_order(order, tf.constant(prepared.lengths, tf.int64), batch_size, seed)
 
 
 def epoch_seed(seed: int, stage_index: int, epoch: int | tf.Tensor) -> tf.Tensor:
@@ -113,7 +113,7 @@ def epoch_seed(seed: int, stage_index: int, epoch: int | tf.Tensor) -> tf.Tensor
     return tf.random.experimental.stateless_fold_in(base, epoch)
 
 
-def views_of_epoch(
+def epoch_views(
     prepared: Prepared, seed: int, stage_index: int, epoch: int | tf.Tensor
 ) -> tf.Tensor:
     """Returns which of its views each example shows in an epoch, int64 [n].
@@ -156,7 +156,7 @@ def _held_batches(
         longest = None
         if prepared.lengths is not None:
             own = tf.gather(lengths, indices)
-            longest = padded_length(tf.reduce_max(own), prepared.padded_to)
+            longest = padded_length(tf.reduce_max(own), prepared.pad_to_multiple_of)
         read = prepared.features.take(rows, longest)
         if not prepared.has_targets:
             read = {"input": read}

@@ -19,12 +19,12 @@ def padded_length(
     return -(-longest // multiple) * multiple
 
 
-def multiple_for_few(longest: int) -> int:
+def few_lengths_multiple(longest: int) -> int:
     """Returns of what to take multiples, so that texts up to a length have four of them at most."""
     return int(padded_length(np.int64(-(-longest // _FEW))))
 
 
-def batched_by_length(
+def bucketed_order(
     order: tf.Tensor, lengths: tf.Tensor, batch_size: int, seed: tf.Tensor
 ) -> tf.Tensor:
     """Returns an epoch's random order, changed so that each batch holds examples of like length.

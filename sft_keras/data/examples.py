@@ -27,7 +27,7 @@ class RemoteReader(Protocol):
     def job(self, dataset: tf.data.Dataset, *, by_all: bool = False) -> Any:
         """Start a job on the service."""
 
-    def silent(self, error: tf.errors.OpError) -> Exception:
+    def no_response_error(self, error: tf.errors.OpError) -> Exception:
         """Return the error to raise when the service sends nothing."""
 
 
@@ -101,7 +101,7 @@ class Examples:
         )
 
 
-def joined(first: Examples, second: Examples) -> Examples:
+def concatenate(first: Examples, second: Examples) -> Examples:
     """Returns the examples of both under the name of the first.
 
     In random order, too, those of the first come before those of the second: enough to read them
@@ -184,12 +184,15 @@ class Splits:
     test: Examples
     info: DataInfo
 
+    def by_name(self) -> dict[str, Examples]:
+        """Return the splits by name, in the order of `SPLITS`."""
+        return {name: getattr(self, name) for name in SPLITS}
+
     def as_json(self) -> dict[str, Any]:
-        """Returns which example is in which split, as plain values."""
-        splits = (self.train, self.validation, self.test)
+        """Return the ids of the examples in each split, as plain values."""
         return {
             "source": self.info.source,
             "origin": dict(self.info.origin),
             "class_names": list(self.info.class_names),
-            "ids": {split.name: list(split.ids) for split in splits},
+            "ids": {name: list(split.ids) for name, split in self.by_name().items()},
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import shown
+from sft_keras.data.listing import preview
 from sft_keras.recipe.section import did_you_mean
 
 
@@ -25,12 +25,12 @@ def read_excluded_ids(path: str | None) -> frozenset[str]:
     return frozenset(line for line in lines if line.strip() and not line.startswith("#"))
 
 
-def require_known(excluded: frozenset[str], ids: Iterable[str]) -> None:
+def require_known_ids(excluded: frozenset[str], ids: Iterable[str]) -> None:
     """Raises a `DataError` if some of what is excluded is not there: it is of other data then."""
     known = set(ids)
     unknown = sorted(excluded - known)
     if unknown:
         raise DataError(
             "`data.exclude` must hold ids of examples of the source. Not there: "
-            f"{shown(unknown)}.{did_you_mean(unknown[0], known) if len(known) < 10_000 else ''}"
+            f"{preview(unknown)}.{did_you_mean(unknown[0], known) if len(known) < 10_000 else ''}"
         )

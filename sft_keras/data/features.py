@@ -30,7 +30,7 @@ class Features(abc.ABC):
         """Returns the rows at `positions`, int64 [m], as features of their own, not copied."""
 
 
-class HeldFeatures(Features):
+class InMemoryFeatures(Features):
     """Rows in the host's memory."""
 
     def __init__(
@@ -53,9 +53,9 @@ class HeldFeatures(Features):
             )
 
     @classmethod
-    def of_arrays(
+    def from_arrays(
         cls, arrays: Structure, rows: np.ndarray | None = None, like: Structure | None = None
-    ) -> HeldFeatures:
+    ) -> InMemoryFeatures:
         """Returns NumPy arrays as features."""
         with tf.device("CPU"):
             return cls(tf.nest.map_structure(tf.convert_to_tensor, arrays), rows, like)
@@ -67,25 +67,25 @@ class HeldFeatures(Features):
         """See `Features.take`."""
         rows = positions if self._rows is None else tf.gather(self._rows, positions)
         taken = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), self.tensors)
-        return as_like(taken, self._like, length)
+        return match_spec(taken, self._like, length)
 
-    def subset(self, positions: np.ndarray) -> HeldFeatures:
+    def subset(self, positions: np.ndarray) -> InMemoryFeatures:
         """See `Features.subset`."""
         rows = positions if self._rows is None else self._rows[positions]
-        return HeldFeatures(self.tensors, rows, self._like)
+        return InMemoryFeatures(self.tensors, rows, self._like)
 
 
-def as_like(taken: Structure, like: Structure, length: tf.Tensor | None) -> Structure:
+def match_spec(taken: Structure, like: Structure, length: tf.Tensor | None) -> Structure:
     """Returns rows with the dtypes of `like`, tensors with an axis of tokens cut to `length`."""
 
     def finished(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-        if length is not None and has_tokens(spec):
+        if length is not None and has_token_axis(spec):
             tensor = tensor[:, :length]
         return tf.cast(tensor, spec.dtype)
 
     return tf.nest.map_structure(finished, taken, like)
 
 
-def has_tokens(spec: tf.TensorSpec) -> bool:
+def has_token_axis(spec: tf.TensorSpec) -> bool:
     """Whether the first axis of rows like `spec` is one of tokens."""
     return spec.shape.rank > 0 and spec.shape[0] is None

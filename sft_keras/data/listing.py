@@ -28,7 +28,7 @@ class Part:
       labels: int64 [n]; not checked yet.
       occurrences: See `Examples.occurrences`.
       groups: See `Examples.groups`.
-      groups_are: What the groups are, in words: "articles".
+      group_noun: What the groups are, in words: "articles".
       paths: See `Examples.paths`.
       stream: (positions int64 [m] among the n, seed or None) -> see `Examples.stream`, with
         "index" counting within `positions`.
@@ -41,7 +41,7 @@ class Part:
     )
     occurrences: np.ndarray | None = dataclasses.field(default=None, repr=False)
     groups: np.ndarray | None = dataclasses.field(default=None, repr=False)
-    groups_are: str = "groups"
+    group_noun: str = "groups"
     paths: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
 
 
@@ -92,13 +92,13 @@ class Listing:
                 faults.append(
                     f"Labels of the {name!r} split must be from 0 to {len(self.class_names) - 1}, "
                     f"as there are {len(self.class_names)} classes. Received: "
-                    f"{shown(sorted(set(outside)))}, in {len(outside)} examples."
+                    f"{preview(sorted(set(outside)))}, in {len(outside)} examples."
                 )
             if trained is None:
                 continue
             lacking = sorted(filter(self._is_known, self._occurring(name) - trained))
             if lacking:
-                names = shown([repr(self.class_names[label]) for label in lacking])
+                names = preview([repr(self.class_names[label]) for label in lacking])
                 faults.append(
                     f"The {name!r} split has classes of which there is nothing to train on: "
                     f"{names}. Add training examples of them, or remove them."
@@ -123,17 +123,17 @@ class Listing:
         return set(np.flatnonzero(part.occurrences.sum(axis=0)).tolist())
 
 
-def split_named(word: str) -> str | None:
+def parse_split_name(word: str) -> str | None:
     """Returns the split that a folder, a column or a data set calls `word`, if it is one."""
     return _SPLIT_OF.get(word.strip().lower())
 
 
-def split_words() -> str:
+def known_split_names() -> str:
     """Returns the words that name splits, for messages."""
     return ", ".join(_SPLIT_OF)
 
 
-def shown(items: Sequence[object], most: int = 10) -> str:
+def preview(items: Sequence[object], most: int = 10) -> str:
     """Returns the first items, and how many more there are."""
     more = f" and {len(items) - most} more" if len(items) > most else ""
     return ", ".join(str(item) for item in items[:most]) + more

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import shown
+from sft_keras.data.listing import preview
 
 
-def split_files(
+def find_split_files(
     source: str, find: Callable[[Path], Mapping[str, Path]], wanted: str
 ) -> dict[str, Path]:
     """Returns the files of a source by split; a single file is that of "train".
@@ -54,8 +54,8 @@ def outside_faults(paths: Iterable[Path], root: Path) -> list[str]:
     if not outside:
         return []
     return [
-        f"{len(outside)} paths lead out of {root.absolute()}: {shown(outside)}. If they are meant, "
-        "allow it with --set=data.outside=true."
+        f"{len(outside)} paths lead out of {root.absolute()}: {preview(outside)}. If they are "
+        "meant, allow it with --set=data.outside=true."
     ]
 
 
@@ -63,7 +63,7 @@ def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def loaded_json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Returns what a text in JSON says.
 
     Raises:

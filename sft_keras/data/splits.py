@@ -11,8 +11,8 @@ from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
-from sft_keras.data.exclude import read_excluded_ids, require_known
-from sft_keras.data.listing import Listing, Part, shown
+from sft_keras.data.exclude import read_excluded_ids, require_known_ids
+from sft_keras.data.listing import Listing, Part, preview
 from sft_keras.recipe.data import Data
 
 
@@ -38,7 +38,7 @@ def split_faults(listing: Listing) -> list[str]:
         if found >= needed:
             return []
         return [
-            f"There must be at least {needed} {train.groups_are} to train on, because the source "
+            f"There must be at least {needed} {train.group_noun} to train on, because the source "
             f"has no split for {splits}, which gets whole ones. Received: {found}."
         ]
     if any(part.occurrences is not None for part in listing.parts.values()):
@@ -58,7 +58,7 @@ def split_faults(listing: Listing) -> list[str]:
         return []
     return [
         f"Each class needs at least {needed} training examples, because the source has no split "
-        f"for {splits} and it is split off from them. Too small: {shown(small, 20)}. "
+        f"for {splits} and it is split off from them. Too small: {preview(small, 20)}. "
         "Add examples, remove these classes, or give the splits yourself."
     ]
 
@@ -95,7 +95,7 @@ def make_splits(
         else:
             size = round(share * len(set(train.groups)))
             rest, held = hold_out_groups(rest, train.groups[rest], size, seed, name)
-            how = f"of the {train.groups_are} of train, none of which is in two splits"
+            how = f"of the {train.group_noun} of train, none of which is in two splits"
         splits[name] = _examples(name, train, held, excluded)
         origin[name] = f"made here: {share:.4g} {how}, seed {seed}"
     if "test" in splits or "validation" in splits:
@@ -186,7 +186,7 @@ def _examples(name: str, part: Part, positions: np.ndarray, excluded: frozenset[
     )
 
 
-def splits_of(listing: Listing, data: Data, seed: int) -> Splits:
+def build_splits(listing: Listing, data: Data, seed: int) -> Splits:
     """Returns the splits of what a source holds.
 
     Raises:
@@ -198,7 +198,7 @@ def splits_of(listing: Listing, data: Data, seed: int) -> Splits:
         raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))
     shares = {"validation": data.validation, "test": data.test}
     excluded = read_excluded_ids(data.exclude)
-    require_known(excluded, (each for part in listing.parts.values() for each in part.ids))
+    require_known_ids(excluded, (each for part in listing.parts.values() for each in part.ids))
     splits = make_splits(listing, source, shares, seed, excluded)
     _warn_of_unused_classes(splits)
     return splits
@@ -208,4 +208,4 @@ def _warn_of_unused_classes(splits: Splits) -> None:
     counts = splits.info.counts["train"]
     unused = [name for name, count in zip(splits.info.class_names, counts) if not count]
     if unused:
-        logging.warning("Classes without an example, which nothing can learn: %s.", shown(unused))
+        logging.warning("Classes without an example, which nothing can learn: %s.", preview(unused))

@@ -27,22 +27,54 @@ def shuffled_range(size: int | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_shuffle(order, seed, alg=_ALGORITHM)
 
 
+def indexed_stream(
+    size: int,
+    seed: tf.Tensor | None,
+    read: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    *,
+    parallel_calls: int | None = None,
+) -> tf.data.Dataset:
+    """Return a stream of random-access examples, in stored order or shuffled.
+
+    Args:
+      size: Number of examples, n.
+      seed: int64 [2], the seed of the random order; None for stored order.
+      read: Maps an index (int64 scalar, 0 .. n - 1) to the tensors of that example; runs in a
+        graph.
+      parallel_calls: How many examples to read at a time; None to read them one by one.
+
+    Returns:
+      A dataset of n elements, {"index": int64 scalar} with the tensors returned by `read`.
+    """
+    indices = tf.data.Dataset.range(size)
+    if seed is not None:
+        indices = tf.data.Dataset.from_tensor_slices(shuffled_range(size, seed))
+    example = in_graph(lambda index: {"index": index, **read(index)})
+    if parallel_calls is None:
+        return indices.map(example)
+    return indices.map(example, num_parallel_calls=parallel_calls, deterministic=True)
+
+
 def random_access_part(
     ids: Sequence[str], labels: np.ndarray, read: Callable[[tf.Tensor], tf.Tensor]
 ) -> Part:
-    """Returns a part whose example at a position (int64 scalar) `read` returns, in a graph."""
+    """Return a part whose images can be read in any order.
+
+    Args:
+      ids: The id of each example.
+      labels: int64 [n], the class of each example.
+      read: Maps a position among the n (int64 scalar) to an image, encoded or as pixels; runs in a
+        graph.
+    """
 
     def stream(positions: np.ndarray, seed: tf.Tensor | None) -> tf.data.Dataset:
-        chosen = tf.constant(positions, tf.int64)
-        indices = tf.data.Dataset.range(len(positions))
-        if seed is not None:
-            indices = tf.data.Dataset.from_tensor_slices(shuffled_range(len(positions), seed))
-
-        @in_graph
-        def example(index: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"index": index, "image": read(chosen[index])}
-
-        return indices.map(example, num_parallel_calls=THREADS, deterministic=True)
+        selected = tf.constant(positions, tf.int64)
+        return indexed_stream(
+            len(positions),
+            seed,
+            lambda index: {"image": read(selected[index])},
+            parallel_calls=THREADS,
+        )
 
     return Part(tuple(ids), labels, stream)
 

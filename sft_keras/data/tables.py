@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import split_named
-from sft_keras.data.split_files import loaded_json, split_files
+from sft_keras.data.listing import parse_split_name
+from sft_keras.data.split_files import find_split_files, parse_json
 
 Row = dict[str, Any]
 """A value by column; None where there is none."""
@@ -30,10 +30,10 @@ def read_tables(kind: str, path: str) -> dict[str, list[Row]]:
     """
 
     def find(folder: Path) -> dict[str, Path]:
-        files = {split_named(file.stem): file for file in sorted(folder.glob(f"*.{kind}"))}
+        files = {parse_split_name(file.stem): file for file in sorted(folder.glob(f"*.{kind}"))}
         return {split: file for split, file in files.items() if split is not None}
 
-    files = split_files(f"{kind}:{path}", find, f"a train.{kind}")
+    files = find_split_files(f"{kind}:{path}", find, f"a train.{kind}")
     return {split: _rows(kind, file) for split, file in files.items()}
 
 
@@ -79,7 +79,7 @@ def _json_lines(file: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = loaded_json(line)
+                row = parse_json(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{file}: line {number} must be a JSON object. It is not JSON: {error}."

@@ -35,7 +35,7 @@ def find_builder(name: str, data_dir: str | None) -> Any:
         ) from error
 
 
-def require_there(builder: Any, name: str) -> None:
+def ensure_downloaded(builder: Any, name: str) -> None:
     """Downloads a set that is not on this machine.
 
     Raises:

@@ -38,7 +38,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         began = time.perf_counter()
         few = _first(splits, _BATCHES * recipe.data.batch_size)
         prepared = recipe.task.prepare(few, recipe, lambda done, total: None)
-        read = sum(map(len, (few.train, few.validation, few.test)))
+        read = sum(map(len, few.by_name().values()))
         reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
         yield f"read  {reading:.0f} s for all of it, by {read} examples"
         staged = build_staged(recipe, backbone, info)

@@ -82,7 +82,7 @@ def open_run(
             splits = service.reading(splits)
         prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
         if devices.needs_static_shapes:
-            prepared = {name: split.of_few_lengths() for name, split in prepared.items()}
+            prepared = {name: split.with_few_lengths() for name, split in prepared.items()}
         digest = digest_of_splits(prepared)
         if resumed is not None:
             require_same_data(run.path, resumed.facts["data"], digest, allow_changed)

@@ -13,7 +13,7 @@ from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.core.errors import BackboneError, DataError
-from sft_keras.data.examples import DataInfo, Splits, joined
+from sft_keras.data.examples import DataInfo, Splits, concatenate
 from sft_keras.data.prepared import Prepared
 from sft_keras.recipe.recipe import Recipe
 
@@ -103,7 +103,9 @@ class Workbench:
             self.memory.keep_only(())
             splits = recipe.task.open_data(recipe, split_seed)
             if folds is not None:
-                splits = dataclasses.replace(splits, train=joined(splits.train, splits.validation))
+                splits = dataclasses.replace(
+                    splits, train=concatenate(splits.train, splits.validation)
+                )
                 _require_enough(splits, folds)
             self._data = (key, splits, recipe.task.prepare(splits, recipe, self._progress))
         _, splits, prepared = self._data
@@ -193,7 +195,7 @@ def _info_of_fold(
     how = "stratified" + (" by class" if splits.train.occurrences is None else "")
     if splits.train.groups is not None:
         how = "in whole groups"
-    origin = f"made here: fold {number} of {folds}, {how}"
+    origin = f"created here: fold {number} of {folds}, {how}"
     return dataclasses.replace(
         info,
         sizes={**info.sizes, **{name: len(each) for name, each in parts.items()}},

@@ -32,10 +32,10 @@ def text_signatures(
     """
 
     def from_pairs(texts: tf.Tensor, text_pairs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(model(encoder.inputs(texts, text_pairs), training=False))
+        return answer(model(encoder.encode(texts, text_pairs), training=False))
 
     def from_texts(texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(model(encoder.inputs(texts), training=False))
+        return answer(model(encoder.encode(texts), training=False))
 
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in ARGUMENTS]
     served = (from_pairs, specs) if info.facts["texts"] == 2 else (from_texts, specs[:1])

@@ -36,7 +36,7 @@ class TextRow:
     label: Any
 
 
-def cleaned(text: str, clean: Clean) -> str:
+def clean_text(text: str, clean: Clean) -> str:
     """Returns a text as the recipe wants it."""
     if clean.html:
         # Behind the last end of a comment none is searched, which takes the square of the time.
@@ -56,7 +56,7 @@ def clean_rows(
     found: dict[str, list[TextRow]] = {}
     for split, rows in rows_by_split.items():
         kept = [
-            dataclasses.replace(row, texts=tuple(cleaned(text, clean) for text in row.texts))
+            dataclasses.replace(row, texts=tuple(clean_text(text, clean) for text in row.texts))
             for row in rows
         ]
         filled = [row for row in kept if all(text.strip() for text in row.texts)]

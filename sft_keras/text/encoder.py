@@ -20,7 +20,7 @@ _WITH_SEGMENTS = ("AlbertTokenizer", "BertTokenizer", "ElectraTokenizer")
 
 
 @dataclasses.dataclass(frozen=True)
-class Special:
+class SpecialTokens:
     """The tokens that are no part of a text, by id."""
 
     pad: int
@@ -34,13 +34,13 @@ class Tokens(NamedTuple):
 
     Attributes:
       ids: int32 [n, (tokens)], ragged.
-      seconds: int32 [n], the place of the first token of the second text; of single texts, the
-        number of tokens.
+      second_starts: int32 [n], the position of the first token of the second text; for single
+        texts, the number of tokens.
       lengths: int32 [n], how many tokens there would be if nothing had been cut off.
     """
 
     ids: tf.RaggedTensor
-    seconds: tf.Tensor
+    second_starts: tf.Tensor
     lengths: tf.Tensor
 
 
@@ -58,7 +58,7 @@ class TextEncoder(tf.Module):
     def __init__(
         self,
         pieces: Callable[[tf.Tensor], Pieces],
-        special: Special,
+        special: SpecialTokens,
         *,
         sequence_length: int,
         has_segments: bool,
@@ -78,18 +78,18 @@ class TextEncoder(tf.Module):
         return self._vocabulary()
 
     @property
-    def has_places(self) -> bool:
+    def has_offsets(self) -> bool:
         """Whether `pieces` says where in a text each piece stands."""
         return isinstance(self.pieces, WordPiece)
 
-    def tokens(self, *texts: tf.Tensor) -> Tokens:
+    def tokenize(self, *texts: tf.Tensor) -> Tokens:
         """Returns the tokens of texts, or of pairs of them: string [n] each; works in a graph.
 
         Where there are too many, what is cut off is the end of the longer text.
         """
-        return self.surrounded(*(self.pieces(each).ids for each in texts))
+        return self.pack_truncated(*(self.pieces(each).ids for each in texts))
 
-    def surrounded(self, *parts: tf.RaggedTensor) -> Tokens:
+    def pack_truncated(self, *parts: tf.RaggedTensor) -> Tokens:
         """Returns the tokens of texts or of pairs, given as pieces: int32 [n, (pieces)] each."""
         around = 2 if len(parts) == 1 else 2 + len(self._between)
         room = self.sequence_length - around
@@ -99,39 +99,39 @@ class TextEncoder(tf.Module):
         if len(parts) == 2:
             kept = [tf.minimum(sizes[0], tf.maximum(room - sizes[1], room - room // 2))]
             kept.append(tf.minimum(sizes[1], room - kept[0]))
-        ids, seconds = self.joined(*map(first_pieces, parts, kept))
-        return Tokens(ids, seconds, lengths)
+        ids, second_starts = self.pack(*map(first_tokens, parts, kept))
+        return Tokens(ids, second_starts, lengths)
 
-    def joined(self, *parts: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
-        """Returns (ids, seconds) of `Tokens` for the pieces of one text or two, none cut off."""
+    def pack(self, *parts: tf.RaggedTensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
+        """Return (ids, second_starts) of `Tokens` for one text or a pair, without truncation."""
         count = tf.cast(parts[0].nrows(), tf.int32)
         rows = [_all_rows(count, [self.special.start]), parts[0]]
         if len(parts) == 2:
             rows += [_all_rows(count, self._between), parts[1]]
         rows.append(_all_rows(count, [self.special.end]))
         ids = tf.concat(rows, axis=1)
-        seconds = tf.cast(ids.row_lengths(), tf.int32)
+        second_starts = tf.cast(ids.row_lengths(), tf.int32)
         if len(parts) == 2:
-            seconds = 1 + tf.cast(parts[0].row_lengths(), tf.int32) + len(self._between)
-        return ids, seconds
+            second_starts = 1 + tf.cast(parts[0].row_lengths(), tf.int32) + len(self._between)
+        return ids, second_starts
 
-    def padded(
-        self, ids: tf.RaggedTensor, seconds: tf.Tensor, length: tf.Tensor | int
+    def pad(
+        self, ids: tf.RaggedTensor, second_starts: tf.Tensor, length: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
         """Returns what the backbone reads: int32 [n, length] each."""
         sizes = tf.cast(ids.row_lengths(), tf.int32)
         mask = tf.sequence_mask(sizes, length, tf.int32)
-        inputs = {"token_ids": padded(ids, length, self.special.pad), "padding_mask": mask}
+        inputs = {"token_ids": pad_rows(ids, length, self.special.pad), "padding_mask": mask}
         if self._has_segments:
-            is_first = tf.sequence_mask(seconds, length, tf.int32)
+            is_first = tf.sequence_mask(second_starts, length, tf.int32)
             inputs["segment_ids"] = mask * (1 - is_first)
         return inputs
 
-    def inputs(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
+    def encode(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns what the backbone reads for texts, padded to the longest of them."""
-        found = self.tokens(*texts)
+        found = self.tokenize(*texts)
         longest = tf.cast(tf.reduce_max(found.ids.row_lengths()), tf.int32)
-        return self.padded(found.ids, found.seconds, longest)
+        return self.pad(found.ids, found.second_starts, longest)
 
 
 def _all_rows(count: tf.Tensor, ids: Sequence[int]) -> tf.RaggedTensor:
@@ -139,7 +139,7 @@ def _all_rows(count: tf.Tensor, ids: Sequence[int]) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_tensor(tf.tile(row, [count, 1]))
 
 
-def first_pieces(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
+def first_tokens(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
     """Returns the first `kept` of each row, int32 [n]."""
     place = tf.ragged.range(part.row_lengths()).flat_values
     is_kept = tf.cast(place, tf.int32) < tf.gather(kept, part.value_rowids())
@@ -147,7 +147,7 @@ def first_pieces(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
 
 
 @functools.lru_cache(maxsize=4)
-def hub_tokenizer(preset: str) -> Any:
+def load_hub_tokenizer(preset: str) -> Any:
     """Returns the tokenizer of a preset of KerasHub's, or of a folder."""
     import keras_hub
 
@@ -180,7 +180,7 @@ def build_encoder(backbone: Backbone, sequence_length: int) -> TextEncoder:
     """
     if backbone.preset.startswith("tiny:"):
         return _wordpiece_encoder(tiny_vocabulary(), True, sequence_length, has_segments=True)
-    tokenizer = hub_tokenizer(text_preset(backbone))
+    tokenizer = load_hub_tokenizer(text_preset(backbone))
     kind = type(tokenizer).__name__
     has_segments = kind in _WITH_SEGMENTS
     if hasattr(tokenizer, "lowercase") and isinstance(tokenizer.vocabulary, list):
@@ -189,7 +189,7 @@ def build_encoder(backbone: Backbone, sequence_length: int) -> TextEncoder:
         )
     return TextEncoder(
         _HubPieces(tokenizer),
-        Special(
+        SpecialTokens(
             pad=tokenizer.pad_token_id,
             start=tokenizer.start_token_id,
             end=tokenizer.end_token_id,
@@ -211,14 +211,16 @@ def _wordpiece_encoder(
     place = {piece: number for number, piece in enumerate(vocabulary)}
     return TextEncoder(
         WordPiece(vocabulary, lowercase=lowercase),
-        Special(pad=place["[PAD]"], start=place["[CLS]"], end=place["[SEP]"], mask=place["[MASK]"]),
+        SpecialTokens(
+            pad=place["[PAD]"], start=place["[CLS]"], end=place["[SEP]"], mask=place["[MASK]"]
+        ),
         sequence_length=sequence_length,
         has_segments=has_segments,
         vocabulary=lambda: vocabulary,
     )
 
 
-def padded(rows: tf.RaggedTensor, length: tf.Tensor | int, padding: int) -> tf.Tensor:
+def pad_rows(rows: tf.RaggedTensor, length: tf.Tensor | int, padding: int) -> tf.Tensor:
     """Returns [n, (tokens)] as [n, length]: cut off, or filled up at the end; works in a graph."""
     wide = rows.to_tensor(padding)[:, :length]
     missing = length - tf.shape(wide)[1]

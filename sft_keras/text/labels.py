@@ -18,7 +18,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
-class CodedLabels:
+class EncodedLabels:
     """The labels of one split, in numbers.
 
     Attributes:
@@ -36,7 +36,7 @@ class LabelKind(abc.ABC):
     """What the label of a text is."""
 
     @abc.abstractmethod
-    def read(self, value: Any) -> Hashable:
+    def parse(self, value: Any) -> Hashable:
         """Returns the label that a table or a list says.
 
         Raises:
@@ -44,24 +44,24 @@ class LabelKind(abc.ABC):
         """
 
     @abc.abstractmethod
-    def coded(
+    def encode(
         self, labels_by_split: Mapping[str, Sequence[Any]]
-    ) -> tuple[_Names, dict[str, CodedLabels]]:
+    ) -> tuple[_Names, dict[str, EncodedLabels]]:
         """Returns the names of the classes, and the labels of each split in numbers."""
 
     @abc.abstractmethod
-    def made_up(
+    def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], Any]:
         """Returns a label for synthetic text `number`, and the classes whose words it must hold."""
 
 
 @dataclasses.dataclass(frozen=True)
-class OneClass(LabelKind):
+class SingleLabelKind(LabelKind):
     """One class a text: str."""
 
-    def read(self, value: Any) -> str:
-        """See `LabelKind.read`."""
+    def parse(self, value: Any) -> str:
+        """See `LabelKind.parse`."""
         if _is_several(value):
             raise ValueError("must have one label each")
         name = _name(value)
@@ -69,26 +69,26 @@ class OneClass(LabelKind):
             raise ValueError("have no label")
         return name
 
-    def coded(
+    def encode(
         self, labels_by_split: Mapping[str, Sequence[str]]
-    ) -> tuple[_Names, dict[str, CodedLabels]]:
-        """See `LabelKind.coded`."""
+    ) -> tuple[_Names, dict[str, EncodedLabels]]:
+        """See `LabelKind.encode`."""
         names = _sorted_names(name for each in labels_by_split.values() for name in each)
         number = {name: label for label, name in enumerate(names)}
         return names, {
-            split: CodedLabels(np.array([number[name] for name in labels], np.int64))
+            split: EncodedLabels(np.array([number[name] for name in labels], np.int64))
             for split, labels in labels_by_split.items()
         }
 
-    def made_up(
+    def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], str]:
-        """See `LabelKind.made_up`."""
+        """See `LabelKind.synthesize`."""
         return [number % num_classes], synthetic_name(number % num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
-class AnyClasses(LabelKind):
+class MultiLabelKind(LabelKind):
     """None, one or several classes a text: tuple[str, ...], sorted.
 
     Attributes:
@@ -97,8 +97,8 @@ class AnyClasses(LabelKind):
 
     separator: str
 
-    def read(self, value: Any) -> _Names:
-        """See `LabelKind.read`."""
+    def parse(self, value: Any) -> _Names:
+        """See `LabelKind.parse`."""
         if isinstance(value, str):
             value = value.split(self.separator)
         elif not _is_several(value):
@@ -111,10 +111,10 @@ class AnyClasses(LabelKind):
             raise ValueError("name a label twice; each is to be named once where it applies")
         return tuple(sorted(names))
 
-    def coded(
+    def encode(
         self, labels_by_split: Mapping[str, Sequence[_Names]]
-    ) -> tuple[_Names, dict[str, CodedLabels]]:
-        """See `LabelKind.coded`."""
+    ) -> tuple[_Names, dict[str, EncodedLabels]]:
+        """See `LabelKind.encode`."""
         found = (name for labels in labels_by_split.values() for each in labels for name in each)
         names = _sorted_names(found)
         number = {name: label for label, name in enumerate(names)}
@@ -125,23 +125,23 @@ class AnyClasses(LabelKind):
                 occurrences[split][row, [number[name] for name in each]] = 1
         groups = groups_by_rarest_label(occurrences)
         return names, {
-            split: CodedLabels(groups[split], occurrences[split]) for split in labels_by_split
+            split: EncodedLabels(groups[split], occurrences[split]) for split in labels_by_split
         }
 
-    def made_up(
+    def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], list[str]]:
-        """See `LabelKind.made_up`."""
+        """See `LabelKind.synthesize`."""
         classes = np.flatnonzero(draw.random(num_classes) < 0.4).tolist()
         return classes, list(map(synthetic_name, classes))
 
 
 @dataclasses.dataclass(frozen=True)
-class Number(LabelKind):
+class NumericLabelKind(LabelKind):
     """A number a text: float. There are no classes; the stream says it as "value", float32."""
 
-    def read(self, value: Any) -> float:
-        """See `LabelKind.read`."""
+    def parse(self, value: Any) -> float:
+        """See `LabelKind.parse`."""
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
@@ -150,21 +150,21 @@ class Number(LabelKind):
             raise ValueError("must have a finite number as their label")
         return number
 
-    def coded(
+    def encode(
         self, labels_by_split: Mapping[str, Sequence[float]]
-    ) -> tuple[_Names, dict[str, CodedLabels]]:
-        """See `LabelKind.coded`."""
+    ) -> tuple[_Names, dict[str, EncodedLabels]]:
+        """See `LabelKind.encode`."""
         numbers = {split: np.array(labels, np.float32) for split, labels in labels_by_split.items()}
         groups = groups_by_size(numbers)
         return (), {
-            split: CodedLabels(groups[split], np.zeros((len(each), 0), np.int64), {"value": each})
+            split: EncodedLabels(groups[split], np.zeros((len(each), 0), np.int64), {"value": each})
             for split, each in numbers.items()
         }
 
-    def made_up(
+    def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], float]:
-        """See `LabelKind.made_up`."""
+        """See `LabelKind.synthesize`."""
         classes = np.flatnonzero(draw.random(num_classes) < 0.5).tolist()
         return classes, float(sum(1 + each for each in classes))
 

@@ -1,9 +1,14 @@
-"""Splits every text of the data into tokens once, before training."""
+"""Tokenize every text once, before training.
+
+The steps that all text tasks share are functions here: reading the splits one after the other,
+choosing the length that rows are padded to, and building a `Prepared` split from its tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +21,9 @@ from sft_keras.text.encoder import TextEncoder, Tokens
 from sft_keras.text.token_features import TokenFeatures
 
 _BATCH = 512
-_MOST_BINS = 40
+_MAX_BINS = 40
+
+_Read = TypeVar("_Read")
 
 
 def prepare_texts(
@@ -25,92 +32,137 @@ def prepare_texts(
     sequence_length: int,
     progress: Callable[[int, int], None],
 ) -> dict[str, Prepared]:
-    """Returns what is batched from, per split.
+    """Tokenize all texts and return the splits, ready to be batched.
 
     Args:
       examples_by_split: The splits; elements of their streams hold "texts", string [1 or 2].
-      encoder: Of the backbone.
-      sequence_length: The most tokens of an example.
+      encoder: The backbone's encoder.
+      sequence_length: The largest number of tokens per example.
+      progress: Called with (done, total) examples over all splits.
+    """
+    tokenize = _tokenizer(encoder, next(iter(examples_by_split.values())))
+    tokens_by_split = read_splits(
+        examples_by_split, lambda examples: _tokenize_split(examples, tokenize), progress
+    )
+    row_length = longest_row((tokens.ids for tokens in tokens_by_split.values()), sequence_length)
+    prepared = {}
+    for name, (ids, second_starts, lengths) in tokens_by_split.items():
+        is_truncated = lengths > np.diff(ids.row_splits.numpy())
+        prepared[name] = prepare_tokens(
+            examples_by_split[name],
+            TokenFeatures(ids, second_starts, encoder, row_length),
+            digests=row_digests(ids, second_starts.numpy()),
+            facts=length_facts(lengths, is_truncated, encoder.sequence_length),
+        )
+    return prepared
+
+
+def read_splits(
+    examples_by_split: Mapping[str, Examples],
+    read: Callable[[Examples], _Read],
+    progress: Callable[[int, int], None],
+) -> dict[str, _Read]:
+    """Return the result of `read` per split, and report progress after each of them.
+
+    Args:
+      examples_by_split: The splits.
+      read: Reads one split.
       progress: Called with (done, total) examples over all splits.
     """
     total = sum(len(examples) for examples in examples_by_split.values())
-    tokenize = _tokenizer(encoder, next(iter(examples_by_split.values())))
-    found, done = {}, 0
+    results, done = {}, 0
     for name, examples in examples_by_split.items():
-        found[name] = _tokens(examples, tokenize)
+        results[name] = read(examples)
         done += len(examples)
         progress(done, total)
-    longest = max(int(ids.bounding_shape(1)) for ids, *_ in found.values())
-    places = min(sequence_length, int(padded_length(np.int64(longest))))
+    return results
+
+
+def longest_row(ids_by_split: Iterable[tf.RaggedTensor], sequence_length: int) -> int:
+    """Return the length that fits every row of all splits, rounded up for few different shapes.
+
+    Args:
+      ids_by_split: int32 [n, (tokens)] per split.
+      sequence_length: The upper limit.
+    """
+    longest = max(int(ids.bounding_shape(1)) for ids in ids_by_split)
+    return min(sequence_length, int(padded_length(np.int64(longest))))
+
+
+def row_digests(ids: tf.RaggedTensor, suffixes: np.ndarray | None = None) -> np.ndarray:
+    """Return the hash of each row of tokens, uint8 [n, DIGEST_SIZE].
+
+    Args:
+      ids: int32 [n, (tokens)].
+      suffixes: int32 [n], a number that is hashed after the tokens of each row, such as the start
+        of the second text; None to hash only the tokens.
+    """
+    flat, splits = ids.flat_values.numpy(), ids.row_splits.numpy()
+    rows = [flat[start:end] for start, end in itertools.pairwise(splits)]
+    if suffixes is not None:
+        rows = [np.append(row, suffix) for row, suffix in zip(rows, suffixes)]
+    return np.frombuffer(b"".join(map(digest, rows)), np.uint8).reshape(-1, DIGEST_SIZE)
+
+
+def prepare_tokens(
+    examples: Examples, features: TokenFeatures, digests: np.ndarray, **fields: Any
+) -> Prepared:
+    """Return a split of token rows, ready to be batched.
+
+    Args:
+      examples: The split.
+      features: The tokens of each example.
+      digests: The hash of each row, see `row_digests`.
+      **fields: More fields of `Prepared`, such as targets and details.
+    """
+    return Prepared(
+        examples=examples,
+        features=features,
+        read=None,
+        digests=digests,
+        lengths=features.row_lengths(),
+        **fields,
+    )
+
+
+def length_facts(
+    lengths: np.ndarray, is_truncated: np.ndarray, sequence_length: int
+) -> dict[str, Any]:
+    """Return the report's facts on the text lengths of a split.
+
+    Args:
+      lengths: int [n], tokens of each text before truncation.
+      is_truncated: bool [n], which texts do not fit.
+      sequence_length: The largest number of tokens per row.
+    """
     return {
-        name: _prepared(examples_by_split[name], encoder, places, *tokens)
-        for name, tokens in found.items()
+        "texts": len(lengths),
+        "cut_off": int(is_truncated.sum()),
+        "sequence_length": sequence_length,
+        "longest": int(lengths.max()),
+        "median": int(np.median(lengths)),
+        "lengths": _histogram(lengths),
     }
 
 
+def _histogram(lengths: np.ndarray) -> dict[str, Any]:
+    """Return {"width": tokens per bin, "counts": texts of 0 .. width - 1 tokens, and so on}."""
+    width = 2 ** max(0, int(np.ceil(np.log2((lengths.max() + 1) / _MAX_BINS))))
+    return {"width": width, "counts": np.bincount(lengths // width).tolist()}
+
+
 def _tokenizer(encoder: TextEncoder, examples: Examples) -> Callable[[tf.Tensor], Tokens]:
-    """Returns one function for all splits, which is traced once for batches of any size."""
+    """Return one function for all splits, which is traced once for batches of any size."""
     (texts,) = examples.stream(None).element_spec["texts"].shape
     return tf.function(
-        lambda batch: encoder.tokens(*tf.unstack(batch, axis=1)),
+        lambda batch: encoder.tokenize(*tf.unstack(batch, axis=1)),
         input_signature=[tf.TensorSpec([None, texts], tf.string)],
         autograph=False,
     )
 
 
-def _tokens(
-    examples: Examples, tokenize: Callable[[tf.Tensor], Tokens]
-) -> tuple[tf.RaggedTensor, tf.Tensor, np.ndarray]:
-    """Returns (ids, seconds, lengths) of a split, see `Tokens`."""
-    parts = [tokenize(batch["texts"]) for batch in examples.stream(None).batch(_BATCH)]
-    ids, seconds, lengths = zip(*parts)
-    return tf.concat(ids, axis=0), tf.concat(seconds, axis=0), np.concatenate(lengths)
-
-
-def _prepared(
-    examples: Examples,
-    encoder: TextEncoder,
-    places: int,
-    ids: tf.RaggedTensor,
-    seconds: tf.Tensor,
-    lengths: np.ndarray,
-) -> Prepared:
-    flat, splits = ids.flat_values.numpy(), ids.row_splits.numpy()
-    names = [
-        digest(np.append(flat[start:end], second))
-        for start, end, second in zip(splits, splits[1:], seconds.numpy())
-    ]
-    kept = np.diff(splits)
-
-    return Prepared(
-        examples=examples,
-        features=TokenFeatures(ids, seconds, encoder, places),
-        read=None,
-        digests=np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_SIZE),
-        lengths=kept,
-        facts=length_facts(lengths, kept, encoder.sequence_length),
-    )
-
-
-def length_facts(lengths: np.ndarray, kept: np.ndarray, sequence_length: int) -> dict[str, Any]:
-    """Returns what the report says of the lengths of a split's texts.
-
-    Args:
-      lengths: int [n], tokens of each text.
-      kept: int [n], what is left of them.
-      sequence_length: The most there may be.
-    """
-    return {
-        "texts": len(lengths),
-        "cut_off": int((lengths > kept).sum()),
-        "sequence_length": sequence_length,
-        "longest": int(lengths.max()),
-        "median": int(np.median(lengths)),
-        "lengths": histogram(lengths),
-    }
-
-
-def histogram(lengths: np.ndarray) -> dict[str, Any]:
-    """Returns {"width": of a bin, "counts": texts of 0 to width - 1 tokens, and so on}."""
-    width = 2 ** max(0, int(np.ceil(np.log2((lengths.max() + 1) / _MOST_BINS))))
-    return {"width": width, "counts": np.bincount(lengths // width).tolist()}
+def _tokenize_split(examples: Examples, tokenize: Callable[[tf.Tensor], Tokens]) -> Tokens:
+    """Return the tokens of a whole split; `lengths` as a NumPy array."""
+    batches = [tokenize(batch["texts"]) for batch in examples.stream(None).batch(_BATCH)]
+    ids, second_starts, lengths = zip(*batches)
+    return Tokens(tf.concat(ids, axis=0), tf.concat(second_starts, axis=0), np.concatenate(lengths))

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.features import Features
-from sft_keras.text.encoder import TextEncoder, padded
+from sft_keras.text.encoder import TextEncoder, pad_rows
 
 
 class TokenFeatures(Features):
@@ -15,7 +15,7 @@ class TokenFeatures(Features):
     def __init__(
         self,
         ids: tf.RaggedTensor,
-        seconds: tf.Tensor,
+        second_starts: tf.Tensor,
         encoder: TextEncoder,
         places: int,
         rows: np.ndarray | None = None,
@@ -24,17 +24,21 @@ class TokenFeatures(Features):
 
         Args:
           ids: int32 [any number, (tokens)].
-          seconds: int32 [any number]; see `Tokens`.
+          second_starts: int32 [any number]; see `Tokens`.
           encoder: Pads them.
           places: To how many tokens a row is padded where no length is asked for.
           rows: int64 [n], those to use; None for all.
         """
-        self._ids, self._seconds, self._encoder = ids, seconds, encoder
+        self._ids, self._second_starts, self._encoder = ids, second_starts, encoder
         self._places = places
         self._rows = np.arange(ids.nrows()) if rows is None else rows
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def row_lengths(self) -> np.ndarray:
+        """Return the number of tokens of each row, int64 [n]."""
+        return np.diff(self._ids.row_splits.numpy())[self._rows]
 
     def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """See `Features.take`."""
@@ -42,14 +46,14 @@ class TokenFeatures(Features):
         places = (
             self._places if length is None else tf.minimum(tf.cast(length, tf.int32), self._places)
         )
-        return self._encoder.padded(
-            tf.gather(self._ids, rows), tf.gather(self._seconds, rows), places
+        return self._encoder.pad(
+            tf.gather(self._ids, rows), tf.gather(self._second_starts, rows), places
         )
 
     def subset(self, positions: np.ndarray) -> TokenFeatures:
         """See `Features.subset`."""
         return TokenFeatures(
-            self._ids, self._seconds, self._encoder, self._places, self._rows[positions]
+            self._ids, self._second_starts, self._encoder, self._places, self._rows[positions]
         )
 
 
@@ -79,7 +83,7 @@ class TokenTargets(Features):
         places = self._places
         if length is not None:
             places = tf.minimum(tf.cast(length, tf.int32), places)
-        return padded(own, places, self._padding)
+        return pad_rows(own, places, self._padding)
 
     def subset(self, positions: np.ndarray) -> TokenTargets:
         """See `Features.subset`."""

@@ -16,7 +16,7 @@ from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.core.errors import DataError, LossError
 from sft_keras.core.snapshot import Snapshot, plain
-from sft_keras.data.examples import DataInfo
+from sft_keras.data.examples import SPLITS, DataInfo
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
@@ -59,7 +59,7 @@ def train_stages(
       LossError: If a loss went bad; the best weights so far are in the run folder.
       DataError: If what is stored on disk was damaged while it was read.
     """
-    read = ("train", "validation", "test") if scores_test else ("train", "validation")
+    read = SPLITS if scores_test else ("train", "validation")
     store = FeatureCache(
         staged,
         recipe,

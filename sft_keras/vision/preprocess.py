@@ -11,11 +11,11 @@ import tensorflow as tf
 from sft_keras.core.errors import UnreadableError, numbered
 from sft_keras.data.batches import with_options
 from sft_keras.data.examples import Examples
-from sft_keras.data.features import HeldFeatures
+from sft_keras.data.features import InMemoryFeatures
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.numbered_batches import NumberedBatches
-from sft_keras.data.service.preflight import require_alike
+from sft_keras.data.service.preflight import require_identical_reads
 from sft_keras.data.streams import THREADS, in_graph
 from sft_keras.vision.decode import Fit, read_pixels
 from sft_keras.vision.faults import first_line, undecodable_reason
@@ -53,7 +53,7 @@ def prepare_images(
 
     first = next(iter(examples_by_split.values()))
     if first.service is not None:
-        require_alike(first.service, NumberedBatches.in_stored_order(first, read, _BATCH))
+        require_identical_reads(first.service, NumberedBatches.in_stored_order(first, read, _BATCH))
     prepared: dict[str, Prepared] = {}
     unread: list[tuple[Examples, np.ndarray]] = []
     done = 0
@@ -70,7 +70,7 @@ def prepare_images(
         digests, missing = _read_once(examples, read, pixels, advance)
         done += len(examples)
         unread.append((examples, missing))
-        features = None if pixels is None else HeldFeatures.of_arrays(pixels)
+        features = None if pixels is None else InMemoryFeatures.from_arrays(pixels)
         prepared[name] = Prepared(examples, features, read, digests)
     _require_all_read(unread)
     return prepared

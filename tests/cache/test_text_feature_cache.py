@@ -17,7 +17,7 @@ from sft_keras.core.reporter import SILENT
 from sft_keras.data import bucketing as lengths
 from sft_keras.data.batches import ordered_batches, training_batches
 from sft_keras.data.examples import DataInfo, Examples
-from sft_keras.data.features import HeldFeatures
+from sft_keras.data.features import InMemoryFeatures
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
 from sft_keras.evaluation.inference import answers
@@ -60,7 +60,7 @@ def texts(name: str, size: int, seed: int) -> Prepared:
     labels = np.arange(size, dtype=np.int32) % CLASSES
     return Prepared(
         examples=Examples(name, tuple(f"{name}[{i}]" for i in range(size)), labels, stream),
-        features=HeldFeatures.of_arrays(
+        features=InMemoryFeatures.from_arrays(
             arrays, like={each: tf.TensorSpec([None], tf.int32) for each in arrays}
         ),
         read=lambda raw: raw,
@@ -73,7 +73,7 @@ def padded(prepared: Prepared) -> Prepared:
     """The same texts in the same batches, each padded to the longest there may be."""
     return dataclasses.replace(
         prepared,
-        features=HeldFeatures(prepared.features.tensors),  # of rows that do not vary
+        features=InMemoryFeatures(prepared.features.tensors),  # of rows that do not vary
     )
 
 

@@ -11,9 +11,9 @@ from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.errors import RecipeError
 from sft_keras.core.reporter import SILENT
-from sft_keras.data.batches import training_batches, views_of_epoch
+from sft_keras.data.batches import epoch_views, training_batches
 from sft_keras.data.examples import DataInfo
-from sft_keras.data.features import HeldFeatures
+from sft_keras.data.features import InMemoryFeatures
 from sft_keras.tasks import Augment, ImageClassification
 from sft_keras.training.prepare import prepare_stage
 
@@ -94,23 +94,23 @@ def test_images_are_mixed_with_those_of_other_classes(prepared, build_staged):
 
 def test_in_as_many_epochs_as_there_are_views_each_example_shows_all_of_its_views(prepared):
     split = dataclasses.replace(prepared["train"], views=VIEWS)
-    shown = [views_of_epoch(split, 0, 0, epoch).numpy() for epoch in range(2 * VIEWS)]
+    shown = [epoch_views(split, 0, 0, epoch).numpy() for epoch in range(2 * VIEWS)]
     for first in (0, VIEWS):
         chosen = np.stack(shown[first : first + VIEWS])
         assert (np.sort(chosen, axis=0) == np.arange(VIEWS)[:, np.newaxis]).all()
     assert len(set(map(bytes, shown))) == len(shown)
-    assert (views_of_epoch(split, 0, 0, 4).numpy() == shown[4]).all()
-    for other in (views_of_epoch(split, 1, 0, 0), views_of_epoch(split, 0, 1, 0)):
+    assert (epoch_views(split, 0, 0, 4).numpy() == shown[4]).all()
+    for other in (epoch_views(split, 1, 0, 0), epoch_views(split, 0, 1, 0)):
         assert (other.numpy() != shown[0]).any()
 
 
 def test_batches_take_the_rows_of_the_epochs_views(prepared):
     rows = {"input": tf.range(VIEWS * SIZE), "target": tf.range(VIEWS * SIZE) + 100}
     split = dataclasses.replace(
-        prepared["train"], features=HeldFeatures(rows), views=VIEWS, has_targets=True
+        prepared["train"], features=InMemoryFeatures(rows), views=VIEWS, has_targets=True
     )
     for epoch in range(4):
-        views = views_of_epoch(split, 7, 1, epoch).numpy()
+        views = epoch_views(split, 7, 1, epoch).numpy()
         seen = []
         for batch in training_batches(split, 4, 7, 1, epochs=1, first_epoch=epoch):
             index = batch["index"].numpy()

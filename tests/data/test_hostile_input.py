@@ -27,10 +27,11 @@ from sft_keras.backbones.build import build_backbone
 from sft_keras.backbones.text import build_text_backbone
 from sft_keras.backbones.weights_file import load_weights_file
 from sft_keras.core.errors import BackboneError, DataError, RunFolderError, UnreadableError
+from sft_keras.data.examples import SPLITS
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import Clean
-from sft_keras.text.cleaning import cleaned
-from sft_keras.text.labels import Number, OneClass
+from sft_keras.text.cleaning import clean_text
+from sft_keras.text.labels import NumericLabelKind, SingleLabelKind
 from sft_keras.vision.decode import decode_image
 from sft_keras.vision.faults import undecodable_reason
 from sft_keras.vision.image_size import declared_pixels, require_moderate_size
@@ -127,8 +128,7 @@ def splits_with(folder: Path, files: dict[str, bytes]):
             (folder / each / f"{number}.png").write_bytes(encoded("PNG", (5, 5)))
     for name, content in files.items():
         (folder / "a" / name).write_bytes(content)
-    splits = open_data(Data(source=f"folder:{folder}", validation=0.2, test=0.2), seed=0)
-    return {each.name: each for each in (splits.train, splits.validation, splits.test)}
+    return open_data(Data(source=f"folder:{folder}", validation=0.2, test=0.2), seed=0).by_name()
 
 
 def prepared(splits):
@@ -314,7 +314,7 @@ def test_what_cannot_be_excluded_is_refused(inside):
     (inside.parent / "latin").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match=r"`data\.exclude` cannot be read"):
         open_data(Data(source=f"folder:{inside}", exclude=str(inside.parent / "latin")), seed=0)
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         ids = getattr(excluding(inside, []), split).ids
         with pytest.raises(DataError, match=rf"leaves no examples in the '{split}' split"):
             excluding(inside, list(ids))
@@ -326,7 +326,7 @@ def test_what_is_not_excluded_stays_in_its_split(inside, seed):
     whole = excluding(inside, [], seed)
     chosen = set(draw.choice(images_in(inside), 2, replace=False).tolist())
     less = excluding(inside, sorted(chosen), seed)
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         before, after = getattr(whole, split), getattr(less, split)
         assert after.ids == tuple(each for each in before.ids if each not in chosen)
         label_of = dict(zip(before.ids, before.labels))
@@ -334,17 +334,19 @@ def test_what_is_not_excluded_stays_in_its_split(inside, seed):
 
 
 def test_hostile_texts_are_cleaned_at_once():
-    assert cleaned("a <!-- b <i> --> c <i>d</i> <!-- e", Clean()) == "a c d <!-- e"
-    assert cleaned("x" + "<!--" * 250_000, Clean()).startswith("x<!--")  # not in the square of it
-    assert cleaned("&#" + "9" * 5000 + "; &#65;", Clean()) == "\N{REPLACEMENT CHARACTER} A"
+    assert clean_text("a <!-- b <i> --> c <i>d</i> <!-- e", Clean()) == "a c d <!-- e"
+    assert clean_text("x" + "<!--" * 250_000, Clean()).startswith(
+        "x<!--"
+    )  # not in the square of it
+    assert clean_text("&#" + "9" * 5000 + "; &#65;", Clean()) == "\N{REPLACEMENT CHARACTER} A"
 
 
 def test_hostile_labels_are_named_and_ordered():
-    names, _ = OneClass().coded({"train": ["10", "9", "-1", "1" * 5000, "01", "1"]})
+    names, _ = SingleLabelKind().encode({"train": ["10", "9", "-1", "1" * 5000, "01", "1"]})
     assert names == ("-1", "01", "1", "9", "10", "1" * 5000)
-    assert OneClass().coded({"train": ["--1", "2"]})[0] == ("--1", "2")
+    assert SingleLabelKind().encode({"train": ["--1", "2"]})[0] == ("--1", "2")
     with pytest.raises(ValueError, match="finite number"):
-        Number().read(10**400)
+        NumericLabelKind().parse(10**400)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from sft_keras.data.batches import ordered_batches, training_batches
 from sft_keras.data.service import dispatcher
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.numbered_batches import NumberedBatches
-from sft_keras.data.service.preflight import require_alike
-from sft_keras.data.service.reorder import HELD, in_order
+from sft_keras.data.service.preflight import require_identical_reads
+from sft_keras.data.service.reorder import HELD, reorder
 from sft_keras.tasks import Augment, ImageClassification, TextClassification
 from sft_keras.tasks.labelled_batches import labelled_training_batches
 from sft_keras.vision.augmentation import build_augmentation
@@ -77,13 +77,13 @@ def plan():
     )
 
 
-def prepared(splits, by_name):
-    return prepare_images(by_name(splits), SIZE, "crop", 0.0, lambda done, total: None)
+def prepared(splits):
+    return prepare_images(splits.by_name(), SIZE, "crop", 0.0, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")
-def here(splits, by_name):
-    return prepared(splits, by_name)["train"]
+def here(splits):
+    return prepared(splits)["train"]
 
 
 def read_by(service, here):
@@ -146,11 +146,9 @@ def test_epochs_are_numbered_and_end(address, here):
 
 
 @pytest.mark.slow
-def test_preparing_finds_what_it_finds_without_it(
-    address, splits, by_name, tmp_path, write_folders
-):
+def test_preparing_finds_what_it_finds_without_it(address, splits, tmp_path, write_folders):
     service = DataService(address)
-    found, expected = (prepared(each, by_name) for each in (service.reading(splits), splits))
+    found, expected = (prepared(each) for each in (service.reading(splits), splits))
     for name, split in expected.items():
         np.testing.assert_array_equal(found[name].digests, split.digests)
     folder = write_folders(tmp_path, {"train/a": 18, "train/b": 3, "val/a": 1, "test/b": 1})
@@ -160,18 +158,16 @@ def test_preparing_finds_what_it_finds_without_it(
     said = []
     for each in (broken, service.reading(broken)):
         with pytest.raises(UnreadableError) as raised:
-            prepared(each, by_name)
+            prepared(each)
         said.append(str(raised.value))
     assert said[0] == said[1]
     assert "train/a/005.png" in said[0] and "train/b/000.png" in said[0]
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
-    address, splits, by_name, build_staged, tmp_path
-):
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(address, splits, build_staged, tmp_path):
     plan = PLANS["augmented"]
-    pictures = prepare_images(by_name(splits), (16, 16), "crop", 0.0, lambda done, total: None)
+    pictures = prepare_images(splits.by_name(), (16, 16), "crop", 0.0, lambda done, total: None)
     del pictures["test"]
     service = DataService(address)
     there = {name: read_by(service, split) for name, split in pictures.items()}
@@ -187,7 +183,7 @@ class Coming:
     def __init__(self, coming):
         self.left, self.is_closed = iter(coming), False
 
-    def next(self, patience):
+    def next(self, timeout):
         found = next(self.left, tf.errors.OutOfRangeError(None, None, "none"))
         if isinstance(found, Exception):
             raise found
@@ -210,7 +206,7 @@ def put_in_order(*jobs, first=0, end=None):
 
     found = []
     try:
-        for number, element in in_order(begin, first, end, patience=1.0):
+        for number, element in reorder(begin, first, end, timeout=1.0):
             assert element is None or element["number"] == number
             found.append((number, element is not None))
     finally:
@@ -253,7 +249,7 @@ def test_silence_is_asked_about_once():
 @pytest.mark.slow
 def test_the_batches_of_a_dead_worker_are_not_lost(here):
     with served_by(2) as (address, workers):
-        there = read_by(DataService(address, patience=4.0), here)
+        there = read_by(DataService(address, timeout=4.0), here)
         numbered = training_batches(there, 1, 0, 0, epochs=6).enumerate()
         expected = training_batches(here, 1, 0, 0, epochs=6)
         for (number, found), wanted in zip(numbered, expected, strict=True):
@@ -265,7 +261,7 @@ def test_the_batches_of_a_dead_worker_are_not_lost(here):
 @pytest.mark.slow
 def test_a_service_that_has_died_is_said(here):
     with served_by(1) as (address, workers):
-        service = DataService(address, patience=5.0)
+        service = DataService(address, timeout=5.0)
         with (
             pytest.raises(DataServiceError, match=r"nothing from grpc://.* for 5 s.*--resume"),
             explain_service_failure(service),
@@ -290,15 +286,15 @@ def moved(numbered, place):
 
 def test_all_workers_are_tried_before_the_start(address, numbered, monkeypatch):
     service = DataService(address)
-    assert require_alike(service, numbered) == 2
+    assert require_identical_reads(service, numbered) == 2
     expected = numbered.read_here(0)
     four = {**expected, "index": expected["index"][:4], "input": expected["input"][:4]}
     monkeypatch.setattr(NumberedBatches, "read_here", lambda self, number: four)
     with pytest.raises(DataServiceError, match=r"could not read '/elsewhere/000.png'.*same disk"):
-        require_alike(service, moved(numbered, 0))
+        require_identical_reads(service, moved(numbered, 0))
     four["input"] = four["input"] + 1
     with pytest.raises(DataServiceError, match=r"2 of 2 workers .* to others"):
-        require_alike(service, numbered)
+        require_identical_reads(service, numbered)
 
 
 def test_a_file_that_a_worker_does_not_see_is_an_error_in_training(address, numbered):
@@ -341,7 +337,7 @@ def test_data_that_workers_cannot_read_is_refused(plan):
 
 
 def test_a_dispatcher_that_is_not_there_is_said_at_once(plan, monkeypatch):
-    monkeypatch.setattr(dispatcher, "ANSWERED_WITHIN", 1.0)
+    monkeypatch.setattr(dispatcher, "RPC_TIMEOUT", 1.0)
     with socket.socket() as other:  # listens, and says nothing
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
@@ -352,7 +348,7 @@ def test_a_dispatcher_that_is_not_there_is_said_at_once(plan, monkeypatch):
 
 
 def test_a_dispatcher_without_workers_is_said(plan, monkeypatch):
-    monkeypatch.setattr(dispatcher, "WORKERS_AWAITED", 0.1)
+    monkeypatch.setattr(dispatcher, "WORKER_TIMEOUT", 0.1)
     with served_by(0) as (address, _), pytest.raises(DataServiceError, match="none at"):
         dispatcher.require_data_service(address, plan)
     with served_by(1) as (address, _):
@@ -378,7 +374,7 @@ def test_the_commands_serve_until_they_are_stopped(here):
             running.enter_context(each)
             running.callback(each.kill)
             assert each.stdout.readline().startswith("worker  on ")
-        there = read_by(DataService(f"grpc://localhost:{port}", patience=5.0), here)
+        there = read_by(DataService(f"grpc://localhost:{port}", timeout=5.0), here)
         batches = training_batches(there, 1, 0, 0, epochs=10).enumerate()
         for (number, found), wanted in zip(batches, training_batches(here, 1, 0, 0), strict=False):
             tf.nest.map_structure(np.testing.assert_array_equal, found, wanted)

@@ -6,6 +6,7 @@ from absl import logging
 
 from sft_keras import Data
 from sft_keras.core.errors import DataError
+from sft_keras.data.examples import SPLITS
 from sft_keras.data.listing import Listing, Part
 from sft_keras.data.splits import make_splits
 from sft_keras.vision.sources.arrays import Arrays
@@ -52,7 +53,7 @@ def test_origin_says_how_a_split_was_made():
 def test_each_class_gets_a_place_where_shares_are_smaller_than_that():
     labels = np.arange(12) % 4
     info = open_data(Data(source=Arrays(train=(IMAGES[:12], labels))), seed=0).info
-    assert info.counts == dict.fromkeys(("train", "validation", "test"), (1, 1, 1, 1))
+    assert info.counts == dict.fromkeys(SPLITS, (1, 1, 1, 1))
 
 
 def test_every_class_too_small_to_be_split_is_named_with_its_size():

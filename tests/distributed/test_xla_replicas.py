@@ -14,7 +14,7 @@ from sft_keras import Arrays, Backbone, Data, Recipe, Stage, TaggedWords
 from sft_keras.cache.extraction import Batch, run_pass
 from sft_keras.core.errors import ClusterError, RecipeError
 from sft_keras.core.reporter import CONSOLE
-from sft_keras.data.bucketing import multiple_for_few, padded_length
+from sft_keras.data.bucketing import few_lengths_multiple, padded_length
 from sft_keras.distributed import factory
 from sft_keras.distributed.devices import ONE_DEVICE
 from sft_keras.distributed.keras_setup import configured_keras
@@ -174,7 +174,7 @@ def test_statistics_of_a_batch_keep_their_digits_far_from_0():
 
 @pytest.mark.parametrize("longest", [1, 16, 50, 64, 128, 500, 512])
 def test_texts_have_four_lengths_at_most(longest):
-    multiple = multiple_for_few(longest)
+    multiple = few_lengths_multiple(longest)
     lengths = padded_length(np.arange(1, longest + 1), multiple)
     assert len(np.unique(lengths)) <= 4
     assert multiple % 16 == 0 and (lengths >= np.arange(1, longest + 1)).all()

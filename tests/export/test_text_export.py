@@ -92,7 +92,7 @@ def test_tokens_made_of_what_is_said_are_those_of_the_run(fixture, request):
     assert "in the SavedModel alone" in said["note"]
     pieces = json.loads((run.run_dir / said["vocabulary"]).read_text(encoding="utf-8"))
     assert tuple(pieces) == tiny_vocabulary()
-    ids = recipe.task.encoder(recipe).inputs(tf.constant(["abc q"]))["token_ids"].numpy()[0]
+    ids = recipe.task.encoder(recipe).encode(tf.constant(["abc q"]))["token_ids"].numpy()[0]
     assert [pieces[each] for each in ids] == ["[CLS]", "a", "##b", "##c", "q", "[SEP]"]
     special = said["special"]
     assert [pieces[special[name]] for name in ("start", "end", "pad")] == [
@@ -113,6 +113,6 @@ def test_a_file_takes_any_number_of_texts_of_any_length(classified):
     interpreter = Interpreter(str(run.run_dir / "exports" / "model.tflite"))
     runner = interpreter.get_signature_runner()
     for texts in (["q"], ["abc q", "a much longer text z", ""]):
-        inputs = recipe.task.encoder(recipe).inputs(tf.constant(texts))
+        inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
         given = runner(**{name: each.numpy() for name, each in inputs.items()})["probabilities"]
         np.testing.assert_allclose(given, run.model(inputs, training=False), atol=1e-5)

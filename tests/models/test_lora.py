@@ -79,7 +79,7 @@ def changed(before, after):
 
 
 def tokens(plan):
-    return plan.task.encoder(plan).inputs(tf.constant(["ab cq", "z", "cabba z"]))
+    return plan.task.encoder(plan).encode(tf.constant(["ab cq", "z", "cabba z"]))
 
 
 def moved(staged):

@@ -28,7 +28,7 @@ from sft_keras.data.tables import read_tables
 from sft_keras.tasks import Clean
 from sft_keras.tasks.question_answering.source import list_questions
 from sft_keras.tasks.token_classification.source import list_tagged
-from sft_keras.text.labels import AnyClasses, LabelKind, Number, OneClass
+from sft_keras.text.labels import LabelKind, MultiLabelKind, NumericLabelKind, SingleLabelKind
 from sft_keras.text.sources.texts import list_texts
 from sft_keras.vision.decode import decode_image
 from sft_keras.vision.faults import undecodable_reason
@@ -269,11 +269,13 @@ def _reads(read: Callable[[Path], Any], name: str) -> Callable[[bytes], bool]:
 
 
 READERS: dict[str, Reader] = {
-    "texts in CSV": Reader(mutated(_table(",")), _texts("csv", OneClass())),
-    "texts in TSV": Reader(mutated(_table("\t")), _texts("tsv", Number())),
-    "texts in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", OneClass())),
-    "several labels in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", AnyClasses(","))),
-    "numbers in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", Number())),
+    "texts in CSV": Reader(mutated(_table(",")), _texts("csv", SingleLabelKind())),
+    "texts in TSV": Reader(mutated(_table("\t")), _texts("tsv", NumericLabelKind())),
+    "texts in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", SingleLabelKind())),
+    "several labels in JSON lines": Reader(
+        mutated(_JSON_LINES), _texts("jsonl", MultiLabelKind(","))
+    ),
+    "numbers in JSON lines": Reader(mutated(_JSON_LINES), _texts("jsonl", NumericLabelKind())),
     "images in CSV": Reader(
         mutated(_IMAGE_TABLE), _reads(lambda file: list_csv(str(file)), "a.csv")
     ),

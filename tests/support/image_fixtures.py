@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sft_keras.data.examples import Splits
-
 
 @pytest.fixture(scope="session")
 def gradient() -> np.ndarray:
@@ -47,11 +45,3 @@ def write_folders(encode: Callable[..., bytes]) -> Callable[[Path, Mapping[str, 
         return root
 
     return write
-
-
-@pytest.fixture(scope="session")
-def by_name() -> Callable[[Splits], dict[str, Any]]:
-    """A function from splits to {name: examples}."""
-    return lambda splits: {
-        each.name: each for each in (splits.train, splits.validation, splits.test)
-    }

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.data.examples import Examples
-from sft_keras.data.features import HeldFeatures
+from sft_keras.data.features import InMemoryFeatures
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
 
@@ -20,7 +20,7 @@ def held_split(images, labels, name="train") -> Prepared:
     digests = [np.frombuffer(digest(np.asarray(image)), np.uint8) for image in images]
     return Prepared(
         examples=examples,
-        features=HeldFeatures(tf.constant(images, tf.uint8)),
+        features=InMemoryFeatures(tf.constant(images, tf.uint8)),
         read=lambda raw: raw["image"],
         digests=np.reshape(digests, (-1, DIGEST_SIZE)),
     )

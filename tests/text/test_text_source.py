@@ -9,7 +9,7 @@ import tensorflow as tf
 from sft_keras import Data, Recipe, Texts
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.tasks import Clean, TextClassification
-from sft_keras.text.cleaning import cleaned
+from sft_keras.text.cleaning import clean_text
 
 ROWS = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(20)]
 
@@ -111,7 +111,7 @@ def test_lists_may_hold_pairs_and_their_own_splits():
     ],
 )
 def test_texts_are_cleaned_as_the_recipe_says(clean, text, expected):
-    assert cleaned(text, Clean(**clean)) == expected
+    assert clean_text(text, Clean(**clean)) == expected
 
 
 def test_what_is_dropped_is_counted():

@@ -18,9 +18,9 @@ def _prepare(splits, memory_share=0.25, progress=lambda done, total: None):
 
 
 @pytest.fixture(scope="module")
-def splits(tmp_path_factory, write_folders, by_name):
+def splits(tmp_path_factory, write_folders):
     root = write_folders(tmp_path_factory.mktemp("images"), {"a": 12, "b": 12})
-    return by_name(open_data(Data(source=f"folder:{root}", validation=0.2, test=0.2), seed=0))
+    return open_data(Data(source=f"folder:{root}", validation=0.2, test=0.2), seed=0).by_name()
 
 
 def test_pixels_are_kept_in_stored_order(splits, monkeypatch):
@@ -62,10 +62,10 @@ def test_streamed_pixels_are_those_in_memory(splits):
         assert (kept[name].digests == streamed[name].digests).all()
 
 
-def test_digests_tell_images_apart_and_nothing_else(tmp_path, write_folders, by_name):
+def test_digests_tell_images_apart_and_nothing_else(tmp_path, write_folders):
     root = write_folders(tmp_path, {"a": 12, "b": 12})
     (root / "a/000.png").write_bytes((root / "b/003.png").read_bytes())
-    splits = by_name(open_data(Data(source=f"folder:{root}"), seed=0))
+    splits = open_data(Data(source=f"folder:{root}"), seed=0).by_name()
     digest_of = {
         name: digest.tobytes()
         for split, ready in _prepare(splits).items()
@@ -87,7 +87,7 @@ def test_progress_runs_to_the_total_over_all_splits(splits):
 
 @pytest.mark.parametrize("memory_share", [0.25, 0.0])
 def test_every_file_that_cannot_be_read_is_named_over_all_splits(
-    tmp_path, write_folders, by_name, memory_share
+    tmp_path, write_folders, memory_share
 ):
     folders = {f"{split}/{name}": 6 for split in ("train", "val", "test") for name in "ab"}
     write_folders(tmp_path, folders)
@@ -96,7 +96,7 @@ def test_every_file_that_cannot_be_read_is_named_over_all_splits(
     (tmp_path / "train/b/003.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "val/a/005.png").rename(tmp_path / "val/a/005.jpg")
     (tmp_path / "val/a/005.jpg").write_text("dear reader")
-    splits = by_name(open_data(Data(source=f"folder:{tmp_path}"), seed=0))
+    splits = open_data(Data(source=f"folder:{tmp_path}"), seed=0).by_name()
     (tmp_path / "test/b/000.png").unlink()
     with pytest.raises(DataError) as caught:
         _prepare(splits, memory_share)
@@ -110,13 +110,11 @@ def test_every_file_that_cannot_be_read_is_named_over_all_splits(
     assert len(message.splitlines()) == 5
 
 
-def test_of_many_unreadable_files_twenty_are_named_and_all_are_counted(
-    tmp_path, write_folders, by_name
-):
+def test_of_many_unreadable_files_twenty_are_named_and_all_are_counted(tmp_path, write_folders):
     write_folders(tmp_path, {"a": 20, "b": 20})
     for path in list(tmp_path.rglob("*.png"))[:23]:
         path.write_bytes(b"x")
-    splits = by_name(open_data(Data(source=f"folder:{tmp_path}"), seed=0))
+    splits = open_data(Data(source=f"folder:{tmp_path}"), seed=0).by_name()
     with pytest.raises(DataError) as caught:
         _prepare(splits)
     lines = str(caught.value).splitlines()

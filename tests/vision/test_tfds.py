@@ -197,12 +197,12 @@ def test_labels_out_of_range_and_a_missing_train_split_are_named_together(made_s
 
 
 @pytest.mark.shared
-def test_the_real_flowers_are_read(shared_folder, by_name):
+def test_the_real_flowers_are_read(shared_folder):
     splits = _open("tf_flowers", shared_folder / "tensorflow_datasets")
     assert sum(splits.info.sizes.values()) == 1000
     assert splits.info.class_names == ("dandelion", "daisy", "tulips", "sunflowers", "roses")
     assert len(set(splits.info.counts["test"])) == 1  # The set is balanced, so the split is.
-    prepared = prepare_images(by_name(splits), (64, 64), "crop", 0.25, lambda *_: None)
+    prepared = prepare_images(splits.by_name(), (64, 64), "crop", 0.25, lambda *_: None)
     again = _open("tf_flowers:3.0.1", shared_folder / "tensorflow_datasets")
     assert again.as_json()["ids"] == splits.as_json()["ids"]
     streamed = prepare_images({"test": again.test}, (64, 64), "crop", 0.0, lambda *_: None)

@@ -25,9 +25,9 @@ from sft_keras.data.examples import SPLITS, Splits
 from sft_keras.data.service.dispatcher import require_dispatcher
 from sft_keras.data.service.job import Job
 from sft_keras.data.service.numbered_batches import NumberedBatches
-from sft_keras.data.service.reorder import in_order
+from sft_keras.data.service.reorder import reorder
 
-PATIENCE = 30.0
+RESPONSE_TIMEOUT = 30.0
 """Seconds to wait for anything from the service."""
 
 Batch = dict[str, Any]
@@ -39,13 +39,13 @@ class DataService:
 
     Attributes:
       address: Of its dispatcher, grpc://HOST:PORT.
-      patience: Seconds to wait for anything from it.
+      timeout: Seconds to wait for anything from it.
       read_here: How many batches did not come, and were read in this process.
       failure: Why it could not go on; None if it could.
     """
 
-    def __init__(self, address: str, patience: float = PATIENCE) -> None:
-        self.address, self.patience = address, patience
+    def __init__(self, address: str, timeout: float = RESPONSE_TIMEOUT) -> None:
+        self.address, self.timeout = address, timeout
         self.read_here = 0
         self.failure: SFTError | None = None
 
@@ -76,7 +76,7 @@ class DataService:
 
         def received() -> Iterator[Batch]:
             try:
-                coming = in_order(begin, first, end, self.patience)
+                coming = reorder(begin, first, end, self.timeout)
                 yield from self._received(batches, coming, whole)
             except SFTError as error:
                 self.failure = error
@@ -94,13 +94,13 @@ class DataService:
         try:
             return Job(self.address, dataset, by_all=by_all)
         except tf.errors.OpError as error:
-            raise self.silent(error) from error
+            raise self.no_response_error(error) from error
 
-    def silent(self, error: tf.errors.OpError) -> DataServiceError:
+    def no_response_error(self, error: tf.errors.OpError) -> DataServiceError:
         """Returns what to raise where nothing comes."""
         return DataServiceError(
             "The data service must have workers that read. Received: nothing from "
-            f"{self.address} for {self.patience:.0f} s ({_why(error)}). See what its workers "
+            f"{self.address} for {self.timeout:.0f} s ({_why(error)}). See what its workers "
             "say, start them anew if need be, and go on with --resume; or leave out --data_service."
         )
 
@@ -113,7 +113,7 @@ class DataService:
                 rows = batches.rows(number)
                 is_there = np.isin(rows, [] if batch is None else batch["index"])
                 if whole and not is_there.all():
-                    raise unseen(batches.examples.paths[rows[~is_there][0]])
+                    raise unreadable_error(batches.examples.paths[rows[~is_there][0]])
                 if batch is None:
                     continue
                 if not np.array_equal(rows[is_there], batch["index"]):
@@ -124,7 +124,7 @@ class DataService:
                     )
                 yield batch
         except tf.errors.OpError as error:
-            raise self.silent(error) from error
+            raise self.no_response_error(error) from error
 
     def _read_anyway(self, batches: NumberedBatches, number: int) -> Batch | None:
         if not self.read_here:
@@ -155,7 +155,7 @@ def _why(error: tf.errors.OpError) -> str:
     return error.message.strip().rpartition("\n")[2]
 
 
-def unseen(path: str) -> DataServiceError:
+def unreadable_error(path: str) -> DataServiceError:
     """Returns what to raise where a worker cannot read a file that this process could."""
     return DataServiceError(
         "The workers of the data service must be able to read all files. Received: one that could "

@@ -14,10 +14,10 @@ from sft_keras.core.errors import DataServiceError, RecipeError
 if TYPE_CHECKING:
     from sft_keras.recipe.recipe import Recipe
 
-ANSWERED_WITHIN = 5.0
+RPC_TIMEOUT = 5.0
 """Seconds that a dispatcher has for an answer."""
 
-WORKERS_AWAITED = 15.0
+WORKER_TIMEOUT = 15.0
 """Seconds that workers have to come to a dispatcher."""
 
 _ADDRESS = re.compile(r"grpc://(?P<target>(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5}))")
@@ -35,7 +35,7 @@ def require_data_service(address: str, recipe: Recipe) -> None:
       RecipeError: If it is no address, or the recipe's data cannot be read there.
       DataServiceError: If no dispatcher answers, or it has no workers.
     """
-    target_of(address)
+    parse_address(address)
     data, task = recipe.data, recipe.task
     kind = data.source.partition(":")[0] if isinstance(data.source, str) else "Python objects"
     if kind not in task.service_sources:
@@ -47,18 +47,18 @@ def require_data_service(address: str, recipe: Recipe) -> None:
             "--data_service."
         )
     require_dispatcher(address)
-    deadline = time.monotonic() + WORKERS_AWAITED
+    deadline = time.monotonic() + WORKER_TIMEOUT
     while not has_workers(address):
         if time.monotonic() > deadline:
             raise DataServiceError(
                 f"The data service must have workers. Received: none at {address}, for "
-                f"{WORKERS_AWAITED:.0f} s. Start some: python -m sft_keras.data_service --worker "
-                f"--dispatcher_address={target_of(address)}"
+                f"{WORKER_TIMEOUT:.0f} s. Start some: python -m sft_keras.data_service --worker "
+                f"--dispatcher_address={parse_address(address)}"
             )
         time.sleep(_ASKED_AGAIN)
 
 
-def target_of(address: str) -> str:
+def parse_address(address: str) -> str:
     """Returns the HOST:PORT of an address.
 
     Raises:
@@ -87,13 +87,13 @@ def _asked(address: str, question: str) -> bytes:
     """Returns the answer to a question without content, as it came."""
     import grpc
 
-    with grpc.insecure_channel(target_of(address)) as channel:
+    with grpc.insecure_channel(parse_address(address)) as channel:
         ask = channel.unary_unary(f"/tensorflow.data.DispatcherService/{question}")
         try:
-            return ask(b"", timeout=ANSWERED_WITHIN)
+            return ask(b"", timeout=RPC_TIMEOUT)
         except grpc.RpcError as error:
             raise DataServiceError(
-                f"The data service's dispatcher must answer within {ANSWERED_WITHIN:.0f} s. "
+                f"The data service's dispatcher must answer within {RPC_TIMEOUT:.0f} s. "
                 f"Received: {address}, where none does ({error.details()}). Is it running (python "
                 "-m sft_keras.data_service --dispatcher), is it the dispatcher's address and not a "
                 "worker's, and may this machine reach that port?"

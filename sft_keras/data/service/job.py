@@ -44,17 +44,17 @@ class Job:
         self._session = tf.compat.v1.Session(graph=graph, config=config)
         self._session.run(start)
 
-    def next(self, patience: float) -> Any:
+    def next(self, timeout: float) -> Any:
         """Returns the next element, as NumPy arrays.
 
         Args:
-          patience: Seconds to wait for it.
+          timeout: Seconds to wait for it.
 
         Raises:
           OutOfRangeError: If there is none.
           OpError: If none came in that time, which ends the job, or the service has failed.
         """
-        options = tf.compat.v1.RunOptions(timeout_in_ms=round(patience * _MILLISECONDS))
+        options = tf.compat.v1.RunOptions(timeout_in_ms=round(timeout * _MILLISECONDS))
         found = self._session.run(self._next, options=options)
         return tf.nest.pack_sequence_as(self._spec, found)
 

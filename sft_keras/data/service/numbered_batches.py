@@ -26,15 +26,15 @@ class NumberedBatches:
       examples: The split, of files.
       read: See `Prepared.read`.
       size: Examples a batch; the last of a round may have fewer.
-      in_round: How many examples a round has.
+      round_size: How many examples a round has.
       order: From the number of a round, int64 scalar (symbolic or not), to the positions of its
-        examples, int64 [in_round].
+        examples, int64 [round_size].
     """
 
     examples: Examples
     read: Callable[[dict[str, tf.Tensor]], Structure]
     size: int
-    in_round: int
+    round_size: int
     order: Callable[[tf.Tensor], tf.Tensor]
 
     @classmethod
@@ -52,7 +52,7 @@ class NumberedBatches:
     @property
     def steps(self) -> int:
         """How many batches a round has."""
-        return -(-self.in_round // self.size)
+        return -(-self.round_size // self.size)
 
     def dataset(self, first: int, end: int | None) -> tf.data.Dataset:
         """Returns the batches from `first` to before `end`, without one if that is None.

@@ -11,14 +11,14 @@ import tensorflow as tf
 
 from sft_keras.core.errors import DataServiceError
 from sft_keras.data.examples import RemoteReader
-from sft_keras.data.service.client import Batch, unseen
+from sft_keras.data.service.client import Batch, unreadable_error
 from sft_keras.data.service.numbered_batches import NumberedBatches
 
 _TRIED = 4  # files
 _LAST = -1  # the number of what each worker sends in the end
 
 
-def require_alike(service: RemoteReader, batches: NumberedBatches) -> int:
+def require_identical_reads(service: RemoteReader, batches: NumberedBatches) -> int:
     """Checks that every worker reads some files to the same bits as this process.
 
     Args:
@@ -31,7 +31,7 @@ def require_alike(service: RemoteReader, batches: NumberedBatches) -> int:
     Raises:
       DataServiceError: If one does not, or none is there.
     """
-    tried = dataclasses.replace(batches, size=min(_TRIED, batches.in_round))
+    tried = dataclasses.replace(batches, size=min(_TRIED, batches.round_size))
     expected = tried.read_here(0)
     if expected is None:
         return 0
@@ -41,7 +41,7 @@ def require_alike(service: RemoteReader, batches: NumberedBatches) -> int:
     found = [each for each in answers if each["number"] != _LAST]
     lengths = [len(each["index"]) for each in found]
     if len(found) < workers or min(lengths) < len(expected["index"]):
-        raise unseen(path)
+        raise unreadable_error(path)
     same = [_is_equal(each, expected) for each in found]
     if not all(same):
         raise DataServiceError(
@@ -61,12 +61,12 @@ def _answers(service: RemoteReader, tried: NumberedBatches) -> list[Batch]:
     with contextlib.closing(service.job(both, by_all=True)) as job:
         while True:
             try:
-                answers.append(job.next(service.patience))
+                answers.append(job.next(service.timeout))
             except tf.errors.OpError as error:
                 # One that has died lately is waited for in vain, and is no fault.
                 if any(each["number"] == _LAST for each in answers):
                     return answers
-                raise service.silent(error) from error
+                raise service.no_response_error(error) from error
 
 
 def _nothing_like(specs: Any) -> Any:

@@ -16,20 +16,20 @@ HELD = 64
 class Coming(Protocol):
     """Elements with a number each, in any order; some may never come."""
 
-    def next(self, patience: float) -> dict[str, Any]:
+    def next(self, timeout: float) -> dict[str, Any]:
         """Returns the next element, with its "number".
 
         Raises:
           OutOfRangeError: If there is none.
-          OpError: If none came within `patience` seconds; nothing can be had of it any more.
+          OpError: If none came within `timeout` seconds; nothing can be had of it any more.
         """
 
     def close(self) -> None:
         """Gives up what has not come."""
 
 
-def in_order(
-    begin: Callable[[int], Coming], first: int, end: int | None, patience: float
+def reorder(
+    begin: Callable[[int], Coming], first: int, end: int | None, timeout: float
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
     """Yields each number with its element, or with None where that does not come.
 
@@ -40,7 +40,7 @@ def in_order(
       begin: Has the elements from a number on come.
       first: The number of the first.
       end: The number after that of the last; None for no end.
-      patience: Seconds to wait for anything.
+      timeout: Seconds to wait for anything.
 
     Raises:
       OpError: If nothing comes the second time, either.
@@ -51,13 +51,13 @@ def in_order(
         for number in itertools.count(first) if end is None else range(first, end):
             while number not in early and len(early) < HELD and not has_ended:
                 try:
-                    element = coming.next(patience)
+                    element = coming.next(timeout)
                 except tf.errors.OutOfRangeError:
                     has_ended = True
                 except tf.errors.OpError:
                     if was_silent:
                         raise
-                    logging.warning("No examples have come for %.0f s; asking again.", patience)
+                    logging.warning("No examples have come for %.0f s; asking again.", timeout)
                     was_silent = True
                     coming.close()
                     coming = begin(number)

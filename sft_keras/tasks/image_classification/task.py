@@ -92,7 +92,7 @@ class ImageClassification(OneLabel):
         from sft_keras.vision.preprocess import prepare_images
 
         return prepare_images(
-            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            splits.by_name(),
             image_size=recipe.backbone.image_size,
             fit=self.fit,
             memory_share=recipe.data.memory_share,

@@ -8,7 +8,7 @@ from typing import Any
 from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.backbones.text import text_preset, tiny_vocabulary
 from sft_keras.recipe.backbone import Backbone
-from sft_keras.text.encoder import hub_tokenizer
+from sft_keras.text.encoder import load_hub_tokenizer
 
 
 def save_text_preset(built: BuiltBackbone, backbone: Backbone, folder: Path) -> None:
@@ -29,4 +29,4 @@ def _tokenizer(backbone: Backbone) -> Any:
 
     if backbone.preset.startswith("tiny:"):
         return keras_hub.models.BertTokenizer(list(tiny_vocabulary()), lowercase=True)
-    return hub_tokenizer(text_preset(backbone))
+    return load_hub_tokenizer(text_preset(backbone))

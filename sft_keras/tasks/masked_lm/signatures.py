@@ -52,9 +52,9 @@ def gap_inputs(encoder: TextEncoder, texts: tf.Tensor) -> dict[str, tf.Tensor]:
     halves = halves.to_tensor(shape=[None, 2])
     before = tf.strings.regex_replace(halves[:, 0], r"\s+$", "")
     after = tf.strings.regex_replace(halves[:, 1], r"\[MASK\]$", "")
-    found = encoder.tokens(before, after)
+    found = encoder.tokenize(before, after)
     # As a pair is read, with the gap in place of what stands between.
-    place = found.seconds - 1
+    place = found.second_starts - 1
     ids, extra = found.ids, encoder.separators - 1
     if extra:
         places = tf.cast(tf.ragged.range(ids.row_lengths()).flat_values, tf.int32)
@@ -63,7 +63,7 @@ def gap_inputs(encoder: TextEncoder, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         ids = tf.ragged.boolean_mask(ids, ids.with_flat_values(kept))
         place -= extra
     sizes = tf.cast(ids.row_lengths(), tf.int32)
-    inputs = encoder.padded(ids, sizes, tf.reduce_max(sizes))
+    inputs = encoder.pad(ids, sizes, tf.reduce_max(sizes))
     is_gap = tf.range(tf.reduce_max(sizes)) == place[:, tf.newaxis]
     inputs["token_ids"] = tf.where(is_gap, encoder.special.mask, inputs["token_ids"])
     return {**inputs, MASK_POSITIONS: place[:, tf.newaxis]}

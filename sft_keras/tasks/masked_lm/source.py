@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import Listing, split_named
+from sft_keras.data.listing import Listing, parse_split_name
 from sft_keras.recipe.data import Data
 from sft_keras.text.clean_config import Clean
 from sft_keras.text.cleaning import TextRow, clean_rows
-from sft_keras.text.labels import CodedLabels, OneClass
+from sft_keras.text.labels import EncodedLabels, SingleLabelKind
 from sft_keras.text.sources.texts import read_rows, text_part
 
 
@@ -26,14 +26,14 @@ def list_unlabelled_texts(data: Data, clean: Clean, seed: int) -> Listing:
     if isinstance(data.source, str) and data.source.startswith("texts:"):
         rows = _lines_by_split(data.source)
     else:
-        rows, faults = read_rows(data, OneClass(), seed, labelled=False)
+        rows, faults = read_rows(data, SingleLabelKind(), seed, labelled=False)
     kept, dropped = clean_rows({split: _single(each) for split, each in rows.items()}, clean)
     parts = {split: text_part(each, _no_labels(len(each))) for split, each in kept.items()}
     return Listing((), parts, tuple(faults), {"texts": 1, "dropped": dropped})
 
 
-def _no_labels(texts: int) -> CodedLabels:
-    return CodedLabels(np.zeros(texts, np.int64), occurrences=np.zeros((texts, 0), np.int64))
+def _no_labels(texts: int) -> EncodedLabels:
+    return EncodedLabels(np.zeros(texts, np.int64), occurrences=np.zeros((texts, 0), np.int64))
 
 
 def _single(rows: Sequence[TextRow]) -> list[TextRow]:
@@ -56,7 +56,7 @@ def _lines_by_split(source: str) -> dict[str, list[TextRow]]:
             "`data.source` must name a file with a text a line, or a folder with .txt files of "
             f"such lines. Received: {source!r}, which is {place.absolute()}."
         )
-    by_split = {split_named(file.stem): file for file in place.glob("*.txt")}
+    by_split = {parse_split_name(file.stem): file for file in place.glob("*.txt")}
     if "train" in by_split:
         return {split: _lines(file, split) for split, file in by_split.items() if split}
     names = [str(file.relative_to(place).with_suffix("")) for file in files]

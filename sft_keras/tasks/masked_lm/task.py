@@ -72,11 +72,11 @@ class MaskedLM(TextTask):
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
-        from sft_keras.data.splits import splits_of
+        from sft_keras.data.splits import build_splits
         from sft_keras.tasks.masked_lm.source import list_unlabelled_texts
 
         listing = list_unlabelled_texts(recipe.data, self.clean, seed)
-        return splits_of(listing, recipe.data, seed)
+        return build_splits(listing, recipe.data, seed)
 
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """See `Task.prepare`; `Prepared.details` is the encoder that made the tokens, for each."""
@@ -84,7 +84,7 @@ class MaskedLM(TextTask):
 
         encoder = self.encoder(recipe)
         found = prepare_texts(
-            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            splits.by_name(),
             encoder=encoder,
             sequence_length=self.sequence_length,
             progress=progress,

@@ -10,16 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.data.bucketing import padded_length
 from sft_keras.data.examples import Examples
-from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.question_answering.examples import Answer, Question
 from sft_keras.tasks.question_answering.source import question_stream
 from sft_keras.tasks.question_answering.targets import SpanTargets
 from sft_keras.tasks.question_answering.windows import Windows
 from sft_keras.text.encoder import TextEncoder
-from sft_keras.text.preprocess import histogram
+from sft_keras.text.preprocess import (
+    length_facts,
+    longest_row,
+    prepare_tokens,
+    read_splits,
+    row_digests,
+)
 from sft_keras.text.token_features import TokenFeatures
 
 _BATCH = 256
@@ -51,14 +55,14 @@ class _Split:
     Attributes:
       ids: int32 [w, (tokens)].
       windows: [w].
-      parts_of: int64 [w], the question of each.
+      parents: int64 [w], the question of each.
       lengths: int32 [questions], see `Windows`.
       is_cut: bool [questions].
     """
 
     ids: tf.RaggedTensor
     windows: list[Window]
-    parts_of: np.ndarray
+    parents: np.ndarray
     lengths: np.ndarray
     is_cut: np.ndarray
 
@@ -77,17 +81,10 @@ def prepare_questions(
       encode: With it, from questions and contexts, string [n] each, to windows.
       progress: Called with (done, total) questions over all splits.
     """
-    total = sum(len(examples) for examples in examples_by_split.values())
     texts = tf.TensorSpec([None], tf.string)
     traced = tf.function(encode, input_signature=[texts, texts], autograph=False)
-    found: dict[str, _Split] = {}
-    done = 0
-    for name, examples in examples_by_split.items():
-        found[name] = _read(examples, traced)
-        done += len(examples)
-        progress(done, total)
-    longest = max(int(split.ids.bounding_shape(1)) for split in found.values())
-    places = min(encoder.sequence_length, int(padded_length(np.int64(longest))))
+    found = read_splits(examples_by_split, lambda examples: _read(examples, traced), progress)
+    places = longest_row((split.ids for split in found.values()), encoder.sequence_length)
     return {
         name: _prepared(examples_by_split[name], split, encoder, places)
         for name, split in found.items()
@@ -98,7 +95,7 @@ def _read(examples: Examples, encode: Callable[[tf.Tensor, tf.Tensor], Windows])
     passages: dict[str, Passage] = {}
     ids: list[tf.RaggedTensor] = []
     windows: list[Window] = []
-    parts_of, lengths, is_cut = [], [], []
+    parents, lengths, is_cut = [], [], []
     for batch in examples.stream(None).ragged_batch(_BATCH):
         found = encode(batch["question"], batch["context"])
         questions = _questions(examples, batch, found, passages)
@@ -108,14 +105,14 @@ def _read(examples: Examples, encode: Callable[[tf.Tensor, tf.Tensor], Windows])
         ):
             question, passage = questions[owner]
             windows.append(Window(question, passage, *numbers))
-        parts_of.append(tf.gather(batch["index"], found.owners).numpy())
+        parents.append(tf.gather(batch["index"], found.owners).numpy())
         ids.append(found.ids)
         lengths.append(found.lengths.numpy())
         is_cut.append(found.is_cut.numpy())
     return _Split(
         ids=tf.concat(ids, axis=0),
         windows=windows,
-        parts_of=np.concatenate(parts_of),
+        parents=np.concatenate(parents),
         lengths=np.concatenate(lengths),
         is_cut=np.concatenate(is_cut),
     )
@@ -152,31 +149,19 @@ def _questions(
 
 
 def _prepared(examples: Examples, split: _Split, encoder: TextEncoder, places: int) -> Prepared:
-    flat, splits = split.ids.flat_values.numpy(), split.ids.row_splits.numpy()
     firsts = np.array([window.first for window in split.windows], np.int32)
     counts = np.array([window.count for window in split.windows], np.int32)
-    names = [
-        digest(np.append(flat[start:end], first))
-        for start, end, first in zip(splits, splits[1:], firsts)
-    ]
     spans = np.array([answer_places(window) for window in split.windows], np.int32)
-    return Prepared(
-        examples=_examples(examples, split),
-        features=TokenFeatures(split.ids, tf.constant(firsts), encoder, places),
-        read=None,
-        digests=np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_SIZE),
-        lengths=np.diff(splits),
+    return prepare_tokens(
+        _examples(examples, split),
+        TokenFeatures(split.ids, tf.constant(firsts), encoder, places),
+        digests=row_digests(split.ids, firsts),
         targets=SpanTargets(spans, np.stack([firsts, counts], axis=1), places),
         details=split.windows,
-        parts_of=split.parts_of,
+        parents=split.parents,
         facts={
-            "texts": len(split.lengths),
-            "cut_off": int(split.is_cut.sum()),
+            **length_facts(split.lengths, split.is_cut, encoder.sequence_length),
             "windows": len(split.windows),
-            "sequence_length": encoder.sequence_length,
-            "longest": int(split.lengths.max()),
-            "median": int(np.median(split.lengths)),
-            "lengths": histogram(split.lengths),
         },
     )
 
@@ -201,13 +186,13 @@ def answer_places(window: Window) -> tuple[int, int]:
 
 def _examples(examples: Examples, split: _Split) -> Examples:
     """Returns windows as examples, called e.g. "QUESTION#0"."""
-    begins = np.searchsorted(split.parts_of, split.parts_of)  # a question's first window
+    begins = np.searchsorted(split.parents, split.parents)  # a question's first window
     numbers = np.arange(len(begins)) - begins
     questions: Sequence[Question] = [window.question for window in split.windows]
     return Examples(
         name=examples.name,
         ids=tuple(f"{each.name}#{number}" for each, number in zip(questions, numbers)),
-        labels=examples.labels[split.parts_of],
+        labels=examples.labels[split.parents],
         stream=functools.partial(question_stream, questions, np.arange(len(questions))),
-        groups=None if examples.groups is None else examples.groups[split.parts_of],
+        groups=None if examples.groups is None else examples.groups[split.parents],
     )

@@ -51,7 +51,7 @@ def question_signatures(
     def answer(questions: tf.Tensor, contexts: tf.Tensor) -> dict[str, tf.Tensor]:
         found = encode(questions, contexts)
         longest = tf.cast(tf.reduce_max(found.ids.row_lengths()), tf.int32)
-        logits = model(encoder.padded(found.ids, found.firsts, longest), training=False)
+        logits = model(encoder.pad(found.ids, found.firsts, longest), training=False)
         spans = best_spans(logits, found, max_answer_length)
         gives = given(spans, no_answer_threshold)
         start, end = (tf.where(gives, each, 0) for each in (spans.starts, spans.ends))

@@ -12,7 +12,7 @@ from absl import logging
 
 from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.listing import Listing, Part
-from sft_keras.data.streams import in_graph, shuffled_range
+from sft_keras.data.streams import indexed_stream
 from sft_keras.recipe.data import Data
 from sft_keras.tasks.question_answering.examples import Answer, Checked, Question, checked
 from sft_keras.tasks.question_answering.in_memory import Questions
@@ -63,7 +63,7 @@ def _part(questions: Sequence[Question], has_unanswerable: bool) -> Part:
         stream=functools.partial(question_stream, questions),
         occurrences=None if has_unanswerable else np.zeros((len(questions), 0), np.int64),
         groups=np.array(articles if is_by_article else passages, object),
-        groups_are="articles" if is_by_article else "passages",
+        group_noun="articles" if is_by_article else "passages",
     )
 
 
@@ -87,22 +87,17 @@ def question_stream(
     texts = tf.constant([answer.text for answer in answers], tf.string)
     starts = tf.constant([answer.start for answer in answers], tf.int32)
     ends = tf.constant(np.cumsum([0, *(len(each.answers) for each in chosen)]), tf.int64)
-    indices = tf.data.Dataset.range(len(chosen))
-    if seed is not None:
-        indices = tf.data.Dataset.from_tensor_slices(shuffled_range(len(chosen), seed))
 
-    @in_graph
     def question(index: tf.Tensor) -> dict[str, tf.Tensor]:
         own = slice(ends[index], ends[index + 1])
         return {
-            "index": index,
             "question": asked[index],
             "context": passages[passage_of[index]],
             "answers": texts[own],
             "starts": starts[own],
         }
 
-    return indices.map(question)
+    return indexed_stream(len(chosen), seed, question)
 
 
 def _said(found: Mapping[str, Checked]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import shown, split_named
-from sft_keras.data.split_files import loaded_json, split_files
+from sft_keras.data.listing import parse_split_name, preview
+from sft_keras.data.split_files import find_split_files, parse_json
 from sft_keras.tasks.question_answering.examples import Answer, Question
 
 
@@ -28,20 +28,21 @@ def read_squad(path: str) -> dict[str, list[Question]]:
     Raises:
       DataError: If it is not there, or is no such JSON.
     """
-    files = split_files(f"squad:{path}", _files, "a file for training, called train*.json")
+    files = find_split_files(f"squad:{path}", _files, "a file for training, called train*.json")
     return {split: _questions(file) for split, file in files.items()}
 
 
 def _files(folder: Path) -> dict[str, Path]:
     first_words = {
-        split_named(re.split("[-_.]", file.name)[0]): file for file in sorted(folder.glob("*.json"))
+        parse_split_name(re.split("[-_.]", file.name)[0]): file
+        for file in sorted(folder.glob("*.json"))
     }
     return {split: file for split, file in first_words.items() if split is not None}
 
 
 def _questions(file: Path) -> list[Question]:
     try:
-        content = loaded_json(file.read_text(encoding="utf-8-sig"))
+        content = parse_json(file.read_text(encoding="utf-8-sig"))
         questions = list(_listed(content["data"]))
     except (ValueError, RecursionError) as error:
         raise DataError(
@@ -57,7 +58,7 @@ def _questions(file: Path) -> list[Question]:
     if repeated:
         raise DataError(
             f"{file} cannot be trained on. {len(repeated)} ids are there more than once: "
-            f"{shown(repeated)}. Give each question an id of its own."
+            f"{preview(repeated)}. Give each question an id of its own."
         )
     return questions
 

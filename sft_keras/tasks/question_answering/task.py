@@ -100,10 +100,10 @@ class QuestionAnswering(TextTask):
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
-        from sft_keras.data.splits import splits_of
+        from sft_keras.data.splits import build_splits
         from sft_keras.tasks.question_answering.source import list_questions
 
-        return splits_of(list_questions(recipe.data, seed), recipe.data, seed)
+        return build_splits(list_questions(recipe.data, seed), recipe.data, seed)
 
     def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
         """See `Task.build_backbone`.
@@ -111,7 +111,7 @@ class QuestionAnswering(TextTask):
         Raises:
           BackboneError: As there, or if its tokenizer does not say where in a text its pieces are.
         """
-        if not self.encoder(recipe).has_places:
+        if not self.encoder(recipe).has_offsets:
             raise BackboneError(
                 "`backbone.preset` must have a WordPiece tokenizer for QuestionAnswering, because "
                 "of no other is it known where in a passage its tokens stand. Received: "
@@ -126,7 +126,7 @@ class QuestionAnswering(TextTask):
 
         encoder = self.encoder(recipe)
         return prepare_questions(
-            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            splits.by_name(),
             encoder=encoder,
             encode=self._encode(encoder),
             progress=progress,

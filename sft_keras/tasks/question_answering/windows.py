@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sft_keras.text.encoder import TextEncoder, first_pieces
+from sft_keras.text.encoder import TextEncoder, first_tokens
 
 AROUND = 3
 """Special tokens of a window: [CLS] question [SEP] passage [SEP]."""
@@ -54,7 +54,7 @@ def windows(
     """Returns the windows of questions on passages; works in a graph.
 
     Args:
-      encoder: One that `has_places`.
+      encoder: One that `has_offsets`.
       questions: string [n], UTF-8.
       contexts: string [n], their passages.
       doc_stride: How many tokens of the passage after one window the next begins.
@@ -75,7 +75,7 @@ def windows(
     begins = tf.gather(tf.cast(passage.row_starts(), tf.int32), owners) + offsets
     places = tf.ragged.range(begins, begins + counts)
     parts = places.with_flat_values(tf.gather(passage.flat_values, places.flat_values))
-    ids, firsts = encoder.joined(tf.gather(first_pieces(asked, kept), owners), parts)
+    ids, firsts = encoder.pack(tf.gather(first_tokens(asked, kept), owners), parts)
     return Windows(
         owners=owners,
         ids=ids,

@@ -6,16 +6,16 @@ import tensorflow as tf
 
 from sft_keras.tasks.labelled_batches import Augmentation
 from sft_keras.text.augment_config import TextAugment
-from sft_keras.text.encoder import Special
+from sft_keras.text.encoder import SpecialTokens
 
 _ALGORITHM = "philox"  # the same on every device
 
 
-def build_text_augmentation(augment: TextAugment, special: Special) -> Augmentation | None:
+def build_text_augmentation(augment: TextAugment, special: SpecialTokens) -> Augmentation | None:
     """Returns a function (inputs, labels, seed) -> (inputs, labels), or None if nothing is on.
 
     Inputs are what a `TextEncoder` gives, int32 [batch, tokens] each, and keep their shapes.
-    Special tokens stay where they are, or move up where others before them were deleted.
+    SpecialTokens tokens stay where they are, or move up where others before them were deleted.
     """
     if augment == TextAugment():
         return None

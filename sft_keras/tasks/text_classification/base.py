@@ -82,19 +82,19 @@ class LabelledTexts(TextTask, Labelled):
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
-        from sft_keras.data.splits import splits_of
+        from sft_keras.data.splits import build_splits
         from sft_keras.text.sources.texts import list_texts
 
         listing = list_texts(recipe.data, self.clean, self.label_kind(), seed)
-        return splits_of(listing, recipe.data, seed)
+        return build_splits(listing, recipe.data, seed)
 
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """See `Task.prepare`."""
-        from sft_keras.data.features import HeldFeatures
+        from sft_keras.data.features import InMemoryFeatures
         from sft_keras.text.preprocess import prepare_texts
 
         prepared = prepare_texts(
-            {split.name: split for split in (splits.train, splits.validation, splits.test)},
+            splits.by_name(),
             encoder=self.encoder(recipe),
             sequence_length=self.sequence_length,
             progress=progress,
@@ -102,7 +102,7 @@ class LabelledTexts(TextTask, Labelled):
         for name, split in prepared.items():
             targets = self.targets(split.examples)
             if targets is not None:
-                held = HeldFeatures.of_arrays(targets)
+                held = InMemoryFeatures.from_arrays(targets)
                 prepared[name] = dataclasses.replace(split, targets=held)
         return prepared
 

@@ -74,9 +74,9 @@ class TextMultiLabel(LabelledTexts):
 
     def label_kind(self) -> LabelKind:
         """See `LabelledTexts.label_kind`."""
-        from sft_keras.text.labels import AnyClasses
+        from sft_keras.text.labels import MultiLabelKind
 
-        return AnyClasses(self.label_separator)
+        return MultiLabelKind(self.label_separator)
 
     def targets(self, examples: Examples) -> np.ndarray:
         """See `LabelledTexts.targets`."""

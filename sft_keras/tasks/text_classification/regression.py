@@ -48,9 +48,9 @@ class TextRegression(LabelledTexts):
 
     def label_kind(self) -> LabelKind:
         """See `LabelledTexts.label_kind`."""
-        from sft_keras.text.labels import Number
+        from sft_keras.text.labels import NumericLabelKind
 
-        return Number()
+        return NumericLabelKind()
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`; the facts hold "numbers", of the training labels."""

@@ -44,9 +44,9 @@ class TextClassification(LabelledTexts, OneLabel):
 
     def label_kind(self) -> LabelKind:
         """See `LabelledTexts.label_kind`."""
-        from sft_keras.text.labels import OneClass
+        from sft_keras.text.labels import SingleLabelKind
 
-        return OneClass()
+        return SingleLabelKind()
 
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo

@@ -33,7 +33,7 @@ def word_tokens(encoder: TextEncoder, words: tf.RaggedTensor) -> WordTokens:
     pieces = encoder.pieces(tf.strings.join([" ", words.flat_values])).ids
     sizes = words.with_values(tf.cast(pieces.row_lengths(), tf.int32))
     by_text = words.with_values(pieces).merge_dims(1, 2)
-    found = encoder.surrounded(by_text)
+    found = encoder.pack_truncated(by_text)
     until = tf.cumsum(sizes.flat_values, exclusive=True)
     starts = tf.gather(tf.concat([until, [0]], axis=0), words.row_starts())
     first = 1 + until - tf.gather(starts, words.value_rowids())

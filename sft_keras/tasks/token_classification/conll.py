@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sft_keras.core.errors import DataError, numbered
-from sft_keras.data.listing import split_named
-from sft_keras.data.split_files import split_files
+from sft_keras.data.listing import parse_split_name
+from sft_keras.data.split_files import find_split_files
 
 OUTSIDE = "O"
 _BEGINS = ("B", "S", "U")  # an entity begins with the word, whatever came before
@@ -63,7 +63,7 @@ def read_conll(path: str) -> tuple[dict[str, list[Sentence]], str]:
       DataError: If it is not there, or a line does not fit.
     """
     wanted = "a file for training, whose name or folder says train"
-    files = split_files(f"conll:{path}", _files, wanted)
+    files = find_split_files(f"conll:{path}", _files, wanted)
     raw = {split: list(_sentences(file)) for split, file in files.items()}
     if not raw["train"]:
         raise DataError(
@@ -157,7 +157,7 @@ def _files(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()):
         words = re.split(r"[^a-zA-Z]+", entry.stem if entry.is_file() else entry.name)
-        split = next(filter(None, map(split_named, words)), None)
+        split = next(filter(None, map(parse_split_name, words)), None)
         inner = [entry] if entry.is_file() else sorted(filter(Path.is_file, entry.iterdir()))
         if split is None or not inner:
             continue

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.data.bucketing import padded_length
 from sft_keras.data.examples import Examples
-from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.pipeline import Finish
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.token_classification.alignment import WordTokens, word_targets, word_tokens
 from sft_keras.text.encoder import TextEncoder, Tokens
-from sft_keras.text.preprocess import length_facts
+from sft_keras.text.preprocess import (
+    length_facts,
+    longest_row,
+    prepare_tokens,
+    read_splits,
+    row_digests,
+)
 from sft_keras.text.token_features import TokenFeatures, TokenTargets
 
 _BATCH = 512
@@ -50,15 +54,9 @@ def prepare_words(
       encoder: Of the backbone.
       progress: Called with (done, total) examples over all splits.
     """
-    total = sum(len(examples) for examples in examples_by_split.values())
     tokenize = _tokenizer(encoder)  # one for all splits, so that it is traced once
-    found, done = {}, 0
-    for name, examples in examples_by_split.items():
-        found[name] = _read(examples, tokenize)
-        done += len(examples)
-        progress(done, total)
-    longest = max(int(ids.bounding_shape(1)) for (ids, *_), *_ in found.values())
-    places = min(encoder.sequence_length, int(padded_length(np.int64(longest))))
+    found = read_splits(examples_by_split, lambda examples: _read(examples, tokenize), progress)
+    places = longest_row((tokens.ids for tokens, *_ in found.values()), encoder.sequence_length)
     return {
         name: _prepared(examples_by_split[name], encoder, places, *each)
         for name, each in found.items()
@@ -96,8 +94,8 @@ def _read(
         tokens.append(found.tokens)
         targets.append(own)
         details += _details(batch["words"], batch["tags"], found.places)
-    ids, seconds, lengths = (tf.concat(each, axis=0) for each in zip(*tokens))
-    return Tokens(ids, seconds, lengths), tf.concat(targets, axis=0), details
+    ids, second_starts, lengths = (tf.concat(each, axis=0) for each in zip(*tokens))
+    return Tokens(ids, second_starts, lengths), tf.concat(targets, axis=0), details
 
 
 def _details(
@@ -120,18 +118,15 @@ def _prepared(
     targets: tf.RaggedTensor,
     details: list[TaggedText],
 ) -> Prepared:
-    flat, splits = tokens.ids.flat_values.numpy(), tokens.ids.row_splits.numpy()
-    names = [digest(flat[start:end]) for start, end in itertools.pairwise(splits)]
-    kept = np.diff(splits)
-    return Prepared(
-        examples=examples,
-        features=TokenFeatures(tokens.ids, tokens.seconds, encoder, places),
-        read=None,
-        digests=np.frombuffer(b"".join(names), np.uint8).reshape(-1, DIGEST_SIZE),
-        lengths=kept,
+    features = TokenFeatures(tokens.ids, tokens.second_starts, encoder, places)
+    lengths = tokens.lengths.numpy()
+    return prepare_tokens(
+        examples,
+        features,
+        digests=row_digests(tokens.ids),
         targets=TokenTargets(targets, places, IGNORED),
         details=details,
-        facts=length_facts(tokens.lengths.numpy(), kept, encoder.sequence_length),
+        facts=length_facts(lengths, lengths > features.row_lengths(), encoder.sequence_length),
     )
 
 

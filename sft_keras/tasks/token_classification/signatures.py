@@ -45,9 +45,9 @@ def entity_signatures(
         def answer(texts: tf.Tensor) -> dict[str, tf.Tensor]:
             words = find(texts)
             found = word_tokens(encoder, words.words)
-            ids, seconds, _ = found.tokens
+            ids, second_starts, _ = found.tokens
             longest = tf.cast(tf.reduce_max(ids.row_lengths()), tf.int32)
-            inputs = encoder.padded(ids, seconds, longest)
+            inputs = encoder.pad(ids, second_starts, longest)
             is_token = tf.cast(inputs["padding_mask"], tf.float32)
             probabilities = model(inputs, training=False) * is_token[:, :, tf.newaxis]
             return {

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.core.errors import DataError, numbered
-from sft_keras.data.listing import Listing, Part, shown
-from sft_keras.data.streams import in_graph, shuffled_range
+from sft_keras.data.listing import Listing, Part, preview
+from sft_keras.data.streams import indexed_stream
 from sft_keras.recipe.data import Data
 from sft_keras.tasks.token_classification.conll import (
     OUTSIDE,
@@ -80,11 +80,10 @@ def _part(sentences: Sequence[Sentence], types: Sequence[str]) -> Part:
         own_tags = tf.ragged.constant(
             [tags[each] for each in positions], ragged_rank=1, dtype=tf.int32
         )
-        indices = tf.data.Dataset.range(len(positions))
-        if seed is not None:
-            indices = tf.data.Dataset.from_tensor_slices(shuffled_range(len(positions), seed))
-        return indices.map(
-            in_graph(lambda index: {"index": index, "words": words[index], "tags": own_tags[index]})
+        return indexed_stream(
+            len(positions),
+            seed,
+            lambda index: {"words": words[index], "tags": own_tags[index]},
         )
 
     return Part(
@@ -106,7 +105,7 @@ def _listed(given: TaggedWords) -> tuple[dict[str, list[Sentence]], str]:
     )
     if wrong:
         faults.append(
-            f"Tags must be O, or B-TYPE or the like. Received: {shown(list(map(repr, wrong)))}."
+            f"Tags must be O, or B-TYPE or the like. Received: {preview(list(map(repr, wrong)))}."
         )
     if faults:
         raise DataError(numbered(f"The sentences cannot be trained on: {given!r}.", faults))

@@ -53,17 +53,16 @@ class TokenClassification(TextTask):
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""
-        from sft_keras.data.splits import splits_of
+        from sft_keras.data.splits import build_splits
         from sft_keras.tasks.token_classification.source import list_tagged
 
-        return splits_of(list_tagged(recipe.data, seed), recipe.data, seed)
+        return build_splits(list_tagged(recipe.data, seed), recipe.data, seed)
 
     def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """See `Task.prepare`."""
         from sft_keras.tasks.token_classification.preprocess import prepare_words
 
-        by_name = {each.name: each for each in (splits.train, splits.validation, splits.test)}
-        return prepare_words(by_name, self.encoder(recipe), progress)
+        return prepare_words(splits.by_name(), self.encoder(recipe), progress)
 
     def reads(self, recipe: Recipe) -> str:
         """See `Task.reads`."""

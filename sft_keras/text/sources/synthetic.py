@@ -26,7 +26,7 @@ def synthetic_rows(num_classes: str, kind: LabelKind, seed: int) -> dict[str, li
     draw = np.random.default_rng(seed)
     rows = []
     for number in range(int(num_classes) * _PER_CLASS):
-        classes, label = kind.made_up(number, int(num_classes), draw)
+        classes, label = kind.synthesize(number, int(num_classes), draw)
         count = draw.integers(2, _MOST_WORDS)
         words = ["".join(draw.choice(list("nopqrstuvwxyz"), 3)) for _ in range(count)]
         for each in classes:

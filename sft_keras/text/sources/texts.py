@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.core.errors import DataError, numbered
-from sft_keras.data.listing import Listing, Part, shown, split_named, split_words
-from sft_keras.data.streams import in_graph, shuffled_range
+from sft_keras.data.listing import Listing, Part, known_split_names, parse_split_name, preview
+from sft_keras.data.streams import indexed_stream
 from sft_keras.data.tables import Row, read_tables
 from sft_keras.recipe.data import Data
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.text.clean_config import Clean
 from sft_keras.text.cleaning import TextRow, clean_rows
-from sft_keras.text.labels import CodedLabels, LabelKind
+from sft_keras.text.labels import EncodedLabels, LabelKind
 from sft_keras.text.sources.in_memory import Texts
 from sft_keras.text.sources.synthetic import synthetic_rows
 from sft_keras.text.sources.tfds import tfds_rows
@@ -41,7 +41,7 @@ def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
     read, label_faults = _with_labels(rows, kind)
     kept, dropped = clean_rows(read, clean)
     labels = {split: [row.label for row in each] for split, each in kept.items()}
-    class_names, coded = kind.coded(labels)
+    class_names, coded = kind.encode(labels)
     parts = {split: text_part(each, coded[split]) for split, each in kept.items()}
     sizes = {len(row.texts) for each in kept.values() for row in each}
     facts = {"texts": max(sizes, default=1), "dropped": dropped}
@@ -82,33 +82,29 @@ def _with_labels(
         found[split] = []
         for row in rows:
             try:
-                found[split].append(dataclasses.replace(row, label=kind.read(row.label)))
+                found[split].append(dataclasses.replace(row, label=kind.parse(row.label)))
             except ValueError as fault:
                 received = "" if row.label is None else str(row.label)
                 shown_label = f" ({received[:40]!r})" if received else ""
                 wrong.setdefault(str(fault), []).append(f"{row.name}{shown_label}")
-    faults = [f"{len(names)} texts {fault}: {shown(names)}." for fault, names in wrong.items()]
+    faults = [f"{len(names)} texts {fault}: {preview(names)}." for fault, names in wrong.items()]
     return found, faults
 
 
-def text_part(rows: Sequence[TextRow], labels: CodedLabels) -> Part:
+def text_part(rows: Sequence[TextRow], labels: EncodedLabels) -> Part:
     """Returns rows as a part; elements are {"index", "texts": string [1 or 2]} and the columns."""
     columns_of_texts = len(rows[0].texts) if rows else 1
     texts = np.array([row.texts for row in rows], object).reshape(len(rows), columns_of_texts)
 
     def stream(positions: np.ndarray, seed: tf.Tensor | None) -> tf.data.Dataset:
-        chosen = tf.constant(texts[positions], tf.string)
-        indices = tf.data.Dataset.range(len(positions))
-        if seed is not None:
-            indices = tf.data.Dataset.from_tensor_slices(shuffled_range(len(positions), seed))
-        columns = {name: tf.constant(each[positions]) for name, each in labels.columns.items()}
+        selected = tf.constant(texts[positions], tf.string)
+        columns = {name: tf.constant(values[positions]) for name, values in labels.columns.items()}
 
-        @in_graph
-        def element(index: tf.Tensor) -> dict[str, tf.Tensor]:
-            own = {name: each[index] for name, each in columns.items()}
-            return {"index": index, "texts": chosen[index], **own}
+        def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+            label = {name: values[index] for name, values in columns.items()}
+            return {"texts": selected[index], **label}
 
-        return indices.map(element)
+        return indexed_stream(len(positions), seed, read)
 
     return Part(tuple(row.name for row in rows), labels.groups, stream, labels.occurrences)
 
@@ -161,13 +157,13 @@ def _by_split(
     if not table or column not in table[0]:
         return {"train": list(rows)}, []
     words = [str(row.get(column) or "") for row in table]
-    splits = [split_named(word) for word in words]
+    splits = [parse_split_name(word) for word in words]
     unknown = sorted({word for word, split in zip(words, splits) if split is None})
     faults = []
     if unknown:
         faults.append(
-            f"The column {column!r} must hold one of {split_words()}. "
-            f"Received: {shown([repr(word) for word in unknown])}."
+            f"The column {column!r} must hold one of {known_split_names()}. "
+            f"Received: {preview([repr(word) for word in unknown])}."
         )
     found: dict[str, list[TextRow]] = {}
     for row, split in zip(rows, splits):

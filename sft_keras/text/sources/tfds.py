@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import split_named
-from sft_keras.data.tfds import find_builder, require_there
+from sft_keras.data.listing import parse_split_name
+from sft_keras.data.tfds import ensure_downloaded, find_builder
 from sft_keras.recipe.data import Data
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.text.cleaning import TextRow
@@ -25,10 +25,10 @@ def tfds_rows(name: str, data: Data) -> dict[str, list[TextRow]]:
     """
     builder = find_builder(name, data.data_dir)
     keys, label_key = _keys(builder, data)
-    require_there(builder, name)
+    ensure_downloaded(builder, name)
     found: dict[str, list[TextRow]] = {}
     for own_name in builder.info.splits:
-        split = split_named(own_name.removesuffix("_matched"))
+        split = parse_split_name(own_name.removesuffix("_matched"))
         if split is not None and split not in found:
             rows = _rows(builder, own_name, keys, label_key)
             if any(row.label for row in rows):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import Listing, shown, split_named, split_words
+from sft_keras.data.listing import Listing, known_split_names, parse_split_name, preview
 from sft_keras.data.split_files import outside_faults
 from sft_keras.data.streams import file_part
 from sft_keras.recipe.section import did_you_mean
@@ -33,26 +33,26 @@ def list_csv(path: str, outside: bool = False) -> Listing:
     faults = []
     unlabelled = [number for number, row in enumerate(rows, 2) if not row["label"]]
     if unlabelled:
-        faults.append(f"Rows without a label: {shown(unlabelled)} (the first row is 1).")
+        faults.append(f"Rows without a label: {preview(unlabelled)} (the first row is 1).")
     repeated = [name for name, count in Counter(row["path"] for row in rows).items() if count > 1]
     if repeated:
         faults.append(
             f"{len(repeated)} paths are listed more than once, so that one image could be in two "
-            f"splits: {shown(repeated)}. List each once."
+            f"splits: {preview(repeated)}. List each once."
         )
-    splits = [split_named(row["split"]) if has_splits else "train" for row in rows]
+    splits = [parse_split_name(row["split"]) if has_splits else "train" for row in rows]
     unknown = sorted({row["split"] for row, split in zip(rows, splits) if split is None})
     if unknown:
         faults.append(
-            f"The column 'split' must hold one of {split_words()}. "
-            f"Received: {shown([repr(word) for word in unknown])}."
+            f"The column 'split' must hold one of {known_split_names()}. "
+            f"Received: {preview([repr(word) for word in unknown])}."
         )
     files = [table.parent / row["path"] for row in rows]
     is_there = [_is_file(file) for file in files]
     missing = [row["path"] for row, is_file in zip(rows, is_there) if not is_file]
     if missing:
         faults.append(
-            f"{len(missing)} files are not there: {shown(missing)}. Paths are relative to "
+            f"{len(missing)} files are not there: {preview(missing)}. Paths are relative to "
             f"{table.parent.absolute()}."
         )
     there = [file for file, is_file in zip(files, is_there) if is_file]

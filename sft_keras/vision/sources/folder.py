@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import Listing, shown, split_named
+from sft_keras.data.listing import Listing, parse_split_name, preview
 from sft_keras.data.split_files import outside_faults
 from sft_keras.data.streams import file_part
 
@@ -71,7 +71,7 @@ def list_folder(path: str, outside: bool = False) -> Listing:
     links += [folder for folder in split_folders.values() if folder.is_symlink()]
     faults += [] if outside else outside_faults(links, root)
     if ignored:
-        kinds = shown([f"{count} x {ending}" for ending, count in ignored.most_common()])
+        kinds = preview([f"{count} x {ending}" for ending, count in ignored.most_common()])
         logging.warning("Files in %s that are not images by their ending: %s.", root, kinds)
     return Listing(class_names, parts, tuple(faults))
 
@@ -82,7 +82,7 @@ def _split_folders(root: Path, faults: list[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     others = []
     for folder in _visible_folders(root):
-        split = split_named(folder.name)
+        split = parse_split_name(folder.name)
         if split is None or not _visible_folders(folder):
             others.append(folder.name)
         elif split in found:
@@ -95,7 +95,7 @@ def _split_folders(root: Path, faults: list[str]) -> dict[str, Path]:
     if found and others:
         faults.append(
             f"Beside the split folders {', '.join(each.name for each in found.values())} there are "
-            f"others: {shown(others)}. A folder holds either splits or classes; move them away."
+            f"others: {preview(others)}. A folder holds either splits or classes; move them away."
         )
     return found or {"train": root}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sft_keras.core.errors import DataError
 from sft_keras.data.examples import Splits
 from sft_keras.data.listing import Listing
-from sft_keras.data.splits import splits_of
+from sft_keras.data.splits import build_splits
 from sft_keras.recipe.data import Data
 from sft_keras.vision.sources.arrays import Arrays
 from sft_keras.vision.sources.builtin import list_arrays, list_digits, list_synthetic
@@ -49,4 +49,4 @@ def open_data(data: Data, seed: int) -> Splits:
     Raises:
       DataError: Listing every fault that shows without decoding.
     """
-    return splits_of(list_source(data, seed), data, seed)
+    return build_splits(list_source(data, seed), data, seed)

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.core.errors import DataError
-from sft_keras.data.listing import Listing, Part, split_named
+from sft_keras.data.listing import Listing, Part, parse_split_name
 from sft_keras.data.streams import sequential_part
-from sft_keras.data.tfds import find_builder, require_there
+from sft_keras.data.tfds import ensure_downloaded, find_builder
 
 _BATCH = 1024
 
@@ -27,10 +27,10 @@ def list_tfds(name: str, data_dir: str | None) -> Listing:
     """
     builder = find_builder(name, data_dir)
     image_key, label_key = _keys(builder, name)
-    require_there(builder, name)
+    ensure_downloaded(builder, name)
     parts = {}
     for own_name in builder.info.splits:
-        split = split_named(own_name)
+        split = parse_split_name(own_name)
         if split is not None and split not in parts:
             parts[split] = _part(builder, own_name, image_key, label_key)
     faults = []

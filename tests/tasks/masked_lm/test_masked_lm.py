@@ -148,8 +148,8 @@ def test_the_preset_is_the_trained_backbone_with_its_tokenizer(run, recipe):
     )
     plan.validate()
     texts = tf.constant(["a b a b", "Café 7!"])
-    inputs = plan.task.encoder(plan).inputs(texts)
-    for name, each in recipe.task.encoder(recipe).inputs(texts).items():
+    inputs = plan.task.encoder(plan).encode(texts)
+    for name, each in recipe.task.encoder(recipe).encode(texts).items():
         np.testing.assert_array_equal(inputs[name], each)
     tokens = build_text_backbone(backbone, "tokens", LENGTH).model(inputs).numpy()
     trained = _backbone_of(run.model)
@@ -270,7 +270,7 @@ def test_a_hugging_face_folder_goes_through_and_back(shared_folder, tmp_path):
         plan, task=dataclasses.replace(plan.task, clean=Clean(duplicates=False))
     )
     run = sft_keras.finetune(plan, run_dir=tmp_path / "run")
-    inputs = plan.task.encoder(plan).inputs(tf.constant(["A film to remember.", "Zürich"]))
+    inputs = plan.task.encoder(plan).encode(tf.constant(["A film to remember.", "Zürich"]))
     moved, first = (
         build_text_backbone(backbone, "tokens", 32).model(inputs).numpy()
         for backbone in (Backbone(preset=f"hub:{run.run_dir / 'preset'}"), source)

@@ -13,7 +13,7 @@ from sft_keras.tasks.masked_lm.head import MaskedAccuracy, MaskedLoss
 from sft_keras.tasks.masked_lm.masking import UNUSED, build_masking
 from sft_keras.tasks.masked_lm.metrics import MaskedAnswers, masked_lm_figures
 from sft_keras.tasks.masked_lm.signatures import gap_inputs
-from sft_keras.text.encoder import Special, TextEncoder
+from sft_keras.text.encoder import SpecialTokens, TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def encoder(recipe):
 
 
 def some_inputs(encoder, *texts):
-    return encoder.inputs(tf.constant(texts))
+    return encoder.encode(tf.constant(texts))
 
 
 def test_so_many_tokens_of_each_text_are_to_be_told_and_special_ones_never(encoder):
@@ -203,7 +203,7 @@ def test_a_gap_is_where_the_text_says_or_at_its_end(encoder):
 
 @pytest.mark.parametrize("ends_twice", [False, True])
 def test_long_texts_keep_their_gap_whatever_stands_between_pairs(encoder, ends_twice):
-    special = Special(pad=0, start=2, end=3, mask=4)
+    special = SpecialTokens(pad=0, start=2, end=3, mask=4)
     own = TextEncoder(
         encoder.pieces, special, sequence_length=12, has_segments=False, ends_twice=ends_twice
     )

@@ -264,7 +264,7 @@ def test_recipes_that_cannot_work_are_refused(recipe, monkeypatch):
     from sft_keras.text import encoder
 
     monkeypatch.setattr(encoder, "text_preset", lambda backbone: "x")
-    monkeypatch.setattr(encoder, "hub_tokenizer", lambda preset: RobertaTokenizer())
+    monkeypatch.setattr(encoder, "load_hub_tokenizer", lambda preset: RobertaTokenizer())
     wrong = dataclasses.replace(recipe, backbone=Backbone(preset="hub:roberta_base_en"))
     with pytest.raises(BackboneError, match=r"must have a WordPiece tokenizer.*'hub:roberta_base"):
         wrong.task.build_backbone(wrong)

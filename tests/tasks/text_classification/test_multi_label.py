@@ -257,7 +257,7 @@ def test_the_exported_model_says_which_labels_the_trained_one_gives(run, recipe)
     assert run.report["export"]["checked"] == 12
     assert run.report["export"]["largest_difference"] < 1e-5
     texts = ["abc q", "z", "j q z", "abc", ""]
-    inputs = recipe.task.encoder(recipe).inputs(tf.constant(texts))
+    inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
     expected = run.model(inputs, training=False).numpy()
     for answer, row in zip(predict(run.run_dir, texts), expected, strict=True):
         assert answer.label is None

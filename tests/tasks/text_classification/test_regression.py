@@ -228,7 +228,7 @@ def test_folds_keep_each_text_and_its_number_together(recipe):
 def test_the_exported_model_answers_in_the_unit_of_the_labels(run, recipe):
     assert run.report["export"]["checked"] == 12
     texts = ["abc q", "qqqqqqqqqqqq", ""]
-    inputs = recipe.task.encoder(recipe).inputs(tf.constant(texts))
+    inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
     expected = run.model(inputs, training=False).numpy()
     assert expected.shape == (3, 1) and expected.min() > 900
     found = list(predict(run.run_dir, texts))

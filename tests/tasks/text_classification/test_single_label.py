@@ -88,7 +88,7 @@ def test_it_answers_texts_alike_in_a_process_that_knows_tensorflow_alone(run):
 def test_predictions_are_those_of_the_model(run, recipe):
     texts = ["abc q", "z", "q" * 60, ""]
     answers = list(predict(run.run_dir, texts))
-    inputs = recipe.task.encoder(recipe).inputs(tf.constant(texts))
+    inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
     expected = run.model(inputs, training=False).numpy()
     assert [answer.input for answer in answers] == texts
     for answer, row in zip(answers, expected):
@@ -118,7 +118,7 @@ def test_texts_are_asked_about_on_the_command_line(run):
 
 def test_the_saved_model_file_loads_and_answers_alike(run, recipe):
     loaded = keras.models.load_model(run.run_dir / "model.keras")
-    inputs = recipe.task.encoder(recipe).inputs(tf.constant(["abc", "de q"]))
+    inputs = recipe.task.encoder(recipe).encode(tf.constant(["abc", "de q"]))
     np.testing.assert_array_equal(loaded(inputs), run.model(inputs))
 
 
@@ -133,7 +133,7 @@ def test_pairs_are_served_by_two_arguments(recipe, tmp_path):
     export_saved_model(signatures, staged.model, tmp_path / "export" / "1")
     good, bad = predict(tmp_path, ["abc\tq", "abc"])
     assert "a tab between" in bad.error
-    inputs = plan.task.encoder(plan).inputs(tf.constant(["abc"]), tf.constant(["q"]))
+    inputs = plan.task.encoder(plan).encode(tf.constant(["abc"]), tf.constant(["q"]))
     assert inputs["segment_ids"].numpy().sum() == 2
     row = staged.model(inputs).numpy()[0]
     np.testing.assert_allclose(list(good.probabilities.values()), row, atol=1e-5)
@@ -171,7 +171,7 @@ def test_the_mean_is_that_over_tokens(recipe):
     tokens = build_text_backbone(recipe.backbone, "tokens", 32).model
     keras.utils.set_random_seed(0)
     mean = build_text_backbone(recipe.backbone, "mean", 32).model
-    inputs = recipe.task.encoder(recipe).inputs(tf.constant(["abc", "abcdefgh"]))
+    inputs = recipe.task.encoder(recipe).encode(tf.constant(["abc", "abcdefgh"]))
     each = tokens(inputs).numpy()
     expected = [each[0, :5].mean(axis=0), each[1].mean(axis=0)]
     np.testing.assert_allclose(mean(inputs), expected, atol=1e-6)
@@ -222,7 +222,7 @@ def test_a_preset_folder_of_keras_hub_is_loaded_with_its_tokenizer(preset_folder
         "transformer_layer_1",
     ]
     plan = dataclasses.replace(recipe, backbone=backbone)
-    inputs = plan.task.encoder(plan).inputs(tf.constant(["Ab c"]))
+    inputs = plan.task.encoder(plan).encode(tf.constant(["Ab c"]))
     words = [tiny_vocabulary()[token] for token in inputs["token_ids"][0].numpy()]
     assert words == ["[CLS]", "a", "##b", "c", "[SEP]"]
     import keras_hub
@@ -337,7 +337,7 @@ def test_a_tokenizer_of_keras_hub_is_served_with_the_module_it_needs(recipe, tmp
     assert run.report["export"]["needs"] == ["tensorflow_text"]
     assert run.report["export"]["largest_difference"] < 1e-5
     (answer,) = predict(run.run_dir, ["ab q"])
-    inputs = plan.task.encoder(plan).inputs(tf.constant(["ab q"]))
+    inputs = plan.task.encoder(plan).encode(tf.constant(["ab q"]))
     words = [vocabulary[token] for token in inputs["token_ids"][0].numpy()]
     assert words == ["<s>", "ab", "\u0120", "q", "</s>"]
     row = run.model(inputs, training=False).numpy()[0]

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from sft_keras.tasks import TextAugment
 from sft_keras.tasks.text_classification.augmentation import build_text_augmentation
-from sft_keras.text.encoder import Special
+from sft_keras.text.encoder import SpecialTokens
 
-SPECIAL = Special(pad=0, start=1, end=2, mask=3)
+SPECIAL = SpecialTokens(pad=0, start=1, end=2, mask=3)
 WIDTH, ROWS = 40, 50
 
 

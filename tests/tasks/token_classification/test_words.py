@@ -57,7 +57,7 @@ def test_the_first_piece_carries_the_tag_and_what_is_cut_off_none():
     ]
     np.testing.assert_array_equal(found.tokens.lengths, [9, 2, 3])
     # As running text is split.
-    whole = encoder.tokens(tf.constant(["ab c de fg", "", "x"]))
+    whole = encoder.tokenize(tf.constant(["ab c de fg", "", "x"]))
     assert found.tokens.ids.to_list() == whole.ids.to_list()
     shorter = word_tokens(build_encoder(Backbone(preset="tiny:bert"), 7), words)
     assert shorter.places.to_list()[0] == [1, NO_PLACE, 3, 4, NO_PLACE]
