@@ -42,7 +42,7 @@ def test_the_best_by_validation_comes_first_whatever_the_test_says(tmp_path):
     write_comparison(runs, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.index("60.0") < page.index("50.0") and "stages.head.epochs" in page
-    assert "All were tested on the same" in page
+    assert "All runs were tested on the same" in page
 
 
 def test_other_test_examples_are_said(tmp_path):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from sft_keras.check.findings import Checked, Example, Finding
 from sft_keras.core.files import write_atomic
 from sft_keras.data.prepared import Prepared
-from sft_keras.report.run_page import picture
+from sft_keras.report.run_page import embedded_image
 from sft_keras.report.templates import page_template
 
 _SHOWN_GROUPS = 24  # of each finding; all are in check.json
@@ -110,7 +110,7 @@ def _look(prepared: Prepared, element: Mapping[str, Any], name: str) -> dict[str
         pixels = prepared.read(element)
         small = tf.image.resize(pixels, [_SIDE, _SIDE], preserve_aspect_ratio=True, antialias=True)
         encoded = tf.io.encode_png(tf.cast(tf.clip_by_value(small, 0, 255), tf.uint8)).numpy()
-        return {"picture": picture(encoded, name), "text": None}
+        return {"picture": embedded_image(encoded, name), "text": None}
     for field in ("texts", "words"):
         if field in element:
             parts = [part.decode("utf-8", "replace") for part in element[field].numpy()]

@@ -55,11 +55,11 @@ def _trained(report: Mapping[str, Any]) -> str:
 
 
 def _scored(name: str, test: Mapping[str, Any]) -> str:
-    from sft_keras.report.format import counted, figure_name, interval, percent
+    from sft_keras.report.format import counted, interval, metric_label, percent
 
     score, examples = test[name], counted(test["examples"], "test example")
     bounds = f"95 % interval {interval(score)}, {examples}"
-    return f"Test {figure_name(name)} {percent(score['value'])} ({bounds})."
+    return f"Test {metric_label(name)} {percent(score['value'])} ({bounds})."
 
 
 def _short(named: str) -> str:

@@ -32,10 +32,10 @@ def score(result: Result) -> Fragment:
 def curves(result: Result) -> Fragment:
     """Returns the learning curves of all stages."""
     from sft_keras.report.plots import learning_curves
-    from sft_keras.report.run_page import safe_plot
+    from sft_keras.report.run_page import plot_context
 
     stages = result.report["stages"]
-    plots = [safe_plot(plot) for plot in learning_curves(stages)]
+    plots = [plot_context(plot) for plot in learning_curves(stages)]
     return render_fragment("curves", plots=plots, several=len(stages) > 1)
 
 
@@ -46,9 +46,9 @@ def mistakes(result: Result, most: int = _MISTAKES) -> Fragment:
       result: Of a run that predicts classes or numbers.
       most: How many to show at the most.
     """
-    from sft_keras.report.run_page import with_pictures
+    from sft_keras.report.run_page import with_images
 
-    found = with_pictures(result.report["mistakes"], result.pictures)
+    found = with_images(result.report["mistakes"], result.pictures)
     return render_fragment("mistakes", mistakes=found[:most], total=len(found))
 
 
@@ -62,7 +62,7 @@ def pictures(files: Iterable[str | Path], captions: Iterable[str]) -> Fragment:
         {"uri": _thumbnail(Path(file)), "caption": caption}
         for file, caption in zip(files, captions, strict=True)
     ]
-    return render_fragment("pictures", pictures=shown)
+    return render_fragment("pictures", images=shown)
 
 
 def predictions(result: Result, inputs: Iterable[str | Path]) -> Fragment:

@@ -1,4 +1,4 @@
-"""The report of one run: `report.json` for programs, `report.html` for people."""
+"""The report of a run: `report.json` for programs, `report.html` for people."""
 
 from __future__ import annotations
 

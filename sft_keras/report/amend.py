@@ -1,4 +1,4 @@
-"""Adds to the report of a run that has ended."""
+"""Adds a section to the report of a finished run."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from sft_keras.core.errors import RunFolderError
 from sft_keras.core.files import read_json, reading_run_file
 from sft_keras.report.writer import write_report
 
-_URI = "data:image/png;base64,"
+_DATA_URI = "data:image/png;base64,"
 
 
 def add_to_report(folder: Path, name: str, value: Mapping[str, Any]) -> None:
-    """Writes a run's report again with `value` under `name`; all else stays as it is.
+    """Rewrite the report of a run with `value` under `name`; keep everything else.
 
-    The pictures are those that the page holds.
+    report.json holds no images, so they are read back from report.html.
 
     Args:
       folder: The run folder, with report.json and report.html.
-      name: Of the part, which the page has a section for.
+      name: The key of the section, which the page must have a template for.
       value: Plain values.
 
     Raises:
-      RunFolderError: If the report is not as the run wrote it.
+      RunFolderError: report.json and report.html do not match.
     """
     report = read_json(folder / "report.json")
     page = folder / "report.html"
     with reading_run_file(page):
-        pictures = _pictures_of(page.read_text(encoding="utf-8"))
+        images = _embedded_images(page.read_text(encoding="utf-8"))
     with reading_run_file(folder / "report.json"):
         examples = [*report["mistakes"], *report["uncertain"]]
-        wanted = {each["picture"] for each in examples if "picture" in each}
-    if sorted(pictures) != sorted(wanted):
+        expected = {example["picture"] for example in examples if "picture" in example}
+    if sorted(images) != sorted(expected):
         raise RunFolderError(
-            f"{page} must have the {len(wanted)} pictures that report.json "
-            f"names. Received: {len(pictures)}. Copy both anew from where it ran."
+            f"{page} must contain the {len(expected)} images that report.json refers to. "
+            f"Received: {len(images)}. Copy both files again from the original run folder."
         )
-    write_report({**report, name: value}, [pictures[each] for each in sorted(pictures)], folder)
+    write_report({**report, name: value}, [images[number] for number in sorted(images)], folder)
 
 
-class _Pictures(html.parser.HTMLParser):
-    """Collects the pictures of a page by their numbers."""
+class _ImageParser(html.parser.HTMLParser):
+    """Collects the numbered images of a page."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[int, bytes] = {}
+        self.images: dict[int, bytes] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See `HTMLParser`."""
-        given = dict(attrs)
-        source, number = given.get("src") or "", given.get("data-picture")
-        if tag == "img" and number is not None and source.startswith(_URI):
-            file = base64.b64decode(source.removeprefix(_URI), validate=True)
-            self.found[int(number)] = file
+        """Decode an `<img>` that has a number and an embedded PNG file."""
+        attributes = dict(attrs)
+        source, number = attributes.get("src") or "", attributes.get("data-picture")
+        if tag == "img" and number is not None and source.startswith(_DATA_URI):
+            png = base64.b64decode(source.removeprefix(_DATA_URI), validate=True)
+            self.images[int(number)] = png
 
 
-def _pictures_of(page: str) -> dict[int, bytes]:
-    parser = _Pictures()
+def _embedded_images(page: str) -> dict[int, bytes]:
+    parser = _ImageParser()
     parser.feed(page)
-    return parser.found
+    return parser.images

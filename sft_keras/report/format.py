@@ -1,4 +1,4 @@
-"""How the report's page writes figures. None, which stands for "not known", becomes a dash."""
+"""Number formats of the report. None, an unknown value, becomes a dash."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 DASH = "\N{EN DASH}"
 _SPACE = "\N{NO-BREAK SPACE}"
-_SPELT = {
+_SPELLINGS = {
     "f1": "F1",
     "r2": "R\N{SUPERSCRIPT TWO}",
     "pearson": "Pearson",
@@ -17,7 +17,7 @@ _SPELT = {
 
 
 def percent(share: float | None) -> str:
-    """Returns a share in 0..1 as per cent; only 0 and 1 themselves become 0.0 % and 100.0 %."""
+    """Return a fraction in 0..1 as a percentage; only exact 0 and 1 give 0.0 % and 100.0 %."""
     if share is None:
         return DASH
     for digits in (1, 2, 3, 4):
@@ -28,44 +28,44 @@ def percent(share: float | None) -> str:
 
 
 def interval(estimate: dict[str, Any]) -> str:
-    """Returns the bounds of {"value", "low", "high"} (shares in 0..1) as "95.1 to 98.6 %"."""
+    """Return the bounds of {"value", "low", "high"} (fractions in 0..1) as "95.1 to 98.6 %"."""
     low, high = percent(estimate["low"]), percent(estimate["high"])
     return f"{low.removesuffix(f'{_SPACE}%')} to {high}".replace(" ", _SPACE)
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """Returns a number with `digits` behind the point."""
+    """Return a number with `digits` decimal places."""
     return DASH if value is None else f"{value:.{digits}f}"
 
 
 def compact(value: float | None) -> str:
-    """Returns a number in three significant digits, as an exponent where that is shorter."""
+    """Return a number with three significant digits, in exponent form where that is shorter."""
     return DASH if value is None else f"{value:.3g}"
 
 
 def count(value: int | None) -> str:
-    """Returns a whole number with its thousands apart."""
+    """Return an integer with its thousands separated by a narrow space."""
     return DASH if value is None else f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def counted(value: int, noun: str, plural: str | None = None) -> str:
-    """Returns `value` and the noun in the right number: "1 class", "10 classes"."""
+    """Return a count with its noun in singular or plural: "1 class", "10 classes"."""
     return f"{count(value)}{_SPACE}{noun if value == 1 else plural or noun + 's'}"
 
 
-def figure_name(name: str) -> str:
-    """Returns what a figure is called in a sentence: "macro F1" for "macro_f1"."""
+def metric_label(name: str) -> str:
+    """Return the name of a metric for use in a sentence: "macro F1" for "macro_f1"."""
     words = name.replace("_", " ").split()
-    return " ".join(_SPELT.get(word, word) for word in words)
+    return " ".join(_SPELLINGS.get(word, word) for word in words)
 
 
 def singular(plural: str) -> str:
-    """Returns the singular of what is counted: "entity" for "entities"."""
+    """Return the singular of a regular plural: "entity" for "entities"."""
     return plural.removesuffix("ies") + "y" if plural.endswith("ies") else plural.removesuffix("s")
 
 
 def duration(seconds: float | None) -> str:
-    """Returns seconds as a person says them: "1.2 s", "1 min 10 s", "2 h 5 min"."""
+    """Return a duration in readable units: "1.2 s", "1 min 10 s", "2 h 5 min"."""
     if seconds is None:
         return DASH
     if seconds < 59.95:
@@ -78,20 +78,25 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(text: str) -> str:
-    """Returns an ISO 8601 time as "1 January 2026, 12:00 UTC"."""
-    when = datetime.fromisoformat(text)
-    return f"{when.day} {when:%B %Y, %H:%M %Z}".strip()
+    """Return an ISO 8601 time as "1 January 2026, 12:00 UTC"."""
+    time = datetime.fromisoformat(text)
+    return f"{time.day} {time:%B %Y, %H:%M %Z}".strip()
 
 
-def unfrozen(blocks: int | str, adapter: Mapping[str, Any] | None = None) -> str:
-    """Returns in words what a stage trains, from its `unfreeze` and its adapters' `rank`."""
+def trained_part(blocks: int | str, adapter: Mapping[str, Any] | None = None) -> str:
+    """Return in words what a stage trains, e.g. "head and top 2 blocks".
+
+    Args:
+      blocks: The stage's `unfreeze`: the number of trainable blocks from the top, or "all".
+      adapter: The stage's LoRA adapter as plain values, with its `rank`; None without one.
+    """
     if blocks == 0:
-        return "head alone"
-    within = f"adapters of rank {adapter['rank']} in " if adapter else ""
+        return "head only"
+    adapters = f"rank-{adapter['rank']} adapters in " if adapter else ""
     if blocks == "all":
-        return f"head and {within}{'the ' if within else ''}whole backbone"
+        return f"head and {adapters}{'the ' if adapters else ''}whole backbone"
     top = f"top {'block' if blocks == 1 else f'{blocks} blocks'}"
-    return f"head and {within}{'the ' if within else ''}{top}"
+    return f"head and {adapters}{'the ' if adapters else ''}{top}"
 
 
 FILTERS = {
@@ -102,10 +107,10 @@ FILTERS = {
         decimal,
         compact,
         count,
-        figure_name,
+        metric_label,
         singular,
         duration,
         moment,
-        unfrozen,
+        trained_part,
     )
 }

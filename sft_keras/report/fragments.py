@@ -1,4 +1,4 @@
-"""Parts of a page, for notebooks."""
+"""HTML fragments of the report, for notebooks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Fragment:
-    """A part of a page.
+    """A self-contained piece of HTML that a notebook displays.
 
     Attributes:
-      html: It needs nothing but itself; what came from data is escaped in it.
+      html: The HTML, with its style sheet. Everything that comes from data is escaped.
     """
 
     html: str = dataclasses.field(repr=False)
@@ -22,13 +22,13 @@ class Fragment:
 
 
 def score_fragment(report: Mapping[str, Any], metrics: Mapping[str, Any], run_dir: str) -> Fragment:
-    """Return the score of a run with its interval, and the result of each stage."""
+    """Return the score of a run with its confidence interval, and the result of each stage."""
     return render_fragment("score", report=report, test=metrics, folder=run_dir)
 
 
-def render_fragment(part: str, **values: Any) -> Fragment:
-    """Returns a part of the template, with the style that all of them share."""
+def render_fragment(macro: str, **values: Any) -> Fragment:
+    """Render one macro of notebook.html.j2, together with the style sheet they all share."""
     from sft_keras.report.templates import page_template
 
-    parts = page_template("notebook.html.j2").module
-    return Fragment(str(parts.framing(getattr(parts, part)(**values))))
+    macros = page_template("notebook.html.j2").module
+    return Fragment(str(macros.framing(getattr(macros, macro)(**values))))  # type: ignore[attr-defined]

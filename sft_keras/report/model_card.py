@@ -1,4 +1,4 @@
-"""The run folder's README.md: a model card in the form that Hugging Face's hub reads."""
+"""The README.md of a run folder: a model card with the metadata that the Hugging Face Hub reads."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from sft_keras.report.templates import markdown_template
 
-_WORST = 3
+_WORST_CLASSES = 3
 _NAMED_CLASSES = 50
 
 
 def render_model_card(report: Mapping[str, Any], pipeline_tag: str) -> str:
-    """Returns the model card as Markdown, with what the hub sorts by at its head.
+    """Return the model card as Markdown, with the Hub's metadata as YAML front matter.
 
     Args:
-      report: The report as `write_report` documents it, in plain values.
-      pipeline_tag: What the hub calls the task, e.g. "image-classification".
+      report: The report as documented for `write_report`, in plain values.
+      pipeline_tag: The Hub's name of the task, e.g. "image-classification".
     """
     test, score = report["test"], report["score"]
     result = {
@@ -24,29 +24,29 @@ def render_model_card(report: Mapping[str, Any], pipeline_tag: str) -> str:
         "dataset": {"name": report["data"]["source"], "type": report["data"]["source"]},
         "metrics": [{"type": score, "value": test[score]["value"]}],
     }
-    front = {
+    front_matter = {
         "library_name": "keras",
         "pipeline_tag": pipeline_tag,
         "tags": ["sft_keras", "keras"],
         "model-index": [{"name": report["title"], "results": [result]}],
     }
-    tested = [one for one in test.get("per_class", ()) if one["support"]]
+    tested = [row for row in test.get("per_class", ()) if row["support"]]
     return markdown_template("model_card.md.j2").render(
         report=report,
         test=test,
-        front=front,
-        asked=_asked(report["export"] or {}),
-        worst=sorted(tested, key=lambda one: one["f1"])[:_WORST],
-        most=_NAMED_CLASSES,
+        front_matter=front_matter,
+        arguments=_example_arguments(report["export"] or {}),
+        worst=sorted(tested, key=lambda row: row["f1"])[:_WORST_CLASSES],
+        max_classes=_NAMED_CLASSES,
     )
 
 
-def _asked(export: Mapping[str, Any]) -> str:
-    """Returns the arguments of a call of the exported model; "" where there is none."""
+def _example_arguments(export: Mapping[str, Any]) -> str:
+    """Return the arguments of an example call of the exported model; "" without an export."""
     signature = export.get("signatures", {}).get("serving_default")
     if signature is None:
         return ""
-    # Such as "texts: string (None,), text_pairs: string (None,)".
+    # E.g. "texts: string (None,), text_pairs: string (None,)".
     names = [part.split(":")[0].strip() for part in signature.split("),")]
     if names == ["image_bytes"]:
         return 'image_bytes=tf.constant([open("photo.jpg", "rb").read()])'

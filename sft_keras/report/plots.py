@@ -1,14 +1,11 @@
-"""The report's plots, as SVG that takes its colours and fonts from the page around it."""
+"""The plots of a run: learning curves, range test, confusion matrix, text lengths, calibration."""
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -16,51 +13,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from sft_keras.report.format import figure_name
+from sft_keras.report.format import metric_label
+from sft_keras.report.svg import (
+    LINE,
+    RIGHT_RGB,
+    SOFT,
+    STYLE,
+    TRAIN,
+    VALIDATION,
+    WRONG_RGB,
+    Plot,
+    as_svg,
+    draw_ring,
+    short_label,
+)
 
-# matplotlib writes these; `as_svg` puts the page's in place, which differ by colour scheme.
-PAGE_COLOURS = {
-    "#010101": "var(--soft)",
-    "#020202": "var(--line)",
-    "#030303": "var(--train)",
-    "#040404": "var(--validation)",
-    "#050505": "var(--good)",
-}
-SOFT, LINE, TRAIN, VALIDATION, TEST = PAGE_COLOURS
-
-# Mid-tones, which stand out on white as on black; opacity says the rest.
-RIGHT_RGB = (42, 140, 130)
-WRONG_RGB = (222, 90, 50)
-
-STYLE = {
-    "svg.fonttype": "none",  # Text stays text: the browser has fonts for every script.
-    "svg.hashsalt": "sft_keras",  # The same figures give the same file.
-    "font.size": 10,
-    "text.color": SOFT,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.formatter.use_mathtext": False,
-    "axes.formatter.limits": (-4, 6),
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One plot: its heading and its `<svg>` element."""
-
-    title: str
-    svg: str
+_SMALLEST_DOT, _LARGEST_DOT = 12.0, 160.0  # areas in square points
 
 
 @dataclass(frozen=True)
 class _Span:
-    """Where a stage lies on the joined axis: its epochs are `start + 1 .. start + length`."""
+    """The epochs of a stage on the common axis: `start + 1 .. start + length`."""
 
     stage: Mapping[str, Any]
     start: int
@@ -68,14 +41,14 @@ class _Span:
 
 
 def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """Returns loss, other figures and learning rate over all stages' epochs, joined.
+    """Plot loss, metrics and learning rate over the epochs of all stages, end to end.
 
     Args:
-      stages: Each with `name`, `best_epoch` (from 1 within the stage, or None) and `history`,
-        a list per figure with one entry an epoch, None where there is none.
+      stages: The stages, each with `name`, `best_epoch` (from 1 within the stage, or None) and
+        `history`: per metric a list with one value per epoch, None where it is missing.
 
     Returns:
-      One plot per figure that any stage recorded; none if nothing was.
+      One plot per metric that any stage recorded.
     """
     spans: list[_Span] = []
     start = 0
@@ -87,9 +60,9 @@ def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
     keys = dict.fromkeys(
         key.removeprefix("val_") for span in spans for key in span.stage["history"]
     )
-    watched = [key for key in keys if key not in ("loss", "learning_rate")]
+    metrics = [key for key in keys if key not in ("loss", "learning_rate")]
     panels = (
-        *((_title(key), ((key, TRAIN), (f"val_{key}", VALIDATION))) for key in ("loss", *watched)),
+        *((_title(key), ((key, TRAIN), (f"val_{key}", VALIDATION))) for key in ("loss", *metrics)),
         ("Learning rate", (("learning_rate", TRAIN),)),
     )
     return [
@@ -100,21 +73,21 @@ def learning_curves(stages: Sequence[Mapping[str, Any]]) -> list[Plot]:
 
 
 def _title(key: str) -> str:
-    name = figure_name(key)
+    name = metric_label(key)
     return name[0].upper() + name[1:]
 
 
 def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:
-    """Returns a learning-rate range test: the loss over the rate, and which rate was chosen.
+    """Plot a learning-rate range test: the loss over the learning rate, and the chosen rate.
 
     Args:
-      test: A `RangeTest` as plain values: `rates`, `losses` and `smoothed` of each step, the
-        `bounds` of the fall, and the rate `chosen`.
-      stage: The stage's name; the plot's title.
-      number: Of the plot, different for each in a page.
+      test: A `RangeTest` as plain values: `rates`, `losses` and `smoothed` per step, the `bounds`
+        of the range in which the loss falls, and the `chosen` rate.
+      stage: The name of the stage, used as the title.
+      number: The number of the plot, unique within the page.
     """
     rates, losses, smoothed = test["rates"], test["losses"], test["smoothed"]
-    before = [loss for rate, loss in zip(rates, losses) if rate <= test["bounds"][1]]
+    until_minimum = [loss for rate, loss in zip(rates, losses) if rate <= test["bounds"][1]]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -130,8 +103,8 @@ def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:
         axes.set_xlim(rates[0], rates[-1])
         axes.xaxis.set_major_locator(LogLocator(numticks=9))
         axes.xaxis.set_minor_locator(NullLocator())
-        # Where training breaks down the loss may be a thousand times what the test is about.
-        top, bottom = min(max(losses), 1.3 * max(before)), min(losses)
+        # Where training diverges the loss may be a thousand times that of the range of interest.
+        top, bottom = min(max(losses), 1.3 * max(until_minimum)), min(losses)
         margin = 0.05 * (top - bottom)
         axes.set_ylim(0 if 0 <= bottom < 0.5 * top else bottom - margin, top + margin)
         axes.set(xlabel="learning rate", ylabel="loss")
@@ -141,11 +114,10 @@ def rate_test_plot(test: Mapping[str, Any], stage: str, number: int) -> Plot:
 
 
 def confusion_heat_map(matrix: Sequence[Sequence[int]]) -> Plot:
-    """Returns a confusion matrix as a picture, one pixel a cell; for many classes.
+    """Plot a confusion matrix for many classes as an image with one pixel per cell.
 
     Args:
-      matrix: Counts, [num_classes, num_classes], rows the true classes. Colour as
-        `opacity` has it.
+      matrix: Counts, [num_classes, num_classes]; rows are the true classes.
     """
     shares = row_shares(matrix)
     pixels = np.empty((*shares.shape, 4))
@@ -165,15 +137,16 @@ def confusion_heat_map(matrix: Sequence[Sequence[int]]) -> Plot:
 
 
 def row_shares(matrix: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns each count's share of its row, float64 in 0..1; 0 where the row is empty."""
+    """Return each count as a fraction of its row, float64 in 0..1; 0 where the row is empty."""
     counts = np.asarray(matrix, np.float64)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return shares
 
 
 def opacity(shares: np.ndarray) -> np.ndarray:
-    """Returns how strongly to draw cells with these `row_shares`, float64 in 0..1.
+    """Return the opacity of cells with these `row_shares`, float64 in 0..1.
 
-    The square root and the step above 0 let a single confusion among hundreds be seen.
+    The square root and the offset above 0 make a single confusion among hundreds visible.
     """
     return np.where(shares > 0, 0.1 + 0.9 * np.sqrt(shares), 0.0)
 
@@ -183,7 +156,7 @@ def _recorded(span: _Span, key: str) -> bool:
 
 
 def _curves(title: str, lines: Sequence[tuple[str, str]], spans: Sequence[_Span]) -> str:
-    """Returns one panel as SVG."""
+    """Return the curves of one metric as SVG."""
     epochs = spans[-1].start + spans[-1].length
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.2), layout="constrained")
@@ -203,42 +176,33 @@ def _curves(title: str, lines: Sequence[tuple[str, str]], spans: Sequence[_Span]
         axes.set_xlim(0.5, epochs + 0.5)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-        _name_stages(axes, spans, epochs)
+        _label_stages(axes, spans, epochs)
         return as_svg(figure, title.lower().replace(" ", "-"), f"{title} by epoch")
 
 
 def _draw_line(axes: Axes, span: _Span, key: str, colour: str, dots: bool) -> list[float]:
-    """Draws one figure of one stage; returns the values drawn. None leaves a gap."""
+    """Draw one metric of one stage and return the values drawn. None leaves a gap."""
     values = span.stage["history"].get(key, ())
     x = [span.start + 1 + index for index in range(len(values))]
     y = [math.nan if value is None else value for value in values]
-    # Without dots a single epoch, or one between two gaps, would not be seen at all.
+    # Without markers a single epoch, or an epoch between two gaps, would be invisible.
     marker = "o" if dots or len(values) == 1 or None in values else None
     axes.plot(x, y, color=colour, linewidth=1.8, marker=marker, markersize=3.2)
     return [value for value in values if value is not None]
 
 
 def _mark_best(axes: Axes, span: _Span, key: str) -> None:
-    """Rings the epoch whose weights the stage kept."""
+    """Mark the epoch whose weights the stage kept with a ring."""
     best, values = span.stage["best_epoch"], span.stage["history"].get(key, ())
     if best is None or not 1 <= best <= len(values) or values[best - 1] is None:
         return
-    axes.plot(
-        span.start + best,
-        values[best - 1],
-        marker="o",
-        markersize=9,
-        markerfacecolor="none",
-        markeredgecolor=VALIDATION,
-        markeredgewidth=1.6,
-        clip_on=False,
-    )
+    draw_ring(axes, span.start + best, values[best - 1], size=9)
 
 
-def _name_stages(axes: Axes, spans: Sequence[_Span], epochs: int) -> None:
-    """Draws the boundaries between stages and writes each stage's name above its stretch."""
+def _label_stages(axes: Axes, spans: Sequence[_Span], epochs: int) -> None:
+    """Draw the boundaries between stages and the name of each stage above its epochs."""
     labels = [short_label(str(span.stage["name"])) for span in spans]
-    # 46 characters are about as wide as the axes; crowded names take turns on two rows.
+    # 46 characters are about as wide as the axes. Crowded names alternate between two rows.
     crowded = any(
         len(label) > 46 * span.length / epochs for label, span in zip(labels, spans, strict=True)
     )
@@ -246,80 +210,33 @@ def _name_stages(axes: Axes, spans: Sequence[_Span], epochs: int) -> None:
         left = span.start + 0.5
         if span.start:
             axes.axvline(left, color=SOFT, linewidth=1, linestyle=(0, (3, 3)))
-        at_the_edge = span.start > 0.6 * epochs and crowded
+        right_aligned = span.start > 0.6 * epochs and crowded
         axes.text(
-            left + span.length if at_the_edge else left,
+            left + span.length if right_aligned else left,
             1.1 if crowded and number % 2 else 1.02,
             label,
             transform=axes.get_xaxis_transform(),
-            horizontalalignment="right" if at_the_edge else "left",
+            horizontalalignment="right" if right_aligned else "left",
             verticalalignment="bottom",
             parse_math=False,
         )
 
 
-def short_label(name: str, length: int = 20) -> str:
-    """Returns `name` cut to `length` and without characters that XML cannot hold."""
-    printable = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name
-    )
-    return printable if len(printable) <= length else printable[: length - 1] + "…"
-
-
-def as_svg(figure: Figure, name: str, description: str) -> str:
-    """Returns `figure` as an `<svg>` for use inside an HTML page.
-
-    Args:
-      figure: What to draw.
-      name: Unique in the page: ids inside the SVG begin with it, since a page has one set of ids.
-      description: What a screen reader says.
-    """
-    drawing = io.StringIO()
-    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings():
-        # matplotlib's own font lacks many scripts; the browser, which draws the text, has them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(drawing, format="svg", transparent=True, metadata=metadata)
-    text = drawing.getvalue()
-    for colour, variable in PAGE_COLOURS.items():
-        text = text.replace(colour, variable)
-    root = ElementTree.fromstring(text)
-    # The style would apply to the whole page.
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith("}style"):
-                parent.remove(child)
-    for element in root.iter():
-        # Inside HTML the elements need no namespaces, and the page no foreign addresses.
-        element.tag = element.tag.rpartition("}")[2]
-        for key, value in list(element.attrib.items()):
-            del element.attrib[key]
-            value = value.replace("url(#", f"url(#{name}-")
-            if key == "id":
-                value = f"{name}-{value}"
-            elif key.endswith("href") and value.startswith("#"):
-                value = f"#{name}-{value[1:]}"
-            element.attrib[key.rpartition("}")[2]] = value
-    for key in ("width", "height", "version"):
-        root.attrib.pop(key, None)
-    root.attrib |= {"class": "plot", "role": "img", "aria-label": description}
-    return ElementTree.tostring(root, encoding="unicode")
-
-
 def length_plot(inputs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
-    """Returns the histogram of training texts by length, and where they are cut off.
+    """Plot the histogram of training texts by length, with the sequence length.
 
     Args:
-      inputs: By split, what preparing found; of texts `lengths`, {"width": of a bin in tokens,
-        "counts": of each}, and `sequence_length`; `windows`, where they are not cut off there.
+      inputs: The preprocessing statistics per split. Those of texts have `lengths`, {"width": bin
+        width in tokens, "counts": texts per bin}, and `sequence_length`; they have `windows` if
+        longer texts are split into windows rather than truncated.
 
     Returns:
-      The plot; None where inputs are no texts.
+      The plot, or None if the inputs are not texts.
     """
-    facts = inputs.get("train") or {}
-    if "lengths" not in facts:
+    statistics = inputs.get("train") or {}
+    if "lengths" not in statistics:
         return None
-    width, counts = facts["lengths"]["width"], facts["lengths"]["counts"]
+    width, counts = statistics["lengths"]["width"], statistics["lengths"]["counts"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 2.6), layout="constrained")
         axes = figure.subplots()
@@ -327,11 +244,11 @@ def length_plot(inputs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
         axes.set_axisbelow(True)
         edges = [width * number for number in range(len(counts))]
         axes.bar(edges, counts, width=0.9 * width, align="edge", color=TRAIN, alpha=0.8)
-        limit = facts["sequence_length"]
+        limit = statistics["sequence_length"]
         if limit <= edges[-1] + width:
             axes.axvline(limit, color=VALIDATION, linewidth=1.8)
             axes.annotate(
-                "several windows" if "windows" in facts else "cut off here",
+                "split into windows" if "windows" in statistics else "truncated here",
                 (limit, 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(4, -10),
@@ -340,3 +257,38 @@ def length_plot(inputs: Mapping[str, Mapping[str, Any]]) -> Plot | None:
             )
         axes.set(xlabel="tokens", ylabel="training texts")
         return Plot("Length", as_svg(figure, "lengths", "Training texts by their length in tokens"))
+
+
+def reliability_plot(calibration: Mapping[str, Any]) -> Plot:
+    """Plot the reliability diagram: accuracy over confidence, before and after scaling.
+
+    Args:
+      calibration: The calibration of the test split as plain values, with its `bins`; that before
+        temperature scaling is under "before".
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        axes.grid()
+        axes.set_axisbelow(True)
+        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        for bins, colour in (
+            (calibration["before"]["bins"], TRAIN),
+            (calibration["bins"], VALIDATION),
+        ):
+            total = sum(group["count"] for group in bins)
+            x, y = ([group[name] for group in bins] for name in ("confidence", "accuracy"))
+            axes.plot(x, y, color=colour, linewidth=1.8)
+            axes.scatter(
+                x,
+                y,
+                [_SMALLEST_DOT + _LARGEST_DOT * group["count"] / total for group in bins],
+                color=colour,
+                edgecolors=LINE,
+                zorder=3,
+            )
+        # Slightly beyond 0..1, so that dots in the corners are not clipped.
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set(xlabel="confidence", ylabel="accuracy")
+        description = "Accuracy over confidence, before and after temperature scaling"
+        return Plot("Reliability diagram", as_svg(figure, "reliability", description))

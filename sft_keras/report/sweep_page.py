@@ -1,4 +1,4 @@
-"""Renders the page on many trials of a recipe: what was compared, how each did, which was best."""
+"""Renders the page of a sweep, a backbone comparison, or repeated trials of one recipe."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.files import write_atomic
-from sft_keras.report.format import figure_name
-from sft_keras.report.run_page import flattened, safe_plot
+from sft_keras.report.format import metric_label
+from sft_keras.report.run_page import flattened, plot_context
 from sft_keras.report.sweep_plot import Scored, score_by_row, score_over_value
 from sft_keras.report.templates import page_template
 
-# A plot of more rows would be a wall; the table has them all.
-_MOST_ROWS = 40
+# A plot with more rows is unreadable; the table lists all of them.
+_MAX_PLOT_ROWS = 40
 
 
 def write_sweep_page(report: Mapping[str, Any], folder: Path) -> None:
-    """Writes report.html on the trials of a plan; it appears whole or not at all.
+    """Write report.html for a plan of trials, atomically.
 
     Args:
-      report: What `run_trials` returns, in plain values. Trials that were planned
-        may be missing, those of points at the end or of the last point.
-      folder: Where to write; made if it is not there.
+      report: The result of `run_trials`, in plain values. If the plan was stopped early, trials
+        of the last point and whole points at the end may be missing.
+      folder: The folder to write to. It is created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "report.html", _render(report))
@@ -37,7 +37,7 @@ def _render(report: Mapping[str, Any]) -> str:
     return page_template("trials.html.j2").render(
         report=report,
         heading=_heading(report, fields),
-        metric=figure_name(report["metric"] or "score"),
+        metric=metric_label(report["metric"] or "score"),
         repeated=bool(report["folds"]) or len(report["seeds"]) > 1,
         fields=fields,
         rows=rows,
@@ -59,31 +59,31 @@ def _heading(report: Mapping[str, Any], fields: Sequence[str]) -> str:
 
 
 def _fields(report: Mapping[str, Any]) -> list[str]:
-    """Returns the paths of the fields that a sweep varies."""
+    """Return the paths of the fields that a sweep varies."""
     if report["kind"] != "sweep":
         return []
-    return [_halves(override)[0] for override in report["points"][0]["overrides"]]
+    return [_split_override(override)[0] for override in report["points"][0]["overrides"]]
 
 
-def _halves(override: str) -> tuple[str, str]:
+def _split_override(override: str) -> tuple[str, str]:
     path, _, value = override.partition("=")
     return path, value
 
 
 def _point(report: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """Returns a point with what its row of the table has besides."""
+    """Return a point with the additional columns of its table row."""
     point = report["points"][index]
-    done = [trial for trial in point["repeats"] if trial["failure"] is None]
+    finished = [trial for trial in point["repeats"] if trial["failure"] is None]
     return {
         **point,
-        "cells": [_halves(override)[1] for override in point["overrides"]],
+        "cells": [_split_override(override)[1] for override in point["overrides"]],
         "is_best": index == report["best"],
-        "parameters": done[0]["parameters"] if done else None,
+        "parameters": finished[0]["parameters"] if finished else None,
     }
 
 
 def _best_first(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the points by falling score, equal ones by rising loss, failed ones last."""
+    """Return the points by descending score, ties by ascending loss, failed points last."""
 
     def rank(point: dict[str, Any]) -> tuple[float, float]:
         if not point["scores"]:
@@ -96,22 +96,28 @@ def _best_first(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _plot(
     report: Mapping[str, Any], rows: Sequence[dict[str, Any]], fields: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Returns the plot for the template and what to say of it; None if nothing has a score."""
+    """Return the plot with the facts for its caption, or None if no point has a score."""
     if report["kind"] == "repeats":
         trials = rows[0]["repeats"]
         scored = [Scored(trial["name"], _as_spreads(trial.get("scores", {}))) for trial in trials]
     else:
         scored = [Scored(_label(row, fields), row["scores"], row["is_best"]) for row in rows]
-    done = [each for each in scored if each.scores]
-    if not done:
+    finished = [row for row in scored if row.scores]
+    if not finished:
         return None
-    values = [_number(row["cells"][0]) for row in rows] if len(fields) == 1 else [None]
-    if None not in values:
-        plot = score_over_value(fields[0], report["metric"], values, scored)
-        return {**safe_plot(plot), "has_failed": len(done) < len(scored), "left_out": 0}
-    plot = score_by_row(report["metric"], done[:_MOST_ROWS])
-    left_out = max(0, len(done) - _MOST_ROWS)
-    return {**safe_plot(plot), "has_failed": False, "left_out": left_out, "drawn": _MOST_ROWS}
+    values = [_number(row["cells"][0]) for row in rows] if len(fields) == 1 else []
+    numbers = [value for value in values if value is not None]
+    if len(numbers) == len(rows):
+        plot = score_over_value(fields[0], report["metric"], numbers, scored)
+        return {**plot_context(plot), "has_failed": len(finished) < len(scored), "left_out": 0}
+    plot = score_by_row(report["metric"], finished[:_MAX_PLOT_ROWS])
+    left_out = max(0, len(finished) - _MAX_PLOT_ROWS)
+    return {
+        **plot_context(plot),
+        "has_failed": False,
+        "left_out": left_out,
+        "drawn": _MAX_PLOT_ROWS,
+    }
 
 
 def _as_spreads(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -119,7 +125,7 @@ def _as_spreads(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def _label(row: Mapping[str, Any], fields: Sequence[str]) -> str:
-    """Returns what to call a point beside its dot; the fields themselves are in the plot's key."""
+    """Return the label of a point in the plot; the names of the fields are in the legend."""
     return ", ".join(row["cells"]) if fields else row["name"]
 
 

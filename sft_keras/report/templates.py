@@ -1,4 +1,4 @@
-"""The templates of this folder, with what figures are written by."""
+"""Loads the Jinja templates of this folder, with the filters that format values."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sft_keras.report.format import FILTERS, counted
 
-_OPEN_ROWS = 25  # longer tables show so many and fold the rest
+_OPEN_ROWS = 25  # longer tables show this many rows and collapse the rest
 
 
 def page_template(name: str) -> Template:
-    """Returns a template of HTML, with escaping on and the filters of `formats`."""
+    """Return an HTML template, with autoescaping and the filters of `format`."""
     return _template(name, is_html=True)
 
 
 def markdown_template(name: str) -> Template:
-    """Returns a template of Markdown, with the filters of `formats`, and `yaml` and `code`."""
+    """Return a Markdown template, with the filters of `format` plus `yaml` and `code`."""
     return _template(name, is_html=False)
 
 
 def as_yaml(value: Any) -> str:
-    """Returns a value as YAML, of which JSON is a part."""
+    """Return a value as YAML on one line. JSON is a subset of YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def as_code(text: str) -> str:
-    """Returns text as Markdown shows it letter by letter, whatever is in it."""
+    """Return text as a Markdown code span that is shown literally, backticks included."""
     text, fence = " ".join(text.split()), "`"
     while fence in text:
         fence += "`"

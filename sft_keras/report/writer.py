@@ -1,4 +1,4 @@
-"""Writes `report.json`, `report.html` and a model card into a run's folder."""
+"""Writes `report.json`, `report.html` and the model card into a run folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sft_keras.core.snapshot import plain
 from sft_keras.report.model_card import render_model_card
 from sft_keras.report.run_page import render_page
 
-# The order in which a person reads the file: what it is, how well it went, what went in.
+# The order in which people read the file: what it is, how good the result is, what went in.
 _READING_ORDER = (
     "format",
     "smoke",
@@ -41,42 +41,47 @@ _READING_ORDER = (
 
 def write_report(
     report: Mapping[str, Any],
-    pictures: Sequence[bytes],
+    images: Sequence[bytes],
     folder: Path,
     pipeline_tag: str | None = None,
 ) -> None:
-    """Writes the report of one run; each file appears whole or not at all.
+    """Write the report of one run, each file atomically.
 
-    `report.json` is written first, so that the figures are kept should the page fail.
+    `report.json` is written first, so that the metrics survive if rendering the page fails.
 
     Args:
-      report: Plain values (NumPy scalars and arrays are turned into such) with the keys `format`,
-        `smoke`, `title`, `description`, `command`, `started`, `seconds`, `score` (the name of the
-        figure of `test` that comes first), `test`, `stages`, `mistakes` and `uncertain` (see
-        `ReportExamples`), `data`, `inputs` (by split, what preparing found), `checked` (what a
-        check of the data found before training, each as "what" and whether it "spoils" the
-        result), `model`, `export` (or None), `environment`, `recipe`, `notes`; and where files in
-        other formats were made, `exports`, as exports.json has it.
-        Shares are in 0..1, times in seconds; epochs count from 1. A float that is not finite
-        becomes null, since JSON has no NaN.
-      pictures: PNG files, which examples name by their place.
-      folder: Where to write; made if it is not there.
-      pipeline_tag: What Hugging Face's hub calls the task, for a model card; None for none.
+      report: Plain values (NumPy scalars and arrays are converted) with these keys. Fractions are
+        in 0..1, times in seconds, and epochs count from 1. Floats that are not finite become
+        null, since JSON has no NaN.
+
+        - `format`, `smoke`, `title`, `description`, `command`, `started`, `seconds`
+        - `score`: The name of the main metric in `test`.
+        - `test`, `stages`: The metrics of the test split and of each stage.
+        - `mistakes`, `uncertain`: The examples to show, see `ReportExamples`.
+        - `data`, `inputs`: The data source, and the preprocessing statistics per split.
+        - `checked`: The findings of the data check before training, each as "what" and whether
+          it "spoils" the result.
+        - `model`, `export` (or None), `environment`, `recipe`, `notes`
+        - `exports`: The contents of exports.json, if the model was exported to other formats.
+      images: PNG files. An example refers to one by its index, as "picture".
+      folder: The folder to write to. It is created if needed.
+      pipeline_tag: The Hugging Face Hub's name of the task, for the model card. None writes no
+        model card.
 
     Raises:
-      TypeError: A value is neither plain nor NumPy's.
-      ValueError: A picture is no PNG file, or is not there.
+      TypeError: A value is neither plain nor a NumPy value.
+      ValueError: An image is missing or is not a PNG file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ordered = _in_reading_order(_finite(plain(report)))
     write_atomic(folder / "report.json", _json_text(ordered) + "\n")
-    write_atomic(folder / "report.html", render_page(ordered, pictures))
+    write_atomic(folder / "report.html", render_page(ordered, images))
     if pipeline_tag is not None:
         write_atomic(folder / "README.md", render_model_card(ordered, pipeline_tag))
 
 
 def _finite(value: Any) -> Any:
-    """Returns plain values with None for numbers that are not finite, which JSON has not."""
+    """Return plain values with None in place of NaN and infinities, which JSON cannot express."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -85,18 +90,18 @@ def _finite(value: Any) -> Any:
 
 
 def _in_reading_order(report: dict[str, Any]) -> dict[str, Any]:
-    """Returns `report` with its keys in `_READING_ORDER`, others behind, packages by name."""
-    known = [key for key in _READING_ORDER if key in report]
-    ordered = {key: report[key] for key in [*known, *sorted(report.keys() - set(known))]}
+    """Return `report` with its keys in `_READING_ORDER`, other keys last, packages sorted."""
+    first = [key for key in _READING_ORDER if key in report]
+    ordered = {key: report[key] for key in [*first, *sorted(report.keys() - set(first))]}
     packages = ordered["environment"]["packages"]
     ordered["environment"] = {**ordered["environment"], "packages": dict(sorted(packages.items()))}
     return ordered
 
 
 def _json_text(value: Any, indent: str = "") -> str:
-    """Returns indented JSON in which a list of single values takes one line.
+    """Return indented JSON that keeps a list of scalars on one line.
 
-    `json.dumps(indent=2)` would spend a line on each number of a confusion matrix.
+    `json.dumps(indent=2)` would use one line per number of a confusion matrix.
     """
     inner = indent + "  "
     if isinstance(value, dict) and value:

@@ -40,7 +40,7 @@ def test_a_result_is_a_line_and_in_a_notebook_its_score_and_stages():
         f"95 % interval {score['low']:.4f} to {score['high']:.4f})"
     )
     page = Page(result._repr_html_())
-    for said in ("96.8 %", "head alone", "head and top block", "93.0 %", "97.1 %", "report.html"):
+    for said in ("96.8 %", "head only", "head and top block", "93.0 %", "97.1 %", "report.html"):
         assert said in page.text.replace("\N{NO-BREAK SPACE}", " ")
     assert "Smoke run" not in page.text
     assert "Smoke run" in Page(result_of(make_report(smoke=True))._repr_html_()).text
@@ -87,7 +87,7 @@ def test_mistakes_are_the_first_ones_and_the_report_has_the_others():
     assert len(shown_pictures) == 2 and "img/1.jpg" in page.text and "img/2.jpg" not in page.text
     assert "the report shows 5" in page.text
     none = notebook.mistakes(result_of(make_report(mistakes=0)))
-    assert "every test example was predicted right" in none.html
+    assert "every test example was predicted correctly" in none.html
 
 
 def test_answers_of_each_kind_are_said():
@@ -101,7 +101,7 @@ def test_answers_of_each_kind_are_said():
         Prediction("e", error="cannot be read"),
     ]
     text = " ".join(Page(shown.answers(found, False).html).text.split())
-    for said in ("70.0", "12.5", "Ada PER 90.0", "nothing found", "cannot be read"):
+    for said in ("70.0", "12.5", "Ada PER 90.0", "no entities", "cannot be read"):
         assert said in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "4.0" not in text, "the first three classes are enough"
     chosen = [name for name, values in Page(shown.answers(found[2:3], False).html).elements]

@@ -1,4 +1,4 @@
-"""What the model card says in the form that programs read, whatever names are in it."""
+"""The model card: valid metadata and literal names, whatever the names contain."""
 
 import json
 
@@ -11,20 +11,20 @@ NAMES = ("a`b", "``", "c: {d}", "two\nlines", "<e>", "ü")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_shown_letter_by_letter_in_one_line(name):
-    shown = as_code(name)
-    fence = shown[: len(shown) - len(shown.lstrip("`"))]
-    inside = shown.removeprefix(fence).removesuffix(fence)
+def test_code_spans_show_names_literally_on_one_line(name):
+    span = as_code(name)
+    fence = span[: len(span) - len(span.lstrip("`"))]
+    inside = span.removeprefix(fence).removesuffix(fence)
     assert inside.strip() == " ".join(name.split())
-    assert fence not in inside and "\n" not in shown
+    assert fence not in inside and "\n" not in span
 
 
-def test_the_head_is_yaml_of_a_line_for_each_key():
+def test_yaml_values_take_one_line():
     assert json.loads(as_yaml(list(NAMES))) == list(NAMES) and "\n" not in as_yaml(list(NAMES))
 
 
 @pytest.mark.parametrize(
-    ("signature", "asked"),
+    ("signature", "arguments"),
     [
         ("texts: string (None,)", 'texts=tf.constant(["..."])'),
         (
@@ -33,7 +33,7 @@ def test_the_head_is_yaml_of_a_line_for_each_key():
         ),
     ],
 )
-def test_the_card_asks_with_the_arguments_that_the_export_has(signature, asked):
+def test_usage_example_has_the_arguments_of_the_export(signature, arguments):
     report = {
         "title": "t",
         "description": "",
@@ -48,7 +48,9 @@ def test_the_card_asks_with_the_arguments_that_the_export_has(signature, asked):
         "environment": {"packages": {"keras": "3"}},
     }
     card = render_model_card(report, "question-answering")
-    assert f"served({asked})" in card and "Smoke run" in card
+    assert f"predict({arguments})" in card and "Smoke run" in card
     front = dict(line.split(": ", 1) for line in card.split("---\n")[1].splitlines())
-    assert "How to ask" not in render_model_card({**report, "export": None}, "fill-mask")
+    assert "## Usage" in card and "## Usage" not in render_model_card(
+        {**report, "export": None}, "fill-mask"
+    )
     assert json.loads(front["model-index"])[0]["results"][0]["metrics"][0]["value"] == 0.5

@@ -1,4 +1,4 @@
-"""The page on trials: it holds the figures of every kind of plan, and no name spoils it."""
+"""The page of trials: the results of every kind of plan, and that no name breaks it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILURE = "The loss became nan.\nTry a lower rate."
 
 
 def trial(name: str, number: int, *scores: float) -> dict[str, Any]:
-    """Returns a trial with its scores on validation and test; without any, one that failed."""
+    """Return a trial with its scores on validation and test; without scores, a failed trial."""
     facts = {"name": name, "folder": f"trials/{number:03d}", "seconds": 1.5, "failure": None}
     if not scores:
         return {**facts, "failure": FAILURE}
@@ -37,7 +37,7 @@ def trial(name: str, number: int, *scores: float) -> dict[str, Any]:
 
 
 def point(overrides: Sequence[str], trials: Sequence[dict[str, Any]], name: str | None = None):
-    done = [each for each in trials if each["failure"] is None]
+    finished = [entry for entry in trials if entry["failure"] is None]
 
     def spread(values: Sequence[float]) -> dict[str, float]:
         return {"mean": statistics.fmean(values), "low": min(values), "high": max(values)}
@@ -46,18 +46,18 @@ def point(overrides: Sequence[str], trials: Sequence[dict[str, Any]], name: str 
         "name": name or ", ".join(overrides),
         "overrides": list(overrides),
         "scores": {
-            split: spread([each["scores"][split] for each in done])
-            for split in (done[0]["scores"] if done else ())
+            split: spread([entry["scores"][split] for entry in finished])
+            for split in (finished[0]["scores"] if finished else ())
         },
-        "loss": spread([each["loss"] for each in done]) if done else None,
+        "loss": spread([entry["loss"] for entry in finished]) if finished else None,
         "seconds": 1.5 * len(trials),
-        "failures": [each["failure"] for each in trials if each["failure"]],
+        "failures": [entry["failure"] for entry in trials if entry["failure"]],
         "repeats": list(trials),
     }
 
 
 def report(kind: str, points: Sequence[dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    scored = [index for index, each in enumerate(points) if each["scores"]]
+    scored = [index for index, entry in enumerate(points) if entry["scores"]]
     best = max(scored, key=lambda i: points[i]["scores"]["validation"]["mean"], default=None)
     return {
         "format": 1,
@@ -68,7 +68,7 @@ def report(kind: str, points: Sequence[dict[str, Any]], **changes: Any) -> dict[
         "command": "python -m sft_keras.run --recipe=quickstart --something",
         "started": "2026-01-01T12:00:00+00:00",
         "seconds": 70.1,
-        "planned": sum(len(each["repeats"]) for each in points),
+        "planned": sum(len(entry["repeats"]) for entry in points),
         "seeds": [0],
         "folds": None,
         "metric": None if best is None else "accuracy",
@@ -99,7 +99,7 @@ def report(kind: str, points: Sequence[dict[str, Any]], **changes: Any) -> dict[
 
 
 def sweep(scores: dict[str, float | None], field: str = RATE, **changes: Any) -> dict[str, Any]:
-    """Returns a sweep over one field: {value: score, or None if it failed}."""
+    """Return a sweep over one field: {value: score, or None if it failed}."""
     points = [
         point([f"{field}={value}"], [trial("seed 0", number, *([] if score is None else [score]))])
         for number, (value, score) in enumerate(scores.items(), 1)
@@ -118,19 +118,19 @@ def words(page: Page) -> str:
 
 
 def table(page: Page, heading: str) -> str:
-    """Returns the text of the section with a heading."""
-    return words(page).partition(heading)[2].partition("To run it again")[0]
+    """Return the text of the section with a heading."""
+    return words(page).partition(heading)[2].partition("Reproduce")[0]
 
 
 def dots(page: Page, colour: str = "validation") -> int:
     return len(re.findall(rf"<use [^>]*var\(--{colour}\)", page.source))
 
 
-def test_a_sweep_shows_its_points_best_first_and_what_stopped_the_others(tmp_path):
+def test_sweep_lists_points_best_first_and_failure_reasons(tmp_path):
     scores = {"1e-4": 0.75, "1e-2": None, "1e-3": 0.9625, "3e-3": 0.9625}
     page = page_of(tmp_path, sweep(scores))
-    rows = table(page, "Points, the best first").partition("All 4 trials")[0]
-    found = [
+    rows = table(page, "Points, best first").partition("All 4 trials")[0]
+    positions = [
         rows.index(row)
         for row in (
             "1e-3 best 96.2 % 0.5300",
@@ -139,17 +139,17 @@ def test_a_sweep_shows_its_points_best_first_and_what_stopped_the_others(tmp_pat
             "1e-2 failed: The loss became nan. Try",
         )
     ]
-    assert found == sorted(found)
+    assert positions == sorted(positions)
     text = words(page)
     for expected in (
         "quickstart: a sweep over learning_rate",
         f"4 points of a sweep over {RATE}, each trained once, with seed 0; compared by",
-        "1 437 examples to train on, 180 to validate, 181 to test, which no trial has seen",
+        "1 437 training examples, 180 validation examples, 181 test examples, unseen by all trials",
         "Validation accuracy of the best of 3 96.2 %",
-        "was chosen by the validation split, so its score there is optimistic",
+        "was selected on the validation split, so its validation score is optimistic",
         "python -m sft_keras.run --recipe=quickstart --best",
         "python -m sft_keras.run --recipe=quickstart --something",
-        "1 min 10 s in all",
+        "1 min 10 s in total",
         "stages.top.epochs: 6",
         "keras 3.15.1",
         "trials/004",
@@ -161,20 +161,18 @@ def test_a_sweep_shows_its_points_best_first_and_what_stopped_the_others(tmp_pat
     ("values", "scale"),
     [(("1e-4", "1e-3", "1e-2"), "log"), (("0", "0.1", "0.5"), "linear"), (("1", "20"), "linear")],
 )
-def test_one_numeric_field_is_an_axis_logarithmic_if_its_values_span_much(
-    tmp_path, monkeypatch, values, scale
-):
-    drawn = []
-    real = "sft_keras.report.sweep_plot.as_svg"
-    monkeypatch.setattr(real, lambda figure, *names: drawn.append(figure) or "<svg/>")
+def test_numeric_field_is_an_axis_log_scaled_for_wide_ranges(tmp_path, monkeypatch, values, scale):
+    figures = []
+    target = "sft_keras.report.sweep_plot.as_svg"
+    monkeypatch.setattr(target, lambda figure, *names: figures.append(figure) or "<svg/>")
     page_of(tmp_path, sweep(dict(zip(values, (0.5, 0.75, 0.6)))))
-    (axes,) = drawn[0].axes
+    (axes,) = figures[0].axes
     assert axes.get_xscale() == scale
     assert axes.get_xlabel() == RATE
     assert [float(label.get_text()) for label in axes.get_xticklabels()] == [*map(float, values)]
 
 
-def test_points_of_one_numeric_field_are_dots_the_best_ringed_the_failed_crossed(tmp_path):
+def test_numeric_points_are_dots_with_best_ringed_and_failed_crossed(tmp_path):
     page = page_of(tmp_path, sweep({"1": 0.5, "2": None, "3": 0.75, "4": None}))
     assert page.attributes("aria-label") == [f"Validation accuracy by {RATE}"]
     assert dots(page) == 3, "two points and the ring"
@@ -186,7 +184,7 @@ def test_points_of_one_numeric_field_are_dots_the_best_ringed_the_failed_crossed
 
 
 @pytest.mark.parametrize("values", [("adam", "sgd"), ("auto", "1e-3"), ("nan", "1"), ("none", "2")])
-def test_a_field_that_is_no_number_is_a_row_of_dots_for_each_value(tmp_path, values):
+def test_categorical_field_has_one_row_of_dots_per_value(tmp_path, values):
     page = page_of(tmp_path, sweep(dict(zip(values, (0.5, 0.75))), "stages.top.optimizer"))
     assert page.attributes("aria-label") == ["Validation accuracy by row"]
     assert dots(page) == 3
@@ -194,7 +192,7 @@ def test_a_field_that_is_no_number_is_a_row_of_dots_for_each_value(tmp_path, val
         assert f">{value}</text>" in page.source
 
 
-def test_a_grid_has_a_column_for_each_field(tmp_path):
+def test_grid_has_one_column_per_field(tmp_path):
     points = [
         point([f"{RATE}={rate}", f"task.dropout={share}"], [trial("seed 0", 1, score)])
         for rate, share, score in (
@@ -204,7 +202,7 @@ def test_a_grid_has_a_column_for_each_field(tmp_path):
         )
     ]
     page = page_of(tmp_path, report("sweep", points))
-    rows = table(page, "Points, the best first")
+    rows = table(page, "Points, best first")
     assert rows.strip().startswith(f"{RATE} task.dropout validation accuracy")
     assert "1e-3 best 0.5 75.0 %" in rows
     assert f"rows: {RATE}, task.dropout" in words(page)
@@ -212,14 +210,14 @@ def test_a_grid_has_a_column_for_each_field(tmp_path):
     assert "a sweep over learning_rate, dropout" in words(page)
 
 
-def test_a_single_point_with_a_score_is_the_best_of_nothing(tmp_path):
+def test_single_scored_point_is_not_called_best_of_several(tmp_path):
     text = words(page_of(tmp_path, sweep({"1e-4": 0.75, "1e-2": None})))
     assert "Validation accuracy 75.0 %" in text
-    assert "A run of its own tells how good it is on the test split" in text
+    assert "Train it to measure it on the test split" in text
     assert "optimistic" not in text
 
 
-def test_seeds_of_a_sweep_give_mean_and_range_and_their_failures(tmp_path):
+def test_seeds_of_a_sweep_give_mean_range_and_failures(tmp_path):
     points = [
         point(
             [f"{RATE}=1e-3"],
@@ -237,39 +235,40 @@ def test_seeds_of_a_sweep_give_mean_and_range_and_their_failures(tmp_path):
     assert "1e-3 seed 2 95.0 % 0.5300 4 + 6 read from memory 1.5 s trials/003" in trials
 
 
-def test_backbones_show_their_parameters_and_which_could_not_be_had(tmp_path):
+def test_backbones_show_parameters_and_failures(tmp_path):
     points = [
         point([], [trial("seed 0", 1, 0.5)], "bundled:efficientnet_lite0"),
         point(["backbone.preset=keras:vgg16"], [trial("seed 0", 2)], "keras:vgg16"),
         point(["backbone.preset=keras:mobilenet"], [trial("seed 0", 3, 0.75)], "keras:mobilenet"),
     ]
     page = page_of(tmp_path, report("backbones", points))
-    rows = table(page, "Backbones, the best first")
+    rows = table(page, "Backbones, best first")
     assert "keras:mobilenet best 75.0 % 0.5300 1 000 003 1.5 s" in rows
     assert rows.index("bundled:efficientnet_lite0 50.0 %") < rows.index("keras:vgg16 failed: The")
-    assert "3 backbones, frozen, each under a new head that was trained as in stage head" in words(
-        page
-    )
-    assert "A run of its own, with all stages of the recipe, tells" in words(page)
+    assert "3 frozen backbones, each with a new head trained as in stage head" in words(page)
+    assert "Train it with all stages of the recipe to measure it" in words(page)
     assert ">keras:mobilenet</text>" in page.source
     assert ">keras:vgg16</text>" not in page.source
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected_intro"),
     [
         ({"seeds": [0, 1, 2]}, "The recipe, trained with 3 seeds (0, 1, 2) on the same splits."),
-        ({"folds": 3}, "The recipe, trained on 3 folds: training and validation examples were"),
+        (
+            {"folds": 3},
+            "The recipe, trained on 3 stratified folds of the training and validation examples",
+        ),
     ],
 )
-def test_repeats_give_mean_and_range_on_validation_and_test(tmp_path, changes, said):
+def test_repeats_give_mean_and_range_on_validation_and_test(tmp_path, changes, expected_intro):
     name = "fold" if "folds" in changes else "seed"
     trials = [trial(f"{name} {n}", n + 1, 0.9 + 0.02 * n, 0.5 + 0.1 * n) for n in range(3)]
     page = page_of(tmp_path, report("repeats", [point([], trials, "recipe")], **changes))
     text = words(page)
     for expected in (
-        said,
-        f"Test accuracy, mean of 3 {name}s 60.0 % from 50.0 to 70.0 %",
+        expected_intro,
+        f"Test accuracy, mean of 3 {name}s 60.0 % range 50.0 to 70.0 %",
         "validation 92.0 % 90.0 % 94.0 % test 60.0 % 50.0 % 70.0 %",
         f"{name} 1 92.0 % 60.0 % 0.5200 4 + 6 read from memory 1.5 s",
     ):
@@ -280,18 +279,18 @@ def test_repeats_give_mean_and_range_on_validation_and_test(tmp_path, changes, s
     assert ("1 617 examples in the folds" in text) == ("folds" in changes)
 
 
-def test_a_repeat_that_failed_is_left_out_of_the_mean_and_shown(tmp_path):
+def test_failed_repeat_is_excluded_from_the_mean_and_shown(tmp_path):
     trials = [trial("seed 0", 1, 0.75, 0.5), trial("seed 1", 2)]
     page = page_of(tmp_path, report("repeats", [point([], trials, "recipe")], seeds=[0, 1]))
     assert "Test accuracy, mean of 1 seed 50.0 %" in words(page)
     assert "seed 1 failed: The loss became nan." in words(page)
 
 
-def test_a_plan_that_was_stopped_or_failed_altogether_says_so(tmp_path):
+def test_stopped_or_entirely_failed_plans_are_marked(tmp_path):
     stopped = words(page_of(tmp_path / "a", sweep({"1": 0.5}, planned=7)))
     assert "Stopped after 1 of 7 trials." in stopped
     failed = page_of(tmp_path / "b", sweep({"1": None, "2": None}))
-    assert "No trial came to an end." in words(failed)
+    assert "No trial finished." in words(failed)
     assert "Stopped" not in words(failed)
     assert "None" not in words(failed)
     assert not failed.attributes("aria-label"), "there is nothing to draw"
@@ -299,17 +298,17 @@ def test_a_plan_that_was_stopped_or_failed_altogether_says_so(tmp_path):
     assert "seed 0 failed: The loss became nan." in words(page_of(tmp_path / "c", repeats))
 
 
-def test_very_many_rows_are_drawn_in_part_and_listed_all(tmp_path):
+def test_long_plans_are_plotted_in_part_and_listed_in_full(tmp_path):
     scores = {f"value{number}": 0.5 + number / 200 for number in range(60)}
     page = page_of(tmp_path, sweep(scores, "task.fit"))
     assert dots(page) == 41, "the best forty and the ring"
     assert "The best 40; the other 20 are in the table." in words(page)
     assert ">value59</text>" in page.source and ">value0</text>" not in page.source
     for value in scores:
-        assert f"{value} " in table(page, "Points, the best first")
+        assert f"{value} " in table(page, "Points, best first")
 
 
-def test_hostile_names_are_text_everywhere(tmp_path):
+def test_hostile_names_are_escaped_everywhere(tmp_path):
     for number, name in enumerate(HOSTILE):
         hostile = sweep({name: 0.5, f"{name}2": None}, f"stages.{name}.fit")
         hostile |= {"title": name, "description": name, "command": name, "run_best": name}
@@ -324,7 +323,7 @@ def test_hostile_names_are_text_everywhere(tmp_path):
         assert page.text.count(name) >= 8
 
 
-def test_the_page_needs_nothing_from_outside_and_its_ids_are_its_own(tmp_path):
+def test_page_is_self_contained_and_its_ids_are_unique(tmp_path):
     page = page_of(tmp_path, sweep({"1e-4": 0.5, "1e-2": 0.75, "1": None}))
     assert not re.search(r"(https?:)?//[a-z]", page.source), "an address in the page"
     tags = [tag for tag, _ in page.elements]
@@ -338,7 +337,7 @@ def test_the_page_needs_nothing_from_outside_and_its_ids_are_its_own(tmp_path):
     assert references and set(references) <= set(ids)
 
 
-def test_smoke_banner_comes_before_all_else_and_only_then(tmp_path):
+def test_smoke_banner_comes_first_and_only_in_smoke_runs(tmp_path):
     smoke = page_of(tmp_path / "smoke", sweep({"1": 0.5}, smoke=True))
     body = smoke.source.partition("<body>")[2]
     assert re.sub("<[^>]*>", "", body).strip().startswith("Smoke run: synthetic data, random")
@@ -346,7 +345,7 @@ def test_smoke_banner_comes_before_all_else_and_only_then(tmp_path):
     assert "Smoke run" not in page_of(tmp_path / "real", sweep({"1": 0.5})).source
 
 
-def test_a_failed_write_leaves_the_old_page_and_nothing_else(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_page(tmp_path, monkeypatch):
     write_sweep_page(sweep({"1": 0.5}), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert list(before) == ["report.html"]
@@ -360,7 +359,7 @@ def test_a_failed_write_leaves_the_old_page_and_nothing_else(tmp_path, monkeypat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_page_never_imports_tensorflow_nor_pyplot():
+def test_page_imports_neither_tensorflow_nor_pyplot():
     program = (
         "import sys, sft_keras.report.sweep_page; "
         "print([name for name in ('tensorflow', 'keras', 'matplotlib.pyplot') "
