@@ -66,7 +66,7 @@ def main(_: list[str]) -> None:
         recipe = dataclasses.replace(recipe, backbone=backbone)
         with configured_keras(recipe):
             splits = open_data(recipe.data, recipe.seed)
-            prepared = recipe.task.prepare(splits, recipe, lambda done, total: None)
+            prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
             staged = build_staged(recipe, build_backbone(), splits.info)
             before = psutil.Process().memory_info().rss
             began = time.perf_counter()

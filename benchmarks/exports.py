@@ -27,7 +27,9 @@ def measured(run: str) -> dict[str, Any]:
     """Exports a run and returns what came of it."""
     recipe = read_run(run).recipe
     formats = [
-        name for name, each in FORMATS.items() if not recipe.task.lacks_file(each.is_quantized)
+        name
+        for name, each in FORMATS.items()
+        if recipe.task.export_limitation(each.is_quantized) is None
     ]
     facts = export_run(run, formats, accept_loss=True)
     (name,) = {row["score"]["name"] for row in facts["rows"]}

@@ -107,7 +107,7 @@ def _timed(
     stage: Stage, source: StageInput, opened: OpenedRun, plan: Recipe, devices: Devices
 ) -> dict[str, Any]:
     """Returns the median seconds of a stage's steps, and of the sums over processes in them."""
-    loss, metrics = plan.task.loss(stage), plan.task.metrics()
+    loss, metrics = plan.task.loss(stage), plan.task.training_metrics()
     model = prepare_stage(opened.staged, stage, 1000, loss, metrics, source.from_boundary)
     batches = plan.task.training_batches(source.prepared["train"], plan, stage, opened.info, 0)
     steps = Steps(

@@ -41,7 +41,7 @@ def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
         with timer("backbone and listing"):
             backbone, splits = open_backbone_and_data(recipe)
         with timer("data"):
-            prepared = recipe.task.prepare(splits, recipe, lambda done, total: None)
+            prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
         with timer("build"):
             staged = with_given_head(recipe, backbone, splits.info, files)
         with timer("stages"):

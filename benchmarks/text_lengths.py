@@ -54,10 +54,10 @@ def epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
     lengths, and the mean number of tokens of a text."""
     task, (stage,) = recipe.task, recipe.stages
     splits = task.open_data(recipe, recipe.seed)
-    prepared = task.prepare(splits, recipe, lambda done, total: None)["train"]
+    prepared = task.preprocess(splits, recipe, lambda done, total: None)["train"]
     staged = build_staged(recipe, task.build_backbone(recipe), splits.info)
     steps = -(-len(prepared.examples) // recipe.data.batch_size)
-    model = prepare_stage(staged, stage, steps, task.loss(stage), task.metrics())
+    model = prepare_stage(staged, stage, steps, task.loss(stage), task.training_metrics())
 
     def whole(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {

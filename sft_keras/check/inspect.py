@@ -83,7 +83,7 @@ def _read(
         reporter.progress(f"reading {done}/{total}")
 
     try:
-        return recipe.task.prepare(splits, recipe, progress), []
+        return recipe.task.preprocess(splits, recipe, progress), []
     except UnreadableError as error:
         unreadable = error.reasons
     parts = {
@@ -103,7 +103,7 @@ def _read(
         spoils=True,
     )
     left = dataclasses.replace(splits, **parts)
-    return recipe.task.prepare(left, recipe, progress), [finding]
+    return recipe.task.preprocess(left, recipe, progress), [finding]
 
 
 def _without(examples: Examples, ids: Sequence[str]) -> Examples:

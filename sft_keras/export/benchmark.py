@@ -81,7 +81,7 @@ class Measuring:
         *_, signature = signatures.functions
         folder = questions.folder
         if "images" not in signatures.functions:
-            samples, _ = task.serving_samples(questions.expected, test, len(test.examples))
+            samples, _ = task.signature_samples(questions.expected, test, len(test.examples))
             (signature,) = samples
             batches = served_batches(samples[signature], self._run.recipe.data.batch_size)
             folder = self._scratch / "served"

@@ -97,7 +97,7 @@ def open_model(run: FinishedRun) -> OpenedModel:
             f"{splits.info.summary()}, with other {' and '.join(changed)}. Bring back the data as "
             "they were, or train anew."
         )
-    prepared = task.prepare(splits, run.recipe, lambda done, total: None)
+    prepared = task.preprocess(splits, run.recipe, lambda done, total: None)
     return OpenedModel(_load(run.path / MODEL), prepared, splits.info)
 
 

@@ -76,8 +76,8 @@ def require_possible(formats: Sequence[Format], recipe: Recipe) -> None:
     made = [each for each in formats if each is not SAVED_MODEL]
     faults = []
     for each in formats:
-        reason = recipe.task.lacks_file(each.is_quantized)
-        if reason:
+        reason = recipe.task.export_limitation(each.is_quantized)
+        if reason is not None:
             faults.append(f"{each.name} cannot be had of {type(recipe.task).__name__}: {reason}")
     # What "auto" was on the machine of the run is in the model, and looked at when it is loaded.
     if made and recipe.precision not in ("auto", "float32"):

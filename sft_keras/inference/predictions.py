@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from sft_keras.tasks.predictions import (
-    Outputs,
     Prediction,
+    ServedOutputs,
     class_predictions,
     label_set_predictions,
     number_predictions,
@@ -15,7 +15,7 @@ from sft_keras.tasks.question_answering.predictions import answer_predictions
 from sft_keras.tasks.token_classification.predictions import entity_predictions
 
 
-def predictions(names: Sequence[str], answers: Outputs) -> list[Prediction]:
+def predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
     """Returns the prediction for each input.
 
     Args:

@@ -37,7 +37,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"data  {info.summary()}"
         began = time.perf_counter()
         few = _first(splits, _BATCHES * recipe.data.batch_size)
-        prepared = recipe.task.prepare(few, recipe, lambda done, total: None)
+        prepared = recipe.task.preprocess(few, recipe, lambda done, total: None)
         read = sum(map(len, few.by_name().values()))
         reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
         yield f"read  {reading:.0f} s for all of it, by {read} examples"
@@ -82,7 +82,7 @@ def _tried(
         stage = dataclasses.replace(stage, learning_rate=1e-3)
     length = stage_length(stage, sizes["train"], batch_size)
     model = prepare_stage(
-        staged, stage, length.steps, task.loss(stage), task.metrics(), source.from_boundary
+        staged, stage, length.steps, task.loss(stage), task.training_metrics(), source.from_boundary
     )
     training = task.training_batches(source.prepared["train"], recipe, stage, info)
     validation = task.evaluation_batches(source.prepared["validation"], recipe, info)

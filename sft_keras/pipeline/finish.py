@@ -75,9 +75,9 @@ class RunFinisher:
         """
         task, test, info = self._recipe.task, self._test, self._info
         batches = task.evaluation_batches(test, self._recipe, info)
-        outputs = task.answers(self.model, batches, ONE_DEVICE)
+        outputs = task.predict_outputs(self.model, batches, ONE_DEVICE)
         shown = task.report_examples(outputs, test, info)
-        samples, expected = task.serving_samples(outputs, test, _CHECKED_EXAMPLES)
+        samples, expected = task.signature_samples(outputs, test, _CHECKED_EXAMPLES)
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
         for number, picture in enumerate(shown.pictures):
             arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)

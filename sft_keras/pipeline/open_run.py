@@ -80,7 +80,7 @@ def open_run(
             backbone, splits = open_backbone_and_data(recipe)
         if service is not None:
             splits = service.reading(splits)
-        prepared = recipe.task.prepare(splits, recipe, _progress(run, "reading"))
+        prepared = recipe.task.preprocess(splits, recipe, _progress(run, "reading"))
         if devices.needs_static_shapes:
             prepared = {name: split.with_few_lengths() for name, split in prepared.items()}
         digest = digest_of_splits(prepared)

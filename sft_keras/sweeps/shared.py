@@ -96,7 +96,14 @@ class Workbench:
         data = recipe.data
         source = data.source if isinstance(data.source, str) else id(data.source)
         shares = (data.validation, data.test, data.memory_share)
-        key = (source, data.data_dir, *shares, split_seed, recipe.task.reads(recipe), folds)
+        key = (
+            source,
+            data.data_dir,
+            *shares,
+            split_seed,
+            recipe.task.preprocessing_fingerprint(recipe),
+            folds,
+        )
         if self._data is None or self._data[0] != key:
             # Before the next is read: there may be no room for both.
             self._data = None
@@ -107,7 +114,7 @@ class Workbench:
                     splits, train=concatenate(splits.train, splits.validation)
                 )
                 _require_enough(splits, folds)
-            self._data = (key, splits, recipe.task.prepare(splits, recipe, self._progress))
+            self._data = (key, splits, recipe.task.preprocess(splits, recipe, self._progress))
         _, splits, prepared = self._data
         if folds is None:
             yield TrialData(prepared, splits.info)

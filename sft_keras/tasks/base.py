@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from sft_keras.tasks.signatures import ServingSignatures
 
 Progress = Callable[[int, int], None]
-"""Called with (done, total) while something long goes on."""
+"""Called with (done, total) during a long operation."""
+
+Outputs = Any
+"""What `Task.predict_outputs` returns and the same task's methods read.
+
+By default the model's outputs for a split in stored order, a float32 array [n, ...]. A task may
+return an object of its own where the outputs of a whole split would not fit into memory, as those
+of `MaskedLM`, whose logits are over a vocabulary. No other code looks inside.
+"""
 
 
 class Task(TaskConfig):
@@ -66,7 +74,7 @@ class Task(TaskConfig):
         return ""
 
     @abc.abstractmethod
-    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
         """Reads every example once; returns what is batched from, per split.
 
         Raises:
@@ -74,7 +82,7 @@ class Task(TaskConfig):
         """
 
     @abc.abstractmethod
-    def reads(self, recipe: Recipe) -> str:
+    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
         """Returns all that decides on what `prepare` makes of an example, but the data."""
 
     @abc.abstractmethod
@@ -96,11 +104,11 @@ class Task(TaskConfig):
         recipe: Recipe,
         stage: Stage,
         info: DataInfo,
-        taken: int = 0,
+        skip: int = 0,
     ) -> tf.data.Dataset:
         """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end.
 
-        The first `taken` ones are left out, at no cost beyond that of a part of an epoch; the
+        The first `skip` ones are left out, at no cost beyond that of a part of an epoch; the
         others are what they would be after those.
         """
 
@@ -125,14 +133,16 @@ class Task(TaskConfig):
         """Returns the loss between y and the stage model's outputs (logits)."""
 
     @abc.abstractmethod
-    def metrics(self) -> list[keras.metrics.Metric]:
+    def training_metrics(self) -> list[keras.metrics.Metric]:
         """Returns new metrics to watch while training."""
 
     def output_monitors(self, info: DataInfo) -> list[OutputMonitor]:
         """Returns what is to look at validation outputs, to warn of a model gone wrong."""
         return []
 
-    def answers(self, model: keras.Model, batches: tf.data.Dataset, devices: Devices) -> Any:
+    def predict_outputs(
+        self, model: keras.Model, batches: tf.data.Dataset, devices: Devices
+    ) -> Outputs:
         """Returns what `evaluate` is to know of the model's answers to the batches of a split."""
         from sft_keras.evaluation.inference import answers
 
@@ -140,28 +150,28 @@ class Task(TaskConfig):
 
     @abc.abstractmethod
     def evaluate(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
+        self, outputs: Outputs, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """Returns the figures of one split from what `answers` gave, JSON-able.
+        """Returns the figures of one split from the outputs of `predict_outputs`, JSON-able.
 
         Those with an interval are {"value", "low", "high"}; the report shows them all.
         """
 
-    def temperature(self, outputs: np.ndarray, prepared: Prepared) -> float:
-        """Returns what to divide logits by, by what `answers` gave of the validation split."""
+    def temperature(self, outputs: Outputs, prepared: Prepared) -> float:
+        """Return the temperature fitted on the outputs for the validation split."""
         return 1.0
 
     @abc.abstractmethod
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """Returns the main figures of what `evaluate` gave, in a line."""
 
     @abc.abstractmethod
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """Returns name and value of the figure that runs are judged by; more is better."""
 
     @abc.abstractmethod
     def report_examples(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
+        self, outputs: Outputs, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
         """Returns the worst mistakes, and the least certain answers, for the report."""
 
@@ -173,20 +183,20 @@ class Task(TaskConfig):
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
         """Returns what the exported model answers."""
 
-    def lacks_file(self, in_integers: bool) -> str:
+    def export_limitation(self, quantized: bool) -> str | None:
         """Returns why `sft_keras.export` cannot make a file of the model alone; "" if it can.
 
         Such a file has no preprocessing: it takes what `evaluation_batches` gives and answers
         probabilities, the classes on the last axis, of which the most probable one is the answer.
 
         Args:
-          in_integers: Whether the file is to compute in integers.
+          quantized: Whether the file is to compute in integers.
         """
         return "there is no comparison of what it answers."
 
     @abc.abstractmethod
-    def serving_samples(
-        self, outputs: np.ndarray, prepared: Prepared, limit: int
+    def signature_samples(
+        self, outputs: Outputs, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
         """Returns what to ask the exported model, and what it must answer.
 
@@ -201,7 +211,7 @@ class Task(TaskConfig):
         """
 
 
-def short_stage(stage: Stage) -> Stage:
+def smoke_stage(stage: Stage) -> Stage:
     """Returns a stage of two updates; a range test would find nothing to go by in noise."""
     return dataclasses.replace(
         stage,

@@ -19,7 +19,7 @@ from sft_keras.recipe.stage import Stage
 Augmentation = Callable[[Structure, tf.Tensor, tf.Tensor], tuple[Structure, tf.Tensor]]
 """(inputs, y, seed int64 [2]) -> (inputs, y), changed as the seed says."""
 
-Weighing = Callable[[tf.Tensor], tf.Tensor]
+SampleWeighting = Callable[[tf.Tensor], tf.Tensor]
 """y -> sample weights, float32 [batch], or those of each label, [batch, num_classes]."""
 
 _VIEWS = 2**31  # in the place of a stage's number; no stage has it
@@ -28,35 +28,35 @@ _VIEWS = 2**31  # in the place of a stage's number; no stage has it
 def labelled_training_batches(
     prepared: Prepared,
     *,
-    augmented: Augmentation | None,
-    weigh: Weighing,
+    augmentation: Augmentation | None,
+    sample_weighting: SampleWeighting,
     recipe: Recipe,
     stage: Stage,
     info: DataInfo,
-    taken: int = 0,
+    skip: int = 0,
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage, epoch after epoch, without end; those after `taken` ones.
+    """Returns the batches of a stage, epoch after epoch, without end; those after `skip` ones.
 
-    Elements are (x, y, sample weights as `weigh` has them). y is the split's targets, or where it
-    has none the one-hot label, float32 [batch, num_classes]. x is what `prepared` holds, pixels as
-    float32 in 0..255. How it is changed depends on the recipe's seed, the stage, the epoch and the
-    step alone; stored views were changed before.
+    Elements are (x, y, sample weights). y is the split's targets, or its one-hot labels, float32
+    [batch, num_classes], where it has none. x is what `prepared` holds, pixels as float32 in
+    0..255. Augmentation depends only on the recipe's seed, the stage, the epoch and the step;
+    stored views were augmented before.
     """
     if prepared.has_targets:
-        augmented = None
-    finish = _finishing(augmented, recipe.seed, recipe.number_of(stage), info.num_classes)
+        augmentation = None
+    finish = _finishing(augmentation, recipe.seed, recipe.number_of(stage), info.num_classes)
 
     def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
         inputs, labels = finish(batch)
-        return inputs, labels, weigh(labels)
+        return inputs, labels, sample_weighting(labels)
 
-    return finished_training_batches(prepared, recipe, stage, weighted, taken)
+    return finished_training_batches(prepared, recipe, stage, weighted, skip)
 
 
 def augmented_views(
     prepared: Prepared,
     *,
-    augmented: Augmentation | None,
+    augmentation: Augmentation | None,
     recipe: Recipe,
     info: DataInfo,
     views: int,
@@ -68,7 +68,7 @@ def augmented_views(
     Returns:
       Batches of (rows int64 [batch], as `Prepared.views` numbers them; x and y as for training).
     """
-    finish = _finishing(augmented, recipe.seed, _VIEWS, info.num_classes)
+    finish = _finishing(augmentation, recipe.seed, _VIEWS, info.num_classes)
     size = len(prepared.examples)
 
     @in_graph
@@ -80,20 +80,26 @@ def augmented_views(
 
 
 def labelled_batches(
-    prepared: Prepared, *, recipe: Recipe, num_classes: int, weigh: Weighing | None = None
+    prepared: Prepared,
+    *,
+    recipe: Recipe,
+    num_classes: int,
+    sample_weighting: SampleWeighting | None = None,
 ) -> tf.data.Dataset:
     """Returns (x, y) batches in stored order, or (x, y, sample weights), as for training."""
     unchanged = _finishing(None, recipe.seed, _VIEWS, num_classes)
 
     def finish(batch: Mapping[str, Any]) -> tuple[Structure | tf.Tensor, ...]:
         inputs, labels = unchanged(batch)
-        return (inputs, labels) if weigh is None else (inputs, labels, weigh(labels))
+        if sample_weighting is None:
+            return inputs, labels
+        return inputs, labels, sample_weighting(labels)
 
     return finished_batches(prepared, recipe, finish)
 
 
 def _finishing(
-    augmented: Augmentation | None, seed: int, stage_index: int, num_classes: int
+    augmentation: Augmentation | None, seed: int, stage_index: int, num_classes: int
 ) -> Callable[[Mapping[str, Any]], tuple[Structure, tf.Tensor]]:
     """Returns the function from a batch to (x, y), augmented."""
     base_seed = tf.constant([seed, stage_index], tf.int64)
@@ -101,10 +107,10 @@ def _finishing(
     def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
         inputs = _as_numbers(batch["input"])
         labels = batch["target"] if "target" in batch else tf.one_hot(batch["label"], num_classes)
-        if augmented is not None:
+        if augmentation is not None:
             fold_in = tf.random.experimental.stateless_fold_in
             own_seed = fold_in(fold_in(base_seed, batch["epoch"]), batch["step"])
-            inputs, labels = augmented(inputs, labels, own_seed)
+            inputs, labels = augmentation(inputs, labels, own_seed)
         return inputs, labels
 
     return finish

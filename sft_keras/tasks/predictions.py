@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-Outputs = Mapping[str, "np.ndarray"]
+ServedOutputs = Mapping[str, "np.ndarray"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Prediction:
         return {name: each for name, each in plain.items() if name not in some or each is not None}
 
 
-def class_predictions(names: Sequence[str], answers: Outputs) -> list[Prediction]:
+def class_predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
     """Return the most probable class of each input."""
     return [
         Prediction(name, label.decode(), probabilities)
@@ -81,7 +81,7 @@ def class_predictions(names: Sequence[str], answers: Outputs) -> list[Prediction
     ]
 
 
-def label_set_predictions(names: Sequence[str], answers: Outputs) -> list[Prediction]:
+def label_set_predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
     """Return the classes above the threshold of each input, most probable first."""
     found = []
     for name, chosen, all_of in zip(names, answers["chosen"], _probabilities(answers)):
@@ -91,12 +91,12 @@ def label_set_predictions(names: Sequence[str], answers: Outputs) -> list[Predic
     return found
 
 
-def number_predictions(names: Sequence[str], answers: Outputs) -> list[Prediction]:
+def number_predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
     """Return the predicted number of each input."""
     return [Prediction(name, value=float(each)) for name, each in zip(names, answers["value"])]
 
 
-def _probabilities(answers: Outputs) -> list[dict[str, float]]:
+def _probabilities(answers: ServedOutputs) -> list[dict[str, float]]:
     return [
         {name.decode(): float(each) for name, each in zip(own, row)}
         for own, row in zip(answers["class_names"], answers["probabilities"])

@@ -10,25 +10,17 @@ from sft_keras.tasks.base import Task
 if TYPE_CHECKING:
     import keras
     import numpy as np
+    import tensorflow as tf
 
     from sft_keras.data.examples import DataInfo
     from sft_keras.data.prepared import Prepared
     from sft_keras.evaluation.monitor import OutputMonitor
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.labelled_batches import Weighing
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from sft_keras.data.examples import DataInfo
-    from sft_keras.data.prepared import Prepared
-    from sft_keras.recipe.recipe import Recipe
-    from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.labelled_batches import Augmentation, Weighing
+    from sft_keras.tasks.labelled_batches import Augmentation, SampleWeighting
 
 
-class Labelled(Task):
+class SupervisedTask(Task):
     """Each example has one y: its targets, or where `prepare` gives none its one-hot label."""
 
     @abc.abstractmethod
@@ -36,10 +28,10 @@ class Labelled(Task):
         """Returns how training batches are changed at random; None for not."""
 
     @abc.abstractmethod
-    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
+    def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
         """Returns how much each example of a training batch counts."""
 
-    def validation_weighing(self, info: DataInfo) -> Weighing | None:
+    def validation_sample_weighting(self, info: DataInfo) -> SampleWeighting | None:
         """Returns how much each example of a split counts that is evaluated; None for the same."""
         return None
 
@@ -49,19 +41,19 @@ class Labelled(Task):
         recipe: Recipe,
         stage: Stage,
         info: DataInfo,
-        taken: int = 0,
+        skip: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.tasks.labelled_batches import labelled_training_batches
 
         return labelled_training_batches(
             prepared,
-            augmented=self.augmentation(recipe),
-            weigh=self.weighing(stage, info),
+            augmentation=self.augmentation(recipe),
+            sample_weighting=self.sample_weighting(stage, info),
             recipe=recipe,
             stage=stage,
             info=info,
-            taken=taken,
+            skip=skip,
         )
 
     def augmented_views(
@@ -70,8 +62,10 @@ class Labelled(Task):
         """See `Task.augmented_views`."""
         from sft_keras.tasks.labelled_batches import augmented_views
 
-        augmented = self.augmentation(recipe)
-        return augmented_views(prepared, augmented=augmented, recipe=recipe, info=info, views=views)
+        augmentation = self.augmentation(recipe)
+        return augmented_views(
+            prepared, augmentation=augmentation, recipe=recipe, info=info, views=views
+        )
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
@@ -83,11 +77,11 @@ class Labelled(Task):
             prepared,
             recipe=recipe,
             num_classes=info.num_classes,
-            weigh=self.validation_weighing(info),
+            sample_weighting=self.validation_sample_weighting(info),
         )
 
 
-class OneLabel(Labelled):
+class SingleLabelTask(SupervisedTask):
     """One label out of `num_classes` for each example; the model's outputs are probabilities.
 
     Attributes:
@@ -103,8 +97,8 @@ class OneLabel(Labelled):
         for stage in recipe.stages:
             class_weights(stage, info)
 
-    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
-        """See `Labelled.weighing`."""
+    def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
+        """See `SupervisedTask.sample_weighting`."""
         import tensorflow as tf
 
         from sft_keras.tasks.class_weights import class_weights
@@ -120,8 +114,8 @@ class OneLabel(Labelled):
             from_logits=True, label_smoothing=stage.label_smoothing
         )
 
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`."""
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.training_metrics`."""
         import keras
 
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
@@ -151,15 +145,15 @@ class OneLabel(Labelled):
 
         return fit_temperature(outputs, prepared.examples.labels)
 
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """See `Task.summary`."""
-        accuracy = figures["accuracy"]
+        accuracy = metrics["accuracy"]
         return (
             f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
-            f"{accuracy['high']:.4f}), macro F1 {figures['macro']['f1']:.4f}, "
-            f"{figures['examples']} examples"
+            f"{accuracy['high']:.4f}), macro F1 {metrics['macro']['f1']:.4f}, "
+            f"{metrics['examples']} examples"
         )
 
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """See `Task.score`."""
-        return "accuracy", figures["accuracy"]["value"]
+        return "accuracy", metrics["accuracy"]["value"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from sft_keras.tasks.base import Task, short_stage
+from sft_keras.tasks.base import Task, smoke_stage
 
 if TYPE_CHECKING:
     from sft_keras.backbones.blocks import BuiltBackbone
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.text.encoder import TextEncoder
 
-NO_INTEGERS = (
+INT8_LIMITATION = (
     "attention has a huge negative score where there is padding, beside which integers leave "
     "nothing of the others. Take the format in float32."
 )
-"""Why a text model computes in floats alone, see `Task.lacks_file`."""
+"""Why a text model computes in floats alone, see `Task.export_limitation`."""
 _SMOKE_BATCH_SIZE = 8
 _SMOKE_LENGTH = 64
 _TINY_BLOCKS = 3  # of "tiny:bert"
@@ -54,7 +54,7 @@ class TextTask(Task):
             stage
             if stage.unfreeze == "all"
             else dataclasses.replace(stage, unfreeze=min(stage.unfreeze, _TINY_BLOCKS))
-            for stage in map(short_stage, recipe.stages)
+            for stage in map(smoke_stage, recipe.stages)
         )
         task = dataclasses.replace(self, sequence_length=min(self.sequence_length, _SMOKE_LENGTH))
         return dataclasses.replace(recipe, task=task, data=data, backbone=backbone, stages=stages)

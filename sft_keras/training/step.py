@@ -17,6 +17,7 @@ import tensorflow as tf
 from sft_keras.distributed.devices import ONE_DEVICE, Devices, Shard
 from sft_keras.distributed.sync_batch_norm import row_mask
 from sft_keras.evaluation.monitor import OutputMonitor
+from sft_keras.models.losses import SelfWeightedLoss
 from sft_keras.training.gradient_monitor import GradientMonitor
 
 _ASKS = 2
@@ -42,9 +43,8 @@ class Steps:
 
         Args:
           model: With an optimizer that is built, see `prepare_stage`.
-          loss: Between y and the model's outputs, a mean over the examples of a batch. One that
-            weighs them by itself has a method `weight_of(y, counts)`, which gives the sum of the
-            weights: of all, or of those whose `counts`, [batch], are 1 and not 0.
+          loss: Between y and the model's outputs, a mean over the examples of a batch, unless it
+            is a `SelfWeightedLoss`.
           metrics: Figures to add up beside it, whose variables are sums over examples.
           batch: What a training batch is, (x, y) or (x, y, sample weights): a TensorSpec each.
           validation_batch: The same for validation.
@@ -265,8 +265,8 @@ class Steps:
         self, y: Any, weights: Any, rows: tf.Tensor, counts: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Returns what the loss divides a sum over examples by, float32 scalar."""
-        if hasattr(self._loss, "weight_of"):
-            weight = self._loss.weight_of(y, counts)
+        if isinstance(self._loss, SelfWeightedLoss):
+            weight = self._loss.total_weight(y, counts)
         elif self._loss.reduction == "mean_with_sample_weight" and weights is not None:
             weight = tf.reduce_sum(weights)
         else:

@@ -172,7 +172,7 @@ def _run_stage(
     with contextlib.ExitStack() as adapters:
         with devices.scope():
             adapters.enter_context(stage_adapters(staged, recipe, stage))
-            metrics, watches = task.metrics(), task.output_monitors(info)
+            metrics, watches = task.training_metrics(), task.output_monitors(info)
         return run_stage(
             staged,
             stage,
@@ -238,7 +238,7 @@ def _evaluated(
     prepared = source.prepared[split]
     model = staged.answering(stage.unfreeze, source.from_boundary)
     batches = recipe.task.evaluation_batches(prepared, recipe, info)
-    outputs = recipe.task.answers(model, batches, devices)
+    outputs = recipe.task.predict_outputs(model, batches, devices)
     return outputs, recipe.task.evaluate(outputs, prepared, info, recipe.seed)
 
 

@@ -103,12 +103,12 @@ def assert_same_training(here, there, plan, info, taken):
     found, expected = (
         labelled_training_batches(
             each,
-            augmented=build_augmentation(AUGMENT),
-            weigh=lambda labels: tf.ones(tf.shape(labels)[:1]),
+            augmentation=build_augmentation(AUGMENT),
+            sample_weighting=lambda labels: tf.ones(tf.shape(labels)[:1]),
             recipe=plan,
             stage=plan.stages[1],
             info=info,
-            taken=taken,
+            skip=taken,
         )
         for each in (there, here)
     )

@@ -105,7 +105,7 @@ def main(name, folder, preset):
         for stage in recipe.stages:
             loss = task.loss(stage)
             with devices.scope():
-                metrics, watches = task.metrics(), task.output_monitors(info)
+                metrics, watches = task.training_metrics(), task.output_monitors(info)
                 model = prepare_stage(staged, stage, 10, loss, metrics)
             devices.prepare_optimizer(model.optimizer)
             training = task.training_batches(prepared["train"], recipe, stage, info)
@@ -121,7 +121,7 @@ def main(name, folder, preset):
             with devices.sync_batch_norm(trained_batch_norms(staged, stage)):
                 trace(steps.train, next(iter(training)))
                 trace(steps.validate, validation)
-            trace(task.answers, model, validation, devices)
+            trace(task.predict_outputs, model, validation, devices)
     print(json.dumps(found))
 
 

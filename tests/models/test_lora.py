@@ -53,7 +53,7 @@ def recipe(*stages, **fields):
 def data():
     plan = recipe(stage())
     splits = plan.task.open_data(plan, seed=0)
-    return plan.task.prepare(splits, plan, lambda done, total: None), splits.info
+    return plan.task.preprocess(splits, plan, lambda done, total: None), splits.info
 
 
 def built(plan, info):

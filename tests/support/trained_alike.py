@@ -22,7 +22,7 @@ class Opened:
         self.recipe = recipe
         splits = recipe.task.open_data(recipe, seed=0)
         self.info = splits.info
-        self.prepared = recipe.task.prepare(splits, recipe, lambda done, total: None)
+        self.prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
 
     @functools.cached_property
     def staged(self):
@@ -43,7 +43,7 @@ def losses_and_answers(recipe, cache, steps=3):
     source = opened.store().input_of(stage)
     assert source.from_boundary == (cache != "off")
     model = prepare_stage(
-        opened.staged, stage, steps, task.loss(stage), task.metrics(), source.from_boundary
+        opened.staged, stage, steps, task.loss(stage), task.training_metrics(), source.from_boundary
     )
     batches = task.training_batches(source.prepared["train"], opened.recipe, stage, opened.info)
     losses = [model.train_on_batch(*batch)[0] for batch in batches.take(steps)]

@@ -62,7 +62,7 @@ def run(staged, plan, colours, batches=None, *, training=None, on_line=print, ha
         plan,
         length=Length(plan.epochs, len(batches) // plan.epochs),
         loss=task.loss(plan),
-        metrics=task.metrics(),
+        metrics=task.training_metrics(),
         training=(training or dataset(batches)).skip,
         validation=tf.data.Dataset.from_tensor_slices(colours).batch(BATCH),
         reporter=CallbackReporter(on_line),
@@ -173,7 +173,7 @@ def test_a_trained_model_is_saved_and_loads_again_with_equal_answers(trained, co
 def test_penalties_are_on_the_kernels_that_train_and_on_nothing_else(build_staged, colours):
     staged, task = build_staged(), ImageClassification()
     plan = stage(unfreeze=1, l1=0.01, l2=0.1)
-    model = prepare_stage(staged, plan, STEPS, task.loss(plan), task.metrics())
+    model = prepare_stage(staged, plan, STEPS, task.loss(plan), task.training_metrics())
     for variable in model.trainable_variables:
         variable.assign_add(np.ones(variable.shape))
     model(colours[0])

@@ -50,7 +50,7 @@ def test_the_steps_are_those_of_fit(build_staged, batches, fields):
     task, plan = ImageClassification(), stage(**fields)
 
     def prepared():
-        staged, metrics = build_staged(), task.metrics()
+        staged, metrics = build_staged(), task.training_metrics()
         return staged, metrics, prepare_stage(staged, plan, 6, task.loss(plan), metrics)
 
     staged, _, model = prepared()
@@ -129,7 +129,7 @@ def test_a_gradient_that_loss_scaling_leaves_out_is_no_fault(build_staged, batch
     keras.config.set_dtype_policy("mixed_float16")
     try:
         task, plan = ImageClassification(), stage()
-        staged, metrics = build_staged(), task.metrics()
+        staged, metrics = build_staged(), task.training_metrics()
         model = prepare_stage(staged, plan, 6, task.loss(plan), metrics)
         watch = GradientMonitor(plan, lambda step: 0.1)
         spec = batches.element_spec

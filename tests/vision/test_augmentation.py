@@ -160,8 +160,8 @@ def batches(plan, images, which=0, count=3, first=0):
     """(images, labels, sample weights) of `count` steps of a stage; 3 steps are an epoch."""
     found = labelled_training_batches(
         held_split(images, LABELS),
-        augmented=build_augmentation(plan.task.augment),
-        weigh=plan.task.weighing(plan.stages[which], INFO),
+        augmentation=build_augmentation(plan.task.augment),
+        sample_weighting=plan.task.sample_weighting(plan.stages[which], INFO),
         recipe=plan,
         stage=plan.stages[which],
         info=INFO,

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sft_keras.recipe.section import Checks, section, section_faults
-from sft_keras.tasks.base import Progress, short_stage
-from sft_keras.tasks.supervised import OneLabel
+from sft_keras.tasks.base import Progress, smoke_stage
+from sft_keras.tasks.supervised import SingleLabelTask
 from sft_keras.vision.augment_config import Augment
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _SMOKE_BATCH_SIZE = 8
 
 
 @section
-class ImageClassification(OneLabel):
+class ImageClassification(SingleLabelTask):
     """One label out of `num_classes` for each image.
 
     Attributes:
@@ -72,7 +72,7 @@ class ImageClassification(OneLabel):
             backbone=dataclasses.replace(
                 recipe.backbone, weights=None, image_size=_SMOKE_IMAGE_SIZE
             ),
-            stages=tuple(map(short_stage, recipe.stages)),
+            stages=tuple(map(smoke_stage, recipe.stages)),
         )
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
@@ -87,8 +87,8 @@ class ImageClassification(OneLabel):
 
         return build_backbone(recipe.backbone)
 
-    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.prepare`."""
+    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.preprocess`."""
         from sft_keras.vision.preprocess import prepare_images
 
         return prepare_images(
@@ -99,8 +99,8 @@ class ImageClassification(OneLabel):
             progress=progress,
         )
 
-    def reads(self, recipe: Recipe) -> str:
-        """See `Task.reads`."""
+    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
+        """See `Task.preprocessing_fingerprint`."""
         return f"{self.fit} {recipe.backbone.image_size}"
 
     def describe_input(self, recipe: Recipe) -> str:
@@ -132,7 +132,7 @@ class ImageClassification(OneLabel):
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
     def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """See `Labelled.augmentation`."""
+        """See `SupervisedTask.augmentation`."""
         from sft_keras.vision.augmentation import build_augmentation
 
         return build_augmentation(self.augment)
@@ -151,14 +151,14 @@ class ImageClassification(OneLabel):
 
         return image_signatures(model, info.class_names, self.fit)
 
-    def lacks_file(self, in_integers: bool) -> str:
-        """See `Task.lacks_file`."""
-        return ""
+    def export_limitation(self, quantized: bool) -> str | None:
+        """See `Task.export_limitation`."""
+        return None
 
-    def serving_samples(
+    def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.serving_samples`."""
+        """See `Task.signature_samples`."""
         from sft_keras.tasks.image_signatures import image_samples
 
         return image_samples(prepared, limit), outputs[:limit]

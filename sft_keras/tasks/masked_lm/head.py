@@ -9,6 +9,7 @@ import keras
 
 from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.backbones.layers import iter_layers
+from sft_keras.models.losses import SelfWeightedLoss
 from sft_keras.tasks.masked_lm.masking import UNUSED
 
 _EPSILON = 1e-12  # as in BERT
@@ -74,7 +75,7 @@ class TiedLogits(keras.layers.Layer):
         return getattr(self.owner, "token_embedding", self.owner)
 
 
-class MaskedLoss(keras.losses.Loss):
+class MaskedLoss(SelfWeightedLoss):
     """Negative log-likelihood: the mean over the places that are used, of all texts of a batch.
 
     Takes targets, int [batch, places], `UNUSED` where there is none, and logits.
@@ -88,7 +89,7 @@ class MaskedLoss(keras.losses.Loss):
         share = ops.maximum(ops.mean(used), keras.config.epsilon())
         return ops.mean(each * used, axis=-1) / share
 
-    def weight_of(self, y_true: Any, counts: Any = None) -> Any:
+    def total_weight(self, y_true: Any, counts: Any = None) -> Any:
         """Returns how many places are used, a scalar: of so many the loss is the mean.
 
         Of all texts, or of those whose `counts`, [batch], are 1 and not 0.

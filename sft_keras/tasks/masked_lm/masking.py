@@ -94,9 +94,9 @@ _TRAINING = 2**30  # tells its seeds from those of the order
 
 
 def masked_training_batches(
-    prepared: Prepared, masking: Masking, recipe: Recipe, stage: Stage, taken: int = 0
+    prepared: Prepared, masking: Masking, recipe: Recipe, stage: Stage, skip: int = 0
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage, epoch after epoch, without end; those after `taken` ones.
+    """Returns the batches of a stage, epoch after epoch, without end; those after `skip` ones.
 
     Elements are (inputs, targets), see `Masking`. What is masked of a text depends on the recipe's
     seed, the stage, the epoch and the text's place in the split alone.
@@ -107,7 +107,7 @@ def masked_training_batches(
         own_seed = tf.random.experimental.stateless_fold_in(base_seed, batch["epoch"])
         return masking(batch["input"], batch["index"], own_seed)
 
-    return finished_training_batches(prepared, recipe, stage, masked, taken)
+    return finished_training_batches(prepared, recipe, stage, masked, skip)
 
 
 def masked_batches(prepared: Prepared, masking: Masking, recipe: Recipe) -> tf.data.Dataset:

@@ -78,8 +78,8 @@ class MaskedLM(TextTask):
         listing = list_unlabelled_texts(recipe.data, self.clean, seed)
         return build_splits(listing, recipe.data, seed)
 
-    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.prepare`; `Prepared.details` is the encoder that made the tokens, for each."""
+    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.preprocess`; `Prepared.details` is the encoder that made the tokens."""
         from sft_keras.text.preprocess import prepare_texts
 
         encoder = self.encoder(recipe)
@@ -94,8 +94,8 @@ class MaskedLM(TextTask):
             for name, each in found.items()
         }
 
-    def reads(self, recipe: Recipe) -> str:
-        """See `Task.reads`."""
+    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
+        """See `Task.preprocessing_fingerprint`."""
         return (
             f"{recipe.backbone.preset} {self.sequence_length} {self.clean!r} "
             f"{dict(recipe.data.columns)}"
@@ -118,12 +118,12 @@ class MaskedLM(TextTask):
         recipe: Recipe,
         stage: Stage,
         info: DataInfo,
-        taken: int = 0,
+        skip: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.tasks.masked_lm.masking import masked_training_batches
 
-        return masked_training_batches(prepared, self._masking(prepared), recipe, stage, taken)
+        return masked_training_batches(prepared, self._masking(prepared), recipe, stage, skip)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
@@ -139,16 +139,16 @@ class MaskedLM(TextTask):
 
         return MaskedLoss()
 
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`."""
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.training_metrics`."""
         from sft_keras.tasks.masked_lm.head import MaskedAccuracy
 
         return [MaskedAccuracy(name="accuracy")]
 
-    def answers(
+    def predict_outputs(
         self, model: keras.Model, batches: tf.data.Dataset, devices: Devices
     ) -> MaskedAnswers:
-        """See `Task.answers`."""
+        """See `Task.predict_outputs`."""
         from sft_keras.tasks.masked_lm.metrics import masked_answers
 
         return masked_answers(model, batches, devices)
@@ -161,19 +161,19 @@ class MaskedLM(TextTask):
 
         return masked_lm_figures(outputs, len(prepared.examples), seed)
 
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """See `Task.summary`."""
-        accuracy = figures["accuracy"]
+        accuracy = metrics["accuracy"]
         return (
-            f"loss {figures['loss']:.4f} a masked token (perplexity {figures['perplexity']:.1f}), "
+            f"loss {metrics['loss']:.4f} a masked token (perplexity {metrics['perplexity']:.1f}), "
             f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
-            f"{accuracy['high']:.4f}), {figures['tokens']} masked tokens of {figures['examples']} "
+            f"{accuracy['high']:.4f}), {metrics['tokens']} masked tokens of {metrics['examples']} "
             "texts"
         )
 
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """See `Task.score`."""
-        return "accuracy", figures["accuracy"]["value"]
+        return "accuracy", metrics["accuracy"]["value"]
 
     def report_examples(
         self, outputs: MaskedAnswers, prepared: Prepared, info: DataInfo
@@ -199,14 +199,14 @@ class MaskedLM(TextTask):
 
         return mask_filling_signatures(model, self.encoder(recipe))
 
-    def lacks_file(self, in_integers: bool) -> str:
-        """See `Task.lacks_file`."""
+    def export_limitation(self, quantized: bool) -> str | None:
+        """See `Task.export_limitation`."""
         return "it is made to train on from: its run left a preset folder for other recipes."
 
-    def serving_samples(
+    def signature_samples(
         self, outputs: MaskedAnswers, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.serving_samples`."""
+        """See `Task.signature_samples`."""
         from sft_keras.tasks.masked_lm.signatures import gap_samples
 
         return gap_samples(outputs.model, _encoder(prepared), prepared, limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from sft_keras.tasks.predictions import Outputs, Prediction
+from sft_keras.tasks.predictions import Prediction, ServedOutputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AnswerPrediction(Prediction):
         return [f"{self.probabilities[self.label]:6.1%}  {answer:<24}  {question}"]
 
 
-def answer_predictions(names: Sequence[str], answers: Outputs) -> list[Prediction]:
+def answer_predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
     """Return the answer to each question."""
     columns = (answers[each].tolist() for each in ("answer", "probability", "start", "end"))
     return [

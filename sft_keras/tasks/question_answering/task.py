@@ -120,8 +120,8 @@ class QuestionAnswering(TextTask):
             )
         return super().build_backbone(recipe)
 
-    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.prepare`."""
+    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.preprocess`."""
         from sft_keras.tasks.question_answering.preprocess import prepare_questions
 
         encoder = self.encoder(recipe)
@@ -132,8 +132,8 @@ class QuestionAnswering(TextTask):
             progress=progress,
         )
 
-    def reads(self, recipe: Recipe) -> str:
-        """See `Task.reads`."""
+    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
+        """See `Task.preprocessing_fingerprint`."""
         lengths = f"{self.sequence_length} {self.doc_stride} {self.max_question_length}"
         return f"{recipe.backbone.preset} {lengths}"
 
@@ -155,12 +155,12 @@ class QuestionAnswering(TextTask):
         recipe: Recipe,
         stage: Stage,
         info: DataInfo,
-        taken: int = 0,
+        skip: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.data.pipeline import finished_training_batches, with_targets
 
-        return finished_training_batches(prepared, recipe, stage, with_targets, taken)
+        return finished_training_batches(prepared, recipe, stage, with_targets, skip)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
@@ -176,8 +176,8 @@ class QuestionAnswering(TextTask):
 
         return SpanCrossentropy()
 
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`; "accuracy" is the share of windows with both ends right."""
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.training_metrics`; "accuracy" is the share of windows with both ends right."""
         import keras
 
         from sft_keras.tasks.question_answering.targets import span_accuracy
@@ -196,26 +196,26 @@ class QuestionAnswering(TextTask):
         from sft_keras.tasks.question_answering.targets import mean_span_loss
 
         answers = question_answers(outputs, prepared.details, self.max_answer_length)
-        figures = question_figures(answers, self._threshold(info), seed)
+        metrics = question_figures(answers, self._threshold(info), seed)
         if prepared.examples.name == "test":
-            figures.pop("best_threshold", None)
-        return {**figures, "loss": mean_span_loss(outputs, prepared.targets)}
+            metrics.pop("best_threshold", None)
+        return {**metrics, "loss": mean_span_loss(outputs, prepared.targets)}
 
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """See `Task.summary`."""
-        f1, exact = figures["f1"], figures["exact_match"]
+        f1, exact = metrics["f1"], metrics["exact_match"]
         line = (
             f"F1 {f1['value']:.4f} (95 % interval {f1['low']:.4f} to {f1['high']:.4f}), "
-            f"exact match {exact['value']:.4f}, {figures['examples']} questions"
+            f"exact match {exact['value']:.4f}, {metrics['examples']} questions"
         )
-        best = figures.get("best_threshold")
+        best = metrics.get("best_threshold")
         if best is not None:
             line += f"; task.no_answer_threshold={best['threshold']:.2f} gives F1 {best['f1']:.4f}"
         return line
 
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """See `Task.score`."""
-        return "f1", figures["f1"]["value"]
+        return "f1", metrics["f1"]["value"]
 
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
@@ -240,17 +240,17 @@ class QuestionAnswering(TextTask):
             no_answer_threshold=self._threshold(info),
         )
 
-    def lacks_file(self, in_integers: bool) -> str:
-        """See `Task.lacks_file`."""
+    def export_limitation(self, quantized: bool) -> str | None:
+        """See `Task.export_limitation`."""
         return (
             "what makes windows of a passage, and an answer of their scores, is in the SavedModel "
             "alone, which is in `export`."
         )
 
-    def serving_samples(
+    def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.serving_samples`."""
+        """See `Task.signature_samples`."""
         from sft_keras.tasks.question_answering.signatures import question_samples
 
         return question_samples(outputs, prepared.details, limit, self.max_answer_length)

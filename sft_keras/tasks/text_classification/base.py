@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from sft_keras.recipe.section import Checks, section, section_faults
 from sft_keras.tasks.base import Progress
-from sft_keras.tasks.supervised import Labelled
+from sft_keras.tasks.supervised import SupervisedTask
 from sft_keras.tasks.text_base import TextTask
 from sft_keras.text.augment_config import TextAugment
 from sft_keras.text.clean_config import Clean
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @section
-class LabelledTexts(TextTask, Labelled):
+class SupervisedTextTask(TextTask, SupervisedTask):
     """A label for each text, or for each pair of texts.
 
     Attributes:
@@ -88,8 +88,8 @@ class LabelledTexts(TextTask, Labelled):
         listing = list_texts(recipe.data, self.clean, self.label_kind(), seed)
         return build_splits(listing, recipe.data, seed)
 
-    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.prepare`."""
+    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.preprocess`."""
         from sft_keras.data.features import InMemoryFeatures
         from sft_keras.text.preprocess import prepare_texts
 
@@ -106,8 +106,8 @@ class LabelledTexts(TextTask, Labelled):
                 prepared[name] = dataclasses.replace(split, targets=held)
         return prepared
 
-    def reads(self, recipe: Recipe) -> str:
-        """See `Task.reads`."""
+    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
+        """See `Task.preprocessing_fingerprint`."""
         return (
             f"{recipe.backbone.preset} {self.sequence_length} {self.clean!r} "
             f"{self.label_kind()!r} {dict(recipe.data.columns)}"
@@ -132,17 +132,17 @@ class LabelledTexts(TextTask, Labelled):
         return StagedModel(backbone=backbone, head=head, activation=self.activation)
 
     def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """See `Labelled.augmentation`."""
+        """See `SupervisedTask.augmentation`."""
         from sft_keras.tasks.text_classification.augmentation import build_text_augmentation
 
         if not self.augmentation_fingerprint():
             return None
         return build_text_augmentation(self.augment, self.encoder(recipe).special)
 
-    def serving_samples(
+    def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.serving_samples`."""
+        """See `Task.signature_samples`."""
         from sft_keras.tasks.text_signatures import text_samples
 
         return text_samples(prepared, limit), outputs[:limit]

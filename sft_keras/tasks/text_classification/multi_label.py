@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sft_keras.recipe.section import Checks, section
-from sft_keras.tasks.text_classification.base import LabelledTexts
+from sft_keras.tasks.text_classification.base import SupervisedTextTask
 
 if TYPE_CHECKING:
     import keras
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
     from sft_keras.tasks.examples import ReportExamples
-    from sft_keras.tasks.labelled_batches import Weighing
+    from sft_keras.tasks.labelled_batches import SampleWeighting
     from sft_keras.tasks.signatures import ServingSignatures
     from sft_keras.text.labels import LabelKind
 
 
 @section
-class TextMultiLabel(LabelledTexts):
+class TextMultiLabel(SupervisedTextTask):
     """None, one or several labels out of `num_classes` for each text, or for each pair of texts.
 
     Each label is a decision of its own: a sigmoid and binary cross-entropy, whose mean over all
@@ -41,7 +41,7 @@ class TextMultiLabel(LabelledTexts):
         (of JSON lines, Parquet and `Texts`) are taken as they are. Nothing, or an empty list, means
         that no label applies.
 
-    The others are those of `LabelledTexts`.
+    The others are those of `SupervisedTextTask`.
     """
 
     activation: ClassVar = "sigmoid"
@@ -73,19 +73,19 @@ class TextMultiLabel(LabelledTexts):
             positive_weights(stage, info)
 
     def label_kind(self) -> LabelKind:
-        """See `LabelledTexts.label_kind`."""
+        """See `SupervisedTextTask.label_kind`."""
         from sft_keras.text.labels import MultiLabelKind
 
         return MultiLabelKind(self.label_separator)
 
     def targets(self, examples: Examples) -> np.ndarray:
-        """See `LabelledTexts.targets`."""
+        """See `SupervisedTextTask.targets`."""
         import numpy as np
 
         return examples.occurrences.astype(np.float32)
 
-    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
-        """See `Labelled.weighing`."""
+    def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
+        """See `SupervisedTask.sample_weighting`."""
         import tensorflow as tf
 
         from sft_keras.tasks.class_weights import positive_weights
@@ -99,8 +99,8 @@ class TextMultiLabel(LabelledTexts):
 
         return LabelwiseCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing)
 
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`."""
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.training_metrics`."""
         from sft_keras.tasks.text_classification.multi_label_metrics import decision_accuracy
 
         return [decision_accuracy(self.threshold)]
@@ -114,18 +114,18 @@ class TextMultiLabel(LabelledTexts):
         truth = prepared.examples.occurrences > 0
         return multi_label_metrics(outputs, truth, info.class_names, self.threshold, seed)
 
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """See `Task.summary`."""
-        micro = figures["micro_f1"]
+        micro = metrics["micro_f1"]
         return (
             f"micro F1 {micro['value']:.4f} (95 % interval {micro['low']:.4f} to "
-            f"{micro['high']:.4f}), macro F1 {figures['macro_f1']['value']:.4f}, all labels right "
-            f"{figures['exact_match']['value']:.4f}, {figures['examples']} examples"
+            f"{micro['high']:.4f}), macro F1 {metrics['macro_f1']['value']:.4f}, all labels right "
+            f"{metrics['exact_match']['value']:.4f}, {metrics['examples']} examples"
         )
 
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """See `Task.score`."""
-        return "micro_f1", figures["micro_f1"]["value"]
+        return "micro_f1", metrics["micro_f1"]["value"]
 
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo

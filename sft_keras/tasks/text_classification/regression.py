@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sft_keras.recipe.section import section
-from sft_keras.tasks.text_classification.base import LabelledTexts
+from sft_keras.tasks.text_classification.base import SupervisedTextTask
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
     from sft_keras.tasks.examples import ReportExamples
-    from sft_keras.tasks.labelled_batches import Weighing
+    from sft_keras.tasks.labelled_batches import SampleWeighting
     from sft_keras.tasks.signatures import ServingSignatures
     from sft_keras.text.labels import LabelKind
 
@@ -27,7 +27,7 @@ _BATCH = 1024
 
 
 @section
-class TextRegression(LabelledTexts):
+class TextRegression(SupervisedTextTask):
     """A number for each text, or for each pair of texts.
 
     The model answers in the unit of the labels: the head's last layer multiplies by the standard
@@ -39,7 +39,7 @@ class TextRegression(LabelledTexts):
 
     Splits are made stratified by the tenths of the training labels.
 
-    Attributes: those of `LabelledTexts`.
+    Attributes: those of `SupervisedTextTask`.
     """
 
     activation: ClassVar = "linear"
@@ -47,7 +47,7 @@ class TextRegression(LabelledTexts):
     unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
 
     def label_kind(self) -> LabelKind:
-        """See `LabelledTexts.label_kind`."""
+        """See `SupervisedTextTask.label_kind`."""
         from sft_keras.text.labels import NumericLabelKind
 
         return NumericLabelKind()
@@ -73,14 +73,14 @@ class TextRegression(LabelledTexts):
         return dataclasses.replace(splits, info=dataclasses.replace(splits.info, facts=facts))
 
     def targets(self, examples: Examples) -> np.ndarray:
-        """See `LabelledTexts.targets`."""
+        """See `SupervisedTextTask.targets`."""
         import numpy as np
 
         batches = examples.stream(None).batch(_BATCH)
         return np.concatenate([each["value"].numpy() for each in batches])[:, np.newaxis]
 
     def num_outputs(self, info: DataInfo) -> int:
-        """See `LabelledTexts.num_outputs`."""
+        """See `SupervisedTextTask.num_outputs`."""
         return 1
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -92,12 +92,12 @@ class TextRegression(LabelledTexts):
         head = rescaled(staged.head, scale=numbers["deviation"], offset=numbers["mean"])
         return dataclasses.replace(staged, head=head)
 
-    def weighing(self, stage: Stage, info: DataInfo) -> Weighing:
-        """See `Labelled.weighing`."""
-        return self.validation_weighing(info)
+    def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
+        """See `SupervisedTask.sample_weighting`."""
+        return self.validation_sample_weighting(info)
 
-    def validation_weighing(self, info: DataInfo) -> Weighing:
-        """See `Labelled.validation_weighing`."""
+    def validation_sample_weighting(self, info: DataInfo) -> SampleWeighting:
+        """See `SupervisedTask.validation_sample_weighting`."""
         import tensorflow as tf
 
         weight = 1 / _variance(info)
@@ -109,8 +109,8 @@ class TextRegression(LabelledTexts):
 
         return keras.losses.MeanSquaredError()
 
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`."""
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.training_metrics`."""
         import keras
 
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
@@ -123,23 +123,23 @@ class TextRegression(LabelledTexts):
 
         return regression_metrics(outputs[:, 0], _labels(prepared), _variance(info), seed)
 
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """See `Task.summary`."""
-        r2 = figures["r2"]
+        r2 = metrics["r2"]
         return (
             f"R2 {r2['value']:.4f} (95 % interval {r2['low']:.4f} to {r2['high']:.4f}), "
-            f"Pearson {figures['pearson']['value']:.4f}, "
-            f"mean absolute error {figures['mean_absolute_error']:.4g}, "
-            f"{figures['examples']} examples"
+            f"Pearson {metrics['pearson']['value']:.4f}, "
+            f"mean absolute error {metrics['mean_absolute_error']:.4g}, "
+            f"{metrics['examples']} examples"
         )
 
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """See `Task.score`.
 
         R2, because it is what the loss says, turned round: a correlation is as high for answers
         that are too large, or ten times too large, throughout.
         """
-        return "r2", figures["r2"]["value"]
+        return "r2", metrics["r2"]["value"]
 
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
@@ -159,11 +159,11 @@ class TextRegression(LabelledTexts):
         unit = max(numbers["deviation"], abs(numbers["mean"]) / 100)
         return dataclasses.replace(signatures, compared="value", unit=unit)
 
-    def serving_samples(
+    def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.serving_samples`."""
-        return super().serving_samples(outputs[:, 0], prepared, limit)
+        """See `Task.signature_samples`."""
+        return super().signature_samples(outputs[:, 0], prepared, limit)
 
 
 def _variance(info: DataInfo) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from sft_keras.recipe.section import Checks, section
-from sft_keras.tasks.supervised import OneLabel
-from sft_keras.tasks.text_base import NO_INTEGERS
-from sft_keras.tasks.text_classification.base import LabelledTexts
+from sft_keras.tasks.supervised import SingleLabelTask
+from sft_keras.tasks.text_base import INT8_LIMITATION
+from sft_keras.tasks.text_classification.base import SupervisedTextTask
 
 if TYPE_CHECKING:
     import keras
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 @section
-class TextClassification(LabelledTexts, OneLabel):
+class TextClassification(SupervisedTextTask, SingleLabelTask):
     """One label out of `num_classes` for each text, or for each pair of texts.
 
     Attributes:
       top_k: The k of top-k accuracy; left out where there are not more classes than that.
 
-    The others are those of `LabelledTexts`.
+    The others are those of `SupervisedTextTask`.
     """
 
-    sources: ClassVar = ("tfds", *LabelledTexts.sources)
+    sources: ClassVar = ("tfds", *SupervisedTextTask.sources)
     activation: ClassVar = "softmax"
 
     top_k: int = 5
@@ -43,7 +43,7 @@ class TextClassification(LabelledTexts, OneLabel):
         return [*super().faults(), *checks.found]
 
     def label_kind(self) -> LabelKind:
-        """See `LabelledTexts.label_kind`."""
+        """See `SupervisedTextTask.label_kind`."""
         from sft_keras.text.labels import SingleLabelKind
 
         return SingleLabelKind()
@@ -62,6 +62,6 @@ class TextClassification(LabelledTexts, OneLabel):
 
         return text_signatures(model, self.encoder(recipe), info, one_label(info.class_names))
 
-    def lacks_file(self, in_integers: bool) -> str:
-        """See `Task.lacks_file`."""
-        return NO_INTEGERS if in_integers else ""
+    def export_limitation(self, quantized: bool) -> str | None:
+        """See `Task.export_limitation`."""
+        return INT8_LIMITATION if quantized else None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from sft_keras.tasks.predictions import Entity, Outputs, Prediction
+from sft_keras.tasks.predictions import Entity, Prediction, ServedOutputs
 
 
-def entity_predictions(names: Sequence[str], answers: Outputs) -> list[Prediction]:
+def entity_predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
     """Return the entities found in each text, in order."""
     found: list[list[Entity]] = [[] for _ in names]
     columns = (answers[field.name] for field in dataclasses.fields(Entity))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sft_keras.recipe.section import Checks, section
 from sft_keras.tasks.base import Progress
-from sft_keras.tasks.text_base import NO_INTEGERS, TextTask
+from sft_keras.tasks.text_base import INT8_LIMITATION, TextTask
 
 if TYPE_CHECKING:
     import keras
@@ -58,14 +58,14 @@ class TokenClassification(TextTask):
 
         return build_splits(list_tagged(recipe.data, seed), recipe.data, seed)
 
-    def prepare(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.prepare`."""
+    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
+        """See `Task.preprocess`."""
         from sft_keras.tasks.token_classification.preprocess import prepare_words
 
         return prepare_words(splits.by_name(), self.encoder(recipe), progress)
 
-    def reads(self, recipe: Recipe) -> str:
-        """See `Task.reads`."""
+    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
+        """See `Task.preprocessing_fingerprint`."""
         return f"{recipe.backbone.preset} {self.sequence_length}"
 
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
@@ -84,14 +84,14 @@ class TokenClassification(TextTask):
         recipe: Recipe,
         stage: Stage,
         info: DataInfo,
-        taken: int = 0,
+        skip: int = 0,
     ) -> tf.data.Dataset:
         """See `Task.training_batches`."""
         from sft_keras.data.pipeline import finished_training_batches
         from sft_keras.tasks.token_classification.preprocess import with_token_classes
 
         finish = with_token_classes(len(_tags(info)))
-        return finished_training_batches(prepared, recipe, stage, finish, taken)
+        return finished_training_batches(prepared, recipe, stage, finish, skip)
 
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
@@ -112,8 +112,8 @@ class TokenClassification(TextTask):
             reduction="mean_with_sample_weight",
         )
 
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.metrics`."""
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """See `Task.training_metrics`."""
         from sft_keras.tasks.token_classification.metrics import TokenAccuracy
 
         return [TokenAccuracy()]
@@ -127,22 +127,22 @@ class TokenClassification(TextTask):
 
         tags = _tags(info)
         predicted = predicted_tags(outputs, prepared, tags)
-        figures = entity_metrics(true_tags(prepared, tags), predicted, info.class_names, seed)
-        return {**figures, "loss": tag_loss(outputs, prepared)}
+        metrics = entity_metrics(true_tags(prepared, tags), predicted, info.class_names, seed)
+        return {**metrics, "loss": tag_loss(outputs, prepared)}
 
-    def summary(self, figures: dict[str, Any]) -> str:
+    def summary(self, metrics: dict[str, Any]) -> str:
         """See `Task.summary`."""
-        f1 = figures["f1"]
+        f1 = metrics["f1"]
         return (
             f"entity F1 {f1['value']:.4f} (95 % interval {f1['low']:.4f} to {f1['high']:.4f}), "
-            f"precision {figures['precision']['value']:.4f}, recall "
-            f"{figures['recall']['value']:.4f}, {figures['entities']} entities in "
-            f"{figures['examples']} sentences"
+            f"precision {metrics['precision']['value']:.4f}, recall "
+            f"{metrics['recall']['value']:.4f}, {metrics['entities']} entities in "
+            f"{metrics['examples']} sentences"
         )
 
-    def score(self, figures: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
         """See `Task.score`."""
-        return "f1", figures["f1"]["value"]
+        return "f1", metrics["f1"]["value"]
 
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
@@ -158,14 +158,14 @@ class TokenClassification(TextTask):
 
         return entity_signatures(model, self.encoder(recipe), info.class_names, _tags(info))
 
-    def lacks_file(self, in_integers: bool) -> str:
-        """See `Task.lacks_file`."""
-        return NO_INTEGERS if in_integers else ""
+    def export_limitation(self, quantized: bool) -> str | None:
+        """See `Task.export_limitation`."""
+        return INT8_LIMITATION if quantized else None
 
-    def serving_samples(
+    def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.serving_samples`."""
+        """See `Task.signature_samples`."""
         from sft_keras.tasks.token_classification.signatures import entity_samples
 
         return entity_samples(outputs, prepared, limit)

@@ -34,7 +34,7 @@ def recipe():
 @pytest.fixture(scope="module")
 def prepared(recipe):
     splits = recipe.task.open_data(recipe, seed=0)
-    return recipe.task.prepare(splits, recipe, lambda done, total: None)
+    return recipe.task.preprocess(splits, recipe, lambda done, total: None)
 
 
 # What is masked

@@ -65,7 +65,7 @@ def recipe():
 def opened(recipe):
     """The info and the prepared splits."""
     splits = recipe.task.open_data(recipe, seed=0)
-    return splits.info, recipe.task.prepare(splits, recipe, lambda done, total: None)
+    return splits.info, recipe.task.preprocess(splits, recipe, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")

@@ -255,7 +255,7 @@ def test_real_answers_are_found_again_from_their_tokens(shared_folder):
     splits = task.open_data(recipe, seed=0)
     assert sum(splits.info.sizes.values()) == 1190
     assert splits.info.facts["dropped"]["questions without another answer"] == 0
-    prepared = task.prepare(splits, recipe, lambda done, total: None)
+    prepared = task.preprocess(splits, recipe, lambda done, total: None)
     articles = [set(split.examples.groups) for split in prepared.values()]
     assert [len(each) for each in articles] == [38, 5, 5] and len(set.union(*articles)) == 48
     test = prepared["test"]

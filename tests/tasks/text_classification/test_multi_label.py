@@ -207,7 +207,7 @@ def test_weights_are_those_of_texts_that_have_a_label():
     smooth = labels * 0.9 + 0.05
     losses = smooth * each[0] + (1 - smooth) * each[1]
     for given in (stage, balanced):
-        weights = task.weighing(given, info)(tf.constant(labels))
+        weights = task.sample_weighting(given, info)(tf.constant(labels))
         expected = (losses * np.where(labels > 0, positive_weights(given, info), 1)).mean()
         found = task.loss(given)(labels, logits, sample_weight=weights)
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
@@ -216,7 +216,7 @@ def test_weights_are_those_of_texts_that_have_a_label():
 
 
 def test_accuracy_while_training_is_the_share_of_decisions_at_the_threshold():
-    (metric,) = TextMultiLabel(threshold=0.2).metrics()
+    (metric,) = TextMultiLabel(threshold=0.2).training_metrics()
     assert metric.name == "accuracy"
     logits = np.log(
         np.array([[0.19, 0.21], [0.9, 0.1]]) / (1 - np.array([[0.19, 0.21], [0.9, 0.1]]))

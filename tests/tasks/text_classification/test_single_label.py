@@ -145,7 +145,7 @@ def test_augmented_training_computes_the_layers_anew_or_stores_views(recipe, tmp
     stages = (dataclasses.replace(recipe.stages[0], epochs=1),)
     plan = dataclasses.replace(recipe, task=task, stages=stages, store=Store(views=views))
     splits = task.open_data(plan, seed=0)
-    prepared = task.prepare(splits, plan, lambda done, total: None)
+    prepared = task.preprocess(splits, plan, lambda done, total: None)
     staged = build_staged(plan, task.build_backbone(plan), splits.info)
     folder = RunFolder(tmp_path, is_quiet=True)
     (head,) = train_stages(staged, plan, prepared, splits.info, folder)

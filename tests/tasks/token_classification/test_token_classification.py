@@ -69,7 +69,7 @@ def recipe():
 def opened(recipe):
     """The splits, and what is batched from them."""
     splits = recipe.task.open_data(recipe, recipe.seed)
-    return splits, recipe.task.prepare(splits, recipe, lambda done, total: None)
+    return splits, recipe.task.preprocess(splits, recipe, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_padding_and_other_pieces_count_neither_in_the_loss_nor_in_the_accuracy(
     splits, prepared = opened[0], opened[1]["test"]
     batches = list(task.evaluation_batches(prepared, recipe, splits.info))
     draw = np.random.default_rng(0)
-    loss, metric = task.loss(recipe.stages[0]), task.metrics()[0]
+    loss, metric = task.loss(recipe.stages[0]), task.training_metrics()[0]
     for _, y, weights in batches:
         logits = draw.normal(size=y.shape).astype(np.float32)
         is_tagged = y.numpy().sum(axis=-1) == 1
