@@ -17,10 +17,11 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sft_keras.core.errors import ClusterError
+from sft_keras.core.flatten import flatten, indexed_items
 from sft_keras.core.reporter import SILENT, Reporter
 from sft_keras.distributed.cluster import Cluster
 
@@ -192,10 +193,10 @@ def _differences(
     cluster: Cluster, facts: Mapping[str, Any], others: Mapping[int, Mapping[str, Any]]
 ) -> str | None:
     """Return a message that lists where workers differ from the chief; None if they agree."""
-    expected = _flatten(json.loads(json.dumps(facts)))
+    expected = dict(flatten(json.loads(json.dumps(facts)), indexed_items))
     differences = []
     for index, other in sorted(others.items()):
-        received = _flatten(other)
+        received = dict(flatten(other, indexed_items))
         for path in sorted(expected.keys() | received.keys()):
             if expected.get(path) != received.get(path):
                 differences.append(
@@ -211,19 +212,3 @@ def _differences(
         f"All workers must run the same recipe with the same versions. Received: {shown}{more}. "
         "Start all of them with the same command in the same environment."
     )
-
-
-def _flatten(value: Any, path: str = "") -> dict[str, Any]:
-    """Return {dotted path: leaf} of nested dicts and lists."""
-    pairs: Iterable[tuple[Any, Any]]
-    if isinstance(value, dict) and value:
-        pairs = value.items()
-    elif isinstance(value, list) and value:
-        pairs = enumerate(value)
-    else:
-        return {path: value}
-    return {
-        leaf_path: leaf
-        for name, child in pairs
-        for leaf_path, leaf in _flatten(child, f"{path}.{name}".strip(".")).items()
-    }

@@ -1,4 +1,4 @@
-"""The recipe section that names the pretrained backbone. Standard library only."""
+"""The recipe section of the pretrained backbone. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ KERAS_PRESETS: tuple[str, ...] = (
     *("densenet121", "densenet169", "densenet201", "inception_v3", "xception"),
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large", "xlarge")),
 )
-
+"""Names of keras.applications that "keras:NAME" accepts."""
 
 PRETRAINED = ("pretrained", "imagenet")
+"""Values of `Backbone.weights` that stand for the preset's pretrained weights."""
 
 
 @section
@@ -27,14 +28,20 @@ class Backbone:
     """The pretrained network below the head.
 
     Attributes:
-      preset: "hub:PRESET" (a KerasHub preset, or the path of a preset folder); for images
-        "keras:NAME" (keras.applications) or "bundled:efficientnet_lite0"; for texts "hf:FOLDER"
-        (what `save_pretrained` of Hugging Face's makes) or "tiny:bert" (two layers, for trying a
-        recipe).
-      weights: "pretrained" (what the preset was trained to; "imagenet" says the same), a weights
-        file's path, or None for random weights.
+      preset: "hub:PRESET" (a KerasHub preset or the path of a preset folder); for images also
+        "keras:NAME" (keras.applications) or "bundled:efficientnet_lite0"; for texts also
+        "hf:FOLDER" (a folder written by Hugging Face's `save_pretrained`) or "tiny:bert" (two
+        layers, for trying out a recipe).
+      weights: "pretrained" for the preset's weights ("imagenet" is a synonym), the path of a
+        weights file, or None for random weights.
       image_size: (height, width) in pixels.
-      arguments: Further arguments of the constructor, e.g. {"alpha": 0.75} for MobileNet.
+      arguments: Additional constructor arguments, e.g. {"alpha": 0.75} for MobileNet.
+
+    Example:
+      >>> from sft_keras import Backbone
+      >>> backbone = Backbone(preset="keras:mobilenet", arguments={"alpha": 0.75})
+      >>> backbone.image_size, backbone.is_pretrained
+      ((224, 224), True)
     """
 
     preset: str
@@ -44,26 +51,26 @@ class Backbone:
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether the weights are those that come with the preset."""
+        """Whether the preset's pretrained weights are loaded."""
         return self.weights in PRETRAINED
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
+        """Return one sentence for each field whose value is wrong."""
         checks = Checks("backbone", self)
         known = ("keras", "hub", "hf", "bundled", "tiny")
         kind, _, name = self.preset.partition(":")
         if kind not in known or not name:
-            checks.found.append(
+            checks.faults.append(
                 "`backbone.preset` must be 'keras:NAME', 'hub:PRESET', 'hf:FOLDER', "
                 f"'bundled:NAME' or 'tiny:bert'. Received: {self.preset!r}."
                 f"{did_you_mean(kind, known)}"
             )
         elif kind == "keras" and name not in KERAS_PRESETS:
-            hint = did_you_mean(name, KERAS_PRESETS) or f" Known: {', '.join(KERAS_PRESETS)}."
-            checks.found.append(
-                "`backbone.preset` must name a network of keras.applications that is known here. "
+            hint = did_you_mean(name, KERAS_PRESETS) or f" Supported: {', '.join(KERAS_PRESETS)}."
+            checks.faults.append(
+                "`backbone.preset` must name a supported model of keras.applications. "
                 f"Received: {self.preset!r}.{hint}"
             )
         size = self.image_size
-        checks.require("image_size", min(size) > 0, "(height, width), both above 0")
-        return checks.found
+        checks.require("image_size", min(size) > 0, "(height, width), both greater than 0")
+        return checks.faults

@@ -1,4 +1,4 @@
-"""Finds, lists, loads and prints recipes. Does not import TensorFlow."""
+"""Find, list, load and print recipes. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ from sft_keras.recipe.task_config import TaskConfig
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe with where it came from.
+    """A recipe and its origin.
 
     Attributes:
-      name: Its file's name without the ending, or "recipe" for one made in Python.
-      description: The first line of its docstring.
-      recipe: With all overrides, validated.
+      name: The file name without its suffix, or "recipe" for one built in Python.
+      description: The first line of the file's docstring.
+      recipe: The validated recipe, with all overrides.
     """
 
     name: str
@@ -37,34 +37,50 @@ class LoadedRecipe:
 def load_recipe(
     name_or_path: str | os.PathLike[str] | Recipe, overrides: Sequence[str] = ()
 ) -> LoadedRecipe:
-    """Returns a recipe by the name of one that comes along, by the path of a file, or as it is.
+    """Load a recipe, apply overrides and validate it.
 
-    A recipe file that ends in .py is Python and is run: load only what you would run. One that ends
-    in .json, such as a run's recipe.json, runs nothing.
+    A .py file is executed, so load only files that you would run. A .json file, such as a run's
+    recipe.json, executes nothing.
+
+    Args:
+      name_or_path: Name of a built-in recipe, path of a .py or .json file, or a recipe.
+      overrides: "PATH=VALUE" each, as for `--set`.
 
     Raises:
-      RecipeError: If there is none, it cannot be run, an override does not fit, or it has faults;
-        all faults are listed at once.
+      RecipeError: If there is no such recipe, its file fails, an override does not fit, or the
+        recipe has faults; all faults are listed at once.
+
+    Example:
+      >>> from sft_keras import load_recipe
+      >>> loaded = load_recipe("quickstart", ["seed=7", "stages.head.epochs=2"])
+      >>> loaded.name, loaded.recipe.seed, loaded.recipe.stages[0].epochs
+      ('quickstart', 7, 2)
     """
     if isinstance(name_or_path, Recipe):
-        found = LoadedRecipe("recipe", "A recipe made in Python.", name_or_path)
+        loaded = LoadedRecipe("recipe", "A recipe made in Python.", name_or_path)
     else:
-        found = _from_file(_find(os.fspath(name_or_path)))
-    recipe = apply_overrides(found.recipe, overrides)
+        loaded = _from_file(_find(os.fspath(name_or_path)))
+    recipe = apply_overrides(loaded.recipe, overrides)
     recipe.validate()
-    return dataclasses.replace(found, recipe=recipe)
+    return dataclasses.replace(loaded, recipe=recipe)
 
 
 def list_recipes() -> dict[str, str]:
-    """Returns {name: first line of its docstring} of the recipes that come along."""
+    """Return {name: first line of the docstring} of the built-in recipes.
+
+    Example:
+      >>> from sft_keras import list_recipes
+      >>> "quickstart" in list_recipes()
+      True
+    """
     return {path.stem: _description(path) for path in _recipe_files()}
 
 
 def to_plain(value: Any) -> Any:
-    """Returns a recipe, or a part of one, as plain values that JSON can hold."""
+    """Return a recipe, or a part of one, as plain values that JSON can represent."""
     if _is_section(value):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields} if _is_chosen(value) else fields
+        return {"kind": type(value).__name__, **fields} if _is_polymorphic(value) else fields
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -73,14 +89,14 @@ def to_plain(value: Any) -> Any:
 
 
 def to_lines(recipe: Recipe) -> list[str]:
-    """Returns a recipe as "path: value" lines, with the paths that `--set` takes."""
+    """Return a recipe as "path: value" lines, with the paths that `--set` accepts."""
     return list(_lines("", recipe))
 
 
-def _lines(path: str, value: Any) -> Any:
+def _lines(path: str, value: Any) -> Iterator[str]:
     prefix = f"{path}." if path else ""
     if _is_section(value):
-        if _is_chosen(value):
+        if _is_polymorphic(value):
             yield f"{path}: {type(value).__name__}"
         for field in dataclasses.fields(value):
             yield from _lines(f"{prefix}{field.name}", getattr(value, field.name))
@@ -93,17 +109,17 @@ def _lines(path: str, value: Any) -> Any:
 
 
 def _is_section(value: Any) -> bool:
-    """Whether a value has fields to be shown one by one; `Arrays` hold data and say it short."""
+    """Return whether a value's fields are listed; in-memory data has a short repr instead."""
     return dataclasses.is_dataclass(value) and not isinstance(value, InMemorySource)
 
 
-def _is_chosen(value: Any) -> bool:
-    """Whether a section's class is itself a choice, as a task's is, and so has to be said."""
+def _is_polymorphic(value: Any) -> bool:
+    """Return whether a section's class is a choice of its own, as a task's is."""
     return isinstance(value, TaskConfig)
 
 
 def _recipe_files() -> list[Path]:
-    """Returns the recipes' files: beside the package in a checkout, inside it once installed."""
+    """Return the built-in recipe files: beside the package in a checkout, else inside it."""
     package = Path(__file__).parent.parent
     for folder in (package / "recipes", package.parent / "recipes"):
         if folder.is_dir():
@@ -116,14 +132,14 @@ def _find(name: str) -> Path:
         path = Path(name).expanduser()
         if not path.is_file():
             raise RecipeError(
-                f"There is no recipe file {name!r}. Give a path that ends in .py or .json."
+                f"There is no recipe file {name!r}. Pass the path of a .py or .json file."
             )
         return path
     files = {path.stem: path for path in _recipe_files()}
     if name not in files:
         raise RecipeError(
             f"There is no recipe {name!r}.{did_you_mean(name, files)} "
-            f"There are: {', '.join(files)}. Or give a file: --recipe=PATH.py or PATH.json."
+            f"Built-in recipes: {', '.join(files)}. For a file pass --recipe=PATH.py or PATH.json."
         )
     return files[name]
 
@@ -141,18 +157,18 @@ def _from_file(path: Path) -> LoadedRecipe:
         raise RecipeError(f"{path}: {error}") from error
     except Exception as error:
         raise RecipeError(
-            f"The recipe {path} could not be run: {type(error).__name__}: {error}"
+            f"The recipe {path} could not be executed: {type(error).__name__}: {error}"
         ) from error
     recipe = getattr(module, "recipe", None)
     if not isinstance(recipe, Recipe):
         raise RecipeError(
-            f"The recipe {path} must set `recipe` to a sft_keras.Recipe. Received: {recipe!r}."
+            f"The recipe {path} must set `recipe` to an sft_keras.Recipe. Received: {recipe!r}."
         )
     return LoadedRecipe(path.stem, _description(path), recipe)
 
 
 def _description(path: Path) -> str:
-    """Returns the first line of a recipe's docstring, without running the file."""
+    """Return the first line of a recipe file's docstring, without executing the file."""
     try:
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     except SyntaxError:

@@ -1,10 +1,10 @@
-"""Keras' optimizers by the names recipes use, and what each takes. Standard library only.
+"""The Keras optimizers that a recipe may name, with their arguments. Standard library only.
 
-A copy, so that a mistake in a recipe is answered without importing Keras; a test compares it with
-Keras itself. Left out is what a stage has fields of its own for (learning rate, weight decay,
-clipping, EMA, accumulation), the optimizers that wrap another one, and those that are more than a
-rule for one variable: Muon, which treats layers by their names, and ScheduleFreeAdamW, whose
-weights must be swapped for each evaluation.
+This table is a copy, so that recipes are checked without importing Keras; a test compares it with
+Keras. It omits arguments that `Stage` has fields for (learning rate, weight decay, clipping, EMA,
+gradient accumulation), optimizers that wrap another one, and those that do not update each
+variable by itself: Muon treats layers by their names, and ScheduleFreeAdamW must swap the weights
+for each evaluation.
 """
 
 from __future__ import annotations
@@ -32,3 +32,4 @@ OPTIMIZERS: dict[str, tuple[str, ...]] = {
     "rmsprop": ("rho", "momentum", "epsilon", "centered"),
     "sgd": ("momentum", "nesterov"),
 }
+"""{name: keys that `Stage.optimizer_arguments` may have}."""

@@ -1,28 +1,32 @@
-"""`--set=PATH=VALUE`: a recipe with single fields replaced, typed from the field. No TensorFlow."""
+"""`--set=PATH=VALUE`: replace single fields of a recipe. Does not import TensorFlow.
+
+A value's text is parsed by the type of the field that it replaces.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sft_keras.core.errors import RecipeError, numbered
-from sft_keras.recipe import field_types
+from sft_keras.recipe.field_types import FieldType, OneOf, field_type, field_types
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.recipe.stage import Stage
 
 
 def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Returns `recipe` with each "PATH=VALUE" applied, e.g. "stages.top.learning_rate=1e-4".
+    """Return a recipe with fields replaced.
 
-    A path names fields from the recipe down; a stage is named by its name, an entry of a mapping
-    by its key (`backbone.arguments.alpha=0.75`).
+    Args:
+      recipe: The recipe, which is not changed.
+      overrides: "PATH=VALUE" each, e.g. "stages.top.learning_rate=1e-4". A path names fields from
+        the recipe down; a stage is named by its name, an entry of a mapping by its key
+        (`backbone.arguments.alpha=0.75`).
 
     Raises:
-      RecipeError: Listing every override that names no field or whose value does not fit.
+      RecipeError: Listing every override whose path names no field or whose value does not fit.
     """
     faults: list[str] = []
     for override in overrides:
@@ -32,11 +36,11 @@ def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
                 raise _Fault(
                     f"must read PATH=VALUE, e.g. data.batch_size=64. Received: {override!r}."
                 )
-            recipe = _replaced(recipe, path.strip().split("."), text.strip(), walked=())
+            recipe = _replace(recipe, path.strip().split("."), text.strip(), walked=())
         except _Fault as fault:
             faults.append(f"`{path}`: {fault}")
     if faults:
-        raise RecipeError(numbered("An override does not fit the recipe.", faults))
+        raise RecipeError(numbered("These overrides do not fit the recipe.", faults))
     return recipe
 
 
@@ -44,34 +48,42 @@ class _Fault(Exception):
     """What is wrong with one override."""
 
 
-def _replaced(holder: Any, path: Sequence[str], text: str, walked: tuple[str, ...]) -> Any:
-    """Returns a copy of `holder` in which the field at `path` is parsed from `text`."""
+def _replace(holder: Any, path: Sequence[str], text: str, walked: tuple[str, ...]) -> Any:
+    """Return a copy of a section, a mapping or the stages with one value replaced.
+
+    Args:
+      holder: What to copy.
+      path: Where the value is, from `holder` down.
+      text: The new value, to be parsed.
+      walked: Path of `holder` itself, for messages.
+    """
     name, rest = path[0], path[1:]
     if _holds_sections(holder):
-        return _replaced_stage(holder, name, rest, text, walked)
+        return _replace_in_stage(holder, path, text, walked)
     if isinstance(holder, Mapping):
         if rest:
-            raise _Fault(f"'{'.'.join(walked)}' holds plain values; nothing lies below {name!r}.")
-        return {**holder, name: field_types.parse(text, Any)}
-    if not dataclasses.is_dataclass(holder):
-        raise _Fault(f"'{'.'.join(walked)}' is a plain value; nothing lies below it.")
-    annotations = field_types.field_types(type(holder))
-    if name not in annotations:
-        hint = did_you_mean(name, annotations)
-        raise _Fault(f"{type(holder).__name__} has no field {name!r}.{hint}")
+            raise _Fault(f"'{'.'.join(walked)}' holds plain values; {name!r} has no fields.")
+        return {**holder, name: field_type(Any).parse(text)}
+    if not _is_section(holder):
+        raise _Fault(f"'{'.'.join(walked)}' is a plain value; it has no fields.")
+    cls: type = type(holder)
+    types = field_types(cls)
+    if name not in types:
+        raise _Fault(f"{cls.__name__} has no field {name!r}.{did_you_mean(name, types)}")
     value = getattr(holder, name)
     if rest:
-        if value is None:
-            value = _new_section(annotations[name])
-        new = _replaced(value, rest, text, (*walked, name))
+        section = _default_section(types[name]) if value is None else value
+        replacement = _replace(section, rest, text, (*walked, name))
     else:
-        new = _parsed(text, annotations[name], value)
-    return dataclasses.replace(holder, **{name: new})
+        replacement = _parse(text, types[name], value)
+    return dataclasses.replace(holder, **{name: replacement})
 
 
-def _replaced_stage(
-    stages: tuple[Stage, ...], name: str, rest: Sequence[str], text: str, walked: tuple[str, ...]
+def _replace_in_stage(
+    stages: tuple[Stage, ...], path: Sequence[str], text: str, walked: tuple[str, ...]
 ) -> tuple[Stage, ...]:
+    """Return stages with a field of one of them replaced; `path` begins with its name."""
+    name, rest = path[0], path[1:]
     names = [stage.name for stage in stages]
     if name not in names:
         known = ", ".join(names)
@@ -79,30 +91,31 @@ def _replaced_stage(
     if not rest:
         raise _Fault(f"names a whole stage; name one of its fields, e.g. stages.{name}.epochs.")
     return tuple(
-        _replaced(stage, rest, text, (*walked, name)) if stage.name == name else stage
+        _replace(stage, rest, text, (*walked, name)) if stage.name == name else stage
         for stage in stages
     )
 
 
-def _new_section(annotation: Any) -> Any:
-    """Returns the section that a field may hold, with its defaults; None if it may hold none."""
-    for member in typing.get_args(annotation):
-        if dataclasses.is_dataclass(member):
-            return member()
-    return None
+def _default_section(kind: FieldType) -> Any:
+    """Return the section that an empty field may hold, with defaults; None if it holds none."""
+    return kind.section.cls() if isinstance(kind, OneOf) and kind.section is not None else None
 
 
-def _parsed(text: str, annotation: Any, present: Any) -> Any:
-    if types.NoneType in typing.get_args(annotation) and text.lower() in ("none", "null"):
-        return None  # a section that may be left out, too
-    if dataclasses.is_dataclass(present) or _holds_sections(present):
+def _parse(text: str, kind: FieldType, present: Any) -> Any:
+    """Return the value for a field of type `kind` that holds `present` now."""
+    if isinstance(kind, OneOf) and kind.is_optional and text.lower() in ("none", "null"):
+        return None  # also in place of a section
+    if _is_section(present) or _holds_sections(present):
         raise _Fault("names a whole section; name one of its fields instead.")
     try:
-        return field_types.parse(text, annotation)
+        return kind.parse(text)
     except ValueError:
-        expected = field_types.describe(annotation)
-        raise _Fault(f"must be {expected}. Received: {text!r}.") from None
+        raise _Fault(f"must be {kind.description}. Received: {text!r}.") from None
 
 
 def _holds_sections(value: Any) -> bool:
-    return isinstance(value, tuple) and any(dataclasses.is_dataclass(item) for item in value)
+    return isinstance(value, tuple) and any(map(_is_section, value))
+
+
+def _is_section(value: Any) -> bool:
+    return dataclasses.is_dataclass(value)

@@ -1,7 +1,7 @@
-"""The recipe: everything one run is told, as frozen dataclasses. Standard library only.
+"""The recipe: the whole configuration of a run, as frozen dataclasses. Standard library only.
 
-A recipe is checked as a whole by `Recipe.validate`, after all overrides, so that every fault is
-listed at once and an override can mend what a file says.
+`Recipe.validate` checks a recipe as a whole, after all overrides, so that it lists every fault at
+once and an override can fix a fault of the file.
 """
 
 from __future__ import annotations
@@ -22,27 +22,44 @@ __all__ = ["Backbone", "Checkpointing", "Data", "LoRA", "Recipe", "Stage", "Stor
 
 @section
 class Recipe:
-    """Everything about one run.
+    """The whole configuration of one run.
 
     Attributes:
-      task: What is learnt, e.g. `sft_keras.tasks.ImageClassification`; it holds its own settings.
-      data: Where the examples come from.
+      task: The task with its settings, e.g. `sft_keras.tasks.ImageClassification()`.
+      data: The labelled examples.
       backbone: The pretrained network.
-      stages: What trains when, in order.
-      cache: Where what the frozen blocks give for each example is kept, to be computed once and
-        not in every epoch: in "memory", or on "disk", where later runs find it; "off" computes it
-        anew. "auto" takes what is on disk already, then memory where it fits `data.memory_share`
-        of what is free, then at most half of the free disk, if that is faster than computing.
-      store: How it is stored, and how many augmented views of it.
-      checkpoints: When what a stopped run goes on from is written.
-      seed: Of splits, initial weights, order of examples, augmentation and dropout.
+      stages: The training stages, in order.
+      cache: Where the output of the frozen blocks is cached, so that it is computed once and not
+        in every epoch: in "memory"; on "disk", where later runs reuse it; or "off". "auto" uses
+        features that are on disk already, else memory if they fit `data.memory_share` of the free
+        memory, else up to half of the free disk space where reading is faster than computing.
+      store: How cached features are stored, and the number of augmented views.
+      checkpoints: How often checkpoints are written.
+      seed: Seed of splits, initial weights, shuffling, augmentation and dropout.
       precision: A Keras dtype policy: "float32", "mixed_bfloat16" or "mixed_float16". "auto" is
-        "mixed_bfloat16" on GPUs made for it (NVIDIA's from compute capability 8.0 on) and
-        "float32" elsewhere.
-      trackers: Services that are told the figures of each epoch and of the test, beside
-        TensorBoard: "mlflow", "wandb". Each must be installed; its own variables say where it is.
-      deterministic: Whether two runs with one seed give bit-identical weights, at some cost in
-        speed on accelerators.
+        "mixed_bfloat16" on GPUs with hardware support (NVIDIA compute capability 8.0 and higher)
+        and "float32" elsewhere.
+      deterministic: Whether two runs with the same seed produce bit-identical weights, at some
+        cost in speed on accelerators.
+      trackers: Experiment trackers that receive the metrics of each epoch and of the test split,
+        in addition to TensorBoard: "mlflow", "wandb". They must be installed, and are configured
+        by their own environment variables.
+
+    Example:
+      >>> from sft_keras import Backbone, Data, Recipe, Stage
+      >>> from sft_keras.tasks import ImageClassification
+      >>> recipe = Recipe(
+      ...     task=ImageClassification(),
+      ...     data=Data(source="folder:flowers"),
+      ...     backbone=Backbone(preset="keras:mobilenet_v2"),
+      ...     stages=(
+      ...         Stage(name="head", epochs=5, learning_rate=1e-3),
+      ...         Stage(name="top", epochs=5, learning_rate=1e-5, unfreeze=2),
+      ...     ),
+      ... )
+      >>> recipe.validate()
+      >>> recipe.cache
+      'auto'
     """
 
     task: TaskConfig
@@ -58,7 +75,11 @@ class Recipe:
     trackers: tuple[Literal["mlflow", "wandb"], ...] = ()
 
     def validate(self) -> None:
-        """Raises a `RecipeError` that lists every fault of the recipe."""
+        """Check every field.
+
+        Raises:
+          RecipeError: Listing all faults.
+        """
         faults = [*section_faults("data", self.data), *section_faults("backbone", self.backbone)]
         for name in ("store", "checkpoints"):
             faults += section_faults(name, getattr(self, name))
@@ -78,31 +99,34 @@ class Recipe:
         faults += self._task_faults()
         if self.store.views is not None and not self.task.supports_views:
             faults.append(
-                f"`store.views` is not for {type(self.task).__name__}, whose inputs are drawn anew "
-                f"in every epoch. Received: {self.store.views}. Leave it out."
+                f"`store.views` is not supported by {type(self.task).__name__}, which draws inputs "
+                f"anew in every epoch. Received: {self.store.views}. Remove it."
             )
         elif self.store.views is not None and not self.task.augmentation_fingerprint():
             faults.append(
-                "`store.views` is for augmented training, and the task changes no input at random. "
-                f"Received: {self.store.views}. Leave it out, or set `task.augment`."
+                "`store.views` requires augmentation, and the task has none. "
+                f"Received: {self.store.views}. Remove it, or set `task.augment`."
             )
         if faults:
             raise RecipeError(numbered("The recipe cannot run.", faults))
 
     def number_of(self, stage: Stage) -> int:
-        """Returns which stage it is, from 0; by its name, since a range test changes its rate."""
-        return [each.name for each in self.stages].index(stage.name)
+        """Return the index of a stage, by its name: a range test changes its learning rate."""
+        return [other.name for other in self.stages].index(stage.name)
 
     def _task_faults(self) -> list[str]:
-        """Returns which of its inputs the task has no use for."""
+        """Return one sentence for each input of a kind that the task does not support."""
         task, faults = type(self.task).__name__, []
-        for name, given, taken in (
+        for name, received, supported in (
             ("data.source", self.data.source, self.task.sources),
             ("backbone.preset", self.backbone.preset, self.task.presets),
         ):
-            kind = given.partition(":")[0] if isinstance(given, str) else type(given).__name__
-            if kind not in taken:
+            kind = (
+                received.partition(":")[0] if isinstance(received, str) else type(received).__name__
+            )
+            if kind not in supported:
                 faults.append(
-                    f"`{name}` for {task} must be one of {', '.join(taken)}. Received: {kind!r}."
+                    f"`{name}` for {task} must be one of {', '.join(supported)}. "
+                    f"Received: {kind!r}."
                 )
         return faults

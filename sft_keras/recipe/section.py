@@ -1,4 +1,4 @@
-"""How a recipe's sections are made and checked. Standard library only."""
+"""How the sections of a recipe are declared and checked. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Iterable
-from typing import Any, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 from sft_keras.core.errors import RecipeError, numbered
-from sft_keras.recipe import field_types
-from sft_keras.recipe.field_types import describe
+from sft_keras.recipe.field_types import field_types
+
+_Section = TypeVar("_Section")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns " Did you mean 'x'?" for the nearest known word, or an empty string."""
+    """Return " Did you mean 'x'?" for the closest known word, or "" if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def section(cls: type) -> type:
-    """A frozen, keyword-only dataclass; its constructor says "did you mean" of a misspelt field."""
-    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    fields = [field.name for field in dataclasses.fields(cls)]
-    make = cls.__init__
+def section(cls: type[_Section]) -> type[_Section]:
+    """Declare a section: a frozen, keyword-only dataclass.
 
-    @functools.wraps(make)
+    Its constructor raises a `RecipeError` with a "did you mean" for each misspelt field.
+    """
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    fields = [field.name for field in dataclasses.fields(made)]
+    construct = made.__init__
+
+    @functools.wraps(construct)
     def checked(self: Any, *args: Any, **values: Any) -> None:
         faults = [
             f"{cls.__name__} has no field {name!r}.{did_you_mean(name, fields)}"
@@ -34,57 +38,77 @@ def section(cls: type) -> type:
             if name not in fields
         ]
         if faults:
-            known = f"Fields of {cls.__name__}: {', '.join(fields)}."
             headline = "The recipe names fields that do not exist."
-            raise RecipeError(f"{numbered(headline, faults)}\n{known}")
-        make(self, *args, **values)
+            raise RecipeError(
+                f"{numbered(headline, faults)}\nFields of {cls.__name__}: {', '.join(fields)}."
+            )
+        construct(self, *args, **values)
 
-    cls.__init__ = checked
+    made.__init__ = checked
     return cls
 
 
 def type_faults(path: str, holder: Any) -> list[str]:
-    """Returns a sentence for each field whose value does not fit its annotation."""
+    """Return one sentence for each field whose value is not of its annotated type."""
     checks = Checks(path, holder)
-    for name, annotation in field_types.field_types(type(holder)).items():
-        value = getattr(holder, name)
-        checks.require(name, field_types.matches(value, annotation), describe(annotation))
-    return checks.found
+    cls: type = type(holder)
+    for name, kind in field_types(cls).items():
+        checks.require(name, kind.matches(getattr(holder, name)), kind.description)
+    return checks.faults
 
 
 def section_faults(path: str, holder: Any) -> list[str]:
-    """Returns the faults of a section: of its types, or where those fit, of its values."""
+    """Return the faults of a section: wrong types or, if there are none, wrong values."""
     return type_faults(path, holder) or holder.faults()
 
 
 class Checks:
-    """Collects the faults of one section's fields, named by their path."""
+    """Collects the faults of one section.
+
+    Attributes:
+      faults: One sentence per fault, naming the field by its path.
+
+    Example:
+      >>> from sft_keras import Store
+      >>> checks = Checks("store", Store(batch_size=0))
+      >>> checks.at_least("batch_size", 1)
+      >>> checks.faults
+      ['`store.batch_size` must be 1 or more. Received: 0.']
+    """
 
     def __init__(self, path: str, holder: Any) -> None:
-        self.found: list[str] = []
+        """Start without faults.
+
+        Args:
+          path: Path of the section, e.g. "stages.head"; "" for the recipe itself.
+          holder: The section.
+        """
+        self.faults: list[str] = []
         self._prefix = f"{path}." if path else ""
         self._holder = holder
 
     def require(self, name: str, holds: bool, expected: str) -> None:
-        """Notes a fault unless `holds`; `expected` finishes the sentence "must be ..."."""
+        """Record a fault unless `holds`; `expected` finishes the sentence "must be ..."."""
         if not holds:
             received = getattr(self._holder, name)
-            self.found.append(f"`{self._prefix}{name}` must be {expected}. Received: {received!r}.")
+            self.faults.append(
+                f"`{self._prefix}{name}` must be {expected}. Received: {received!r}."
+            )
 
     def at_least(self, name: str, least: float) -> None:
-        """Notes a fault unless the field is `least` or more."""
+        """Record a fault unless the field is `least` or more."""
         self.require(name, getattr(self._holder, name) >= least, f"{least} or more")
 
     def between(self, name: str, low: float, high: float) -> None:
-        """Notes a fault unless the field lies in [low, high]."""
+        """Record a fault unless the field lies in [low, high]."""
         self.require(name, low <= getattr(self._holder, name) <= high, f"from {low} to {high}")
 
     def one_of(self, name: str, known: tuple[str, ...]) -> None:
-        """Notes a fault, with "did you mean", unless the field is one of `known`."""
+        """Record a fault, with a "did you mean", unless the field is one of `known`."""
         received = getattr(self._holder, name)
         if received not in known:
             hint = did_you_mean(str(received), known)
-            self.found.append(
+            self.faults.append(
                 f"`{self._prefix}{name}` must be one of {', '.join(map(repr, known))}. "
                 f"Received: {received!r}.{hint}"
             )

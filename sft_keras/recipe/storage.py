@@ -1,4 +1,4 @@
-"""The sections of a recipe on what a run stores while it runs. Standard library only."""
+"""The recipe sections of the feature cache and of checkpoints. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from sft_keras.recipe.section import Checks, section
 
 @section
 class Store:
-    """How what the frozen blocks give is computed and stored; `Recipe.cache` says where.
+    """How cached features are computed and stored. `Recipe.cache` selects where.
 
     Attributes:
-      views: With augmentation, how many augmented views of each training example are computed and
-        stored; every epoch shows one of them, in seeded order. None: augmentation draws anew in
-        every epoch, and the frozen blocks are computed in every epoch.
-      dtype: "float32" loses nothing (what was computed in half precision is kept as it is);
-        "float16" and "bfloat16" take half the room and round.
-      precision: What the frozen blocks compute in: "exact" is as in training, "bfloat16" is
-        faster on processors that have it, and moves the losses by some 1e-4.
-      batch_size: Examples the frozen blocks are given at a time.
-      folder: Where `cache="disk"` keeps it between runs; None for $SFT_KERAS_CACHE, or else
-        ~/.cache/sft_keras. See `python -m sft_keras.cache`.
+      views: Number of augmented views to cache per training example; every epoch uses one of
+        them, in seeded order. None to augment anew in every epoch, for which the frozen blocks
+        run in every epoch.
+      dtype: "float32" is lossless (features computed in half precision stay in half precision);
+        "float16" and "bfloat16" round, and take half the space.
+      precision: Precision in which the frozen blocks compute: "exact" as in training;
+        "bfloat16" is faster on hardware that supports it and changes losses by about 1e-4.
+      batch_size: Examples per batch through the frozen blocks.
+      folder: Where `cache="disk"` stores features between runs; None for $SFT_KERAS_CACHE or, if
+        that is unset, ~/.cache/sft_keras. `python -m sft_keras.cache` lists and deletes them.
+
+    Example:
+      >>> from sft_keras import Store
+      >>> Store(views=4, dtype="float16").batch_size
+      32
     """
 
     views: int | None = None
@@ -31,33 +36,37 @@ class Store:
     folder: str | None = None
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
+        """Return one sentence for each field whose value is wrong."""
         checks = Checks("store", self)
         if self.views is not None:
             checks.at_least("views", 1)
         checks.at_least("batch_size", 1)
-        return checks.found
+        return checks.faults
 
 
 @section
 class Checkpointing:
-    """When a run writes down where it stands, for `--resume` to go on from.
+    """How often a run writes a checkpoint from which `--resume` continues.
 
-    It does so at the end of each stage too, and when it is told to stop.
+    A checkpoint is also written at the end of each stage and when the run is stopped.
 
     Attributes:
-      every_seconds: The time after which a checkpoint follows the last one.
-      every_steps: A number of batches after which one follows, if that is sooner; None for the time
-        alone.
+      every_seconds: Seconds between checkpoints.
+      every_steps: Steps between checkpoints, where that is sooner; None for `every_seconds` only.
+
+    Example:
+      >>> from sft_keras import Checkpointing
+      >>> Checkpointing(every_steps=500)
+      Checkpointing(every_seconds=300.0, every_steps=500)
     """
 
     every_seconds: float = 300.0
     every_steps: int | None = None
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
+        """Return one sentence for each field whose value is wrong."""
         checks = Checks("checkpoints", self)
-        checks.require("every_seconds", self.every_seconds > 0, "above 0")
+        checks.require("every_seconds", self.every_seconds > 0, "greater than 0")
         if self.every_steps is not None:
             checks.at_least("every_steps", 1)
-        return checks.found
+        return checks.faults

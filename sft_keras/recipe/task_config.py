@@ -1,4 +1,4 @@
-"""The configuration half of a task: what a recipe checks and prints. Standard library only.
+"""The configuration of a task, which a recipe checks and prints. Standard library only.
 
 The working half, `sft_keras.tasks.base.Task`, derives from it and may import TensorFlow.
 """
@@ -13,19 +13,19 @@ from sft_keras.recipe.stage import Stage
 
 
 class TaskConfig(abc.ABC):
-    """What is learnt: from raw examples to batches, from a backbone to a model, to figures.
+    """Configuration of a task; a subclass is a frozen dataclass with the task's settings.
 
     Attributes:
-      sources: The kinds of `data.source` it can read, e.g. "csv"; classes by their names.
-      presets: The kinds of `backbone.preset` it can use, e.g. "hub".
-      asked_about: What `sft_keras.predict` takes, e.g. "FILE".
-      pipeline_tag: What Hugging Face's hub calls it, for the model card.
-      watched: What `Stage.monitor` may be.
-      unused: Fields of `Stage` that the task has no use for, which must be as they are by default.
-      scored_at_start: Whether the model is validated before it trains at all, as one that can do
-        something already; if no epoch of the first stage is better, that is kept.
-      read_by_service: The kinds of `data.source` that workers of a tf.data service can read.
-      takes_views: Whether inputs changed at random may be stored, see `Store.views`.
+      sources: Supported kinds of `data.source`, e.g. "csv"; in-memory sources by class name.
+      presets: Supported kinds of `backbone.preset`, e.g. "hub".
+      predict_argument: Placeholder for the argument of `sft_keras.predict`, e.g. "FILE".
+      pipeline_tag: The task's name on the Hugging Face Hub, for the model card.
+      monitors: Metrics that `Stage.monitor` may name.
+      unsupported_fields: Fields of `Stage` that the task ignores; they must keep their defaults.
+      evaluates_before_training: Whether the untrained model is validated first because it already
+        performs the task; its weights are kept if no epoch of the first stage is better.
+      service_sources: Kinds of `data.source` that workers of a tf.data service can read.
+      supports_views: Whether augmented inputs may be cached, see `Store.views`.
     """
 
     sources: ClassVar[tuple[str, ...]]
@@ -40,28 +40,28 @@ class TaskConfig(abc.ABC):
 
     @abc.abstractmethod
     def faults(self) -> list[str]:
-        """Returns what is wrong with the task's fields, one sentence each."""
+        """Return one sentence for each field of the task whose value is wrong."""
 
     def stage_faults(self, stage: Stage) -> list[str]:
-        """Returns what a stage asks for that the task does not have, one sentence each."""
+        """Return one sentence for each field of a stage that the task does not support."""
         task, faults = type(self).__name__, []
         if stage.monitor not in self.monitors:
             faults.append(
                 f"`stages.{stage.name}.monitor` for {task} must be one of "
                 f"{', '.join(self.monitors)}. Received: {stage.monitor!r}."
             )
-        usual = {field.name: field.default for field in dataclasses.fields(stage)}
+        defaults = {field.name: field.default for field in dataclasses.fields(stage)}
         return faults + [
-            f"`stages.{stage.name}.{name}` is of no use to {task}. "
-            f"Received: {getattr(stage, name)!r}. Leave it out."
+            f"`stages.{stage.name}.{name}` is not supported by {task}. "
+            f"Received: {getattr(stage, name)!r}. Remove it."
             for name in self.unsupported_fields
-            if getattr(stage, name) != usual[name]
+            if getattr(stage, name) != defaults[name]
         ]
 
     @abc.abstractmethod
     def smoke_recipe(self, recipe: Any) -> Any:
-        """Returns the recipe on synthetic data and random weights, made to end within seconds."""
+        """Return the recipe reduced to synthetic data and random weights, to run within seconds."""
 
     def augmentation_fingerprint(self) -> str:
-        """Returns all that decides on how training inputs are changed at random; "" for not."""
+        """Return a fingerprint of the augmentation configuration; "" without augmentation."""
         return ""

@@ -1,4 +1,4 @@
-"""The tasks that a recipe may name, found without importing them. Standard library only."""
+"""The registry of tasks, each imported only when it is used. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ TASKS: dict[str, str] = {
     "TextRegression": "sft_keras.tasks.text_classification.regression",
     "TokenClassification": "sft_keras.tasks.token_classification.task",
 }
-"""{kind, the name of the class: its module}."""
+"""{kind: module}; the kind is the name of the task's class, in recipes and in JSON."""
 
 
 def task_class(kind: str) -> type[TaskConfig]:
-    """Return the class of a task.
+    """Import and return the class of a task.
 
     Raises:
       KeyError: If no task of that kind is registered.
     """
-    return getattr(importlib.import_module(TASKS[kind]), kind)
+    cls: type[TaskConfig] = getattr(importlib.import_module(TASKS[kind]), kind)
+    return cls

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.files import write_atomic
+from sft_keras.core.flatten import flatten_as_text
 from sft_keras.report.format import metric_label
-from sft_keras.report.run_page import flattened, plot_context
+from sft_keras.report.run_page import plot_context
 from sft_keras.report.sweep_plot import Scored, score_by_row
 from sft_keras.report.templates import page_template
 
@@ -45,7 +46,7 @@ def best_first(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def differences(recipes: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Return (path, value in each recipe) for every field in which the recipes differ."""
-    flat_recipes = [dict(flattened(recipe)) for recipe in recipes]
+    flat_recipes = [dict(flatten_as_text(recipe)) for recipe in recipes]
     paths = dict.fromkeys(path for fields in flat_recipes for path in fields)
     rows = [(path, [fields.get(path, _ABSENT) for fields in flat_recipes]) for path in paths]
     return [(path, row) for path, row in rows if len(set(row)) > 1]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from sft_keras.core.flatten import flatten_as_text
 from sft_keras.report.plots import (
     confusion_heat_map,
     learning_curves,
@@ -60,7 +60,7 @@ def render_page(report: Mapping[str, Any], images: Sequence[bytes]) -> str:
         lengths=_text_lengths(report["inputs"]),
         calibration=_calibration(test),
         saved_seconds=_saved_seconds(report["stages"]),
-        recipe_lines=list(flattened(report["recipe"])),
+        recipe_lines=list(flatten_as_text(report["recipe"])),
     )
 
 
@@ -210,16 +210,3 @@ def _saved_seconds(stages: Sequence[Mapping[str, Any]]) -> float | None:
     # Stages that share one pass all list it, with the same number of seconds.
     saved = uncached - sum({once["seconds"] for _, once in cached})
     return max(saved, 0.0) or None
-
-
-def flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ("stages.head.epochs", "8"), ...: each value with its path as overrides spell it."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from flattened(item, f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
-        for index, item in enumerate(value):
-            name = item.get("name", index) if isinstance(item, dict) else index
-            yield from flattened(item, f"{path}.{name}")
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

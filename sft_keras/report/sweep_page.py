@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.files import write_atomic
+from sft_keras.core.flatten import flatten_as_text
 from sft_keras.report.format import metric_label
-from sft_keras.report.run_page import flattened, plot_context
+from sft_keras.report.run_page import plot_context
 from sft_keras.report.sweep_plot import Scored, score_by_row, score_over_value
 from sft_keras.report.templates import page_template
 
@@ -46,7 +47,7 @@ def _render(report: Mapping[str, Any]) -> str:
         splits=list(best["scores"]) if best else [],
         trials=[{**trial, "point": point} for point in points for trial in point["repeats"]],
         plot=_plot(report, rows, fields),
-        recipe_lines=list(flattened(report["recipe"])),
+        recipe_lines=list(flatten_as_text(report["recipe"])),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import RunFolderError, numbered
+from sft_keras.core.flatten import flatten
 from sft_keras.recipe.loader import to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RECIPE
@@ -31,8 +32,8 @@ def require_same_recipe(run: Path, recipe: Recipe, allowed: Sequence[str]) -> bo
     Raises:
       RunFolderError: Listing the other fields in which they differ.
     """
-    began = dict(_flat("", _read(run / RECIPE)))
-    given = dict(_flat("", json.loads(json.dumps(to_plain(recipe)))))
+    began = _flatten_recipe(_read(run / RECIPE))
+    given = _flatten_recipe(json.loads(json.dumps(to_plain(recipe))))
     paths = [path for path in {**began, **given} if began.get(path) != given.get(path)]
     changed = [path for path in paths if not _is_below(path, _FREE)]
     refused = [path for path in changed if not _is_below(path, allowed)]
@@ -76,16 +77,18 @@ def _is_below(path: str, sections: Sequence[str]) -> bool:
     return any(path == section or path.startswith(f"{section}.") for section in sections)
 
 
-def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields the plain values of a recipe with their paths; stages are named, as in `--set`."""
-    prefix = f"{path}." if path else ""
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from _flat(f"{prefix}{name}", item)
-    elif path == "stages" and isinstance(value, list):
-        yield path, [item["name"] for item in value]
-        for item in value:
-            fields = dict(item)
-            yield from _flat(f"{prefix}{fields.pop('name')}", fields)
-    else:
-        yield path, value
+def _flatten_recipe(recipe: Any) -> dict[str, Any]:
+    """Return {path: value} with the paths of `--set`; "stages" holds the names of the stages."""
+    stages = recipe.get("stages") if isinstance(recipe, Mapping) else None
+    names = {"stages": [stage["name"] for stage in stages]} if isinstance(stages, list) else {}
+    return {**names, **dict(flatten(recipe, _stage_fields))}
+
+
+def _stage_fields(path: str, items: list[Any]) -> list[tuple[str, Any]] | None:
+    """Expand the list of stages, named by their names; all other lists are leaves."""
+    if path != "stages":
+        return None
+    return [
+        (stage["name"], {name: value for name, value in stage.items() if name != "name"})
+        for stage in items
+    ]

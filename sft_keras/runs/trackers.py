@@ -18,9 +18,9 @@ import tensorflow as tf
 
 from sft_keras.core.errors import RecipeError
 from sft_keras.core.files import write_atomic
+from sft_keras.core.flatten import flatten_as_text
 from sft_keras.recipe.loader import to_plain
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.report.run_page import flattened
 from sft_keras.runs.folder import RunFolder
 
 TRACKED = "trackers.json"
@@ -121,7 +121,7 @@ class Trackers:
         run.epoch_listeners.append(lambda step, figures: self._board.note(step, figures))
         self._services: dict[str, Service] = {}
         known = _known(run.file(TRACKED))
-        plain = dict(flattened(to_plain(recipe)))
+        plain = dict(flatten_as_text(to_plain(recipe)))
         for name in recipe.trackers:
             with self._unless_it_fails(name):
                 service = _SERVICES[name](run.path.name, plain, known.get(name))

@@ -27,4 +27,4 @@ class TextAugment:
         checks = Checks("task.augment", self)
         for name in ("delete", "swap", "mask"):
             checks.require(name, 0.0 <= getattr(self, name) < 1.0, "a share, 0 or more and below 1")
-        return checks.found
+        return checks.faults

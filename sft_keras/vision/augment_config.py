@@ -48,8 +48,8 @@ class Augment:
         checks.at_least("mixup", 0.0)
         checks.between("cutmix", 0.0, 1.0)
         if self.mixup and self.cutmix:
-            checks.found.append(
+            checks.faults.append(
                 "`task.augment` takes either `mixup` or `cutmix`: mixed images are not mixed again."
                 f" Received: mixup={self.mixup}, cutmix={self.cutmix}."
             )
-        return checks.found
+        return checks.faults

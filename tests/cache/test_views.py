@@ -140,5 +140,5 @@ def test_views_on_disk_are_found_again_and_train_alike(prepared, build_staged, t
 
 
 def test_views_of_training_without_augmentation_are_refused():
-    with pytest.raises(RecipeError, match=r"`store.views` is for augmented training"):
+    with pytest.raises(RecipeError, match=r"`store.views` requires augmentation"):
         recipe(Augment()).validate()

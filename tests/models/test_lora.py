@@ -312,10 +312,10 @@ def test_the_fields_are_checked_with_all_others():
         wrong.validate()
     message = str(caught.value)
     for part in (
-        "`stages.a.adapter` is for unfrozen blocks, and there are none. Received: unfreeze=0.",
+        "`stages.a.adapter` requires unfrozen blocks, and there are none. Received: unfreeze=0.",
         "`stages.b.train_batch_norm` must be false",
         "`stages.b.adapter.rank` must be 1 or more. Received: 0.",
-        "`stages.b.adapter.alpha` must be a number above 0",
+        "`stages.b.adapter.alpha` must be a number greater than 0",
         "`stages.b.adapter.targets` must be 'all', or at least one name",
         "`stages.c.adapter.rank` must be a whole number. Received: '8'.",
         "`stages.d.adapter` must be a LoRA or none. Received: 8.",

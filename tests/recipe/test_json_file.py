@@ -64,12 +64,14 @@ def test_an_image_recipes_sizes_are_rows_again():
         (("task", "kind"), None, r"`task\.kind` must be one of"),
         (("task",), 3, r"`task\.kind` must be one of"),
         (("stages",), {}, r"`stages` must be"),
-        (("stages", 0), "head", r"must hold the fields of Stage"),
-        (("data",), [], r"`data` must hold the fields of Data"),
+        (("stages", 0), "head", r"must be an object with the fields of Stage"),
+        (("data",), [], r"`data` must be an object with the fields of Data"),
         (("data", "columns"), 5, r"`data\.columns` must be a mapping"),
         (("seed",), "zero", r"`seed` must be a whole number"),
         (("data", "source"), 4, r"`data\.source` for TextClassification must be"),
         (("stages", 1, "adapter", "rank"), "eight", r"rank` must be a whole number"),
+        (("trackers",), None, r"`trackers` must be a list of 'mlflow' or 'wandb'"),
+        (("task", "kind"), [], r"`task\.kind` must be one of"),
     ],
 )
 def test_what_is_no_recipe_is_said(path, value, message):
@@ -85,7 +87,7 @@ def test_what_is_no_recipe_is_said(path, value, message):
 def test_a_missing_field_and_a_file_that_is_no_json_are_said(tmp_path):
     values = to_plain(FULL)
     del values["data"], values["stages"][1]["name"]
-    with pytest.raises(RecipeError, match=r"lacks fields of Stage.*\n.*stages\.1\.name"):
+    with pytest.raises(RecipeError, match=r"lacks required fields of Stage.*\n.*stages\.1\.name"):
         recipe_from_plain(values)
     file = tmp_path / "broken.json"
     for text in ("", "{", "[" * 100_000, "\x00", '"' + "x" * 2**21 + '"'):

@@ -137,7 +137,7 @@ def test_every_point_that_cannot_run_is_named_at_once(recipe):
     for name in ("-1", "0"):
         assert f"stages.head.learning_rate={name}: The recipe cannot run." in said
     assert "1e-3" not in said
-    assert "a number above 0, or 'auto'. Received: -1.0." in said
+    assert "a number greater than 0, or 'auto'. Received: -1.0." in said
     said = refused(recipe, backbones=["keras:vgg61", "keras:vgg16", "somewhere"])
     assert "keras:vgg61: " in said
     assert "somewhere: " in said
@@ -182,7 +182,7 @@ finally:
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--sweep=stages.head.learning_rate=-1", "must be a number above 0"),
+        ("--sweep=stages.head.learning_rate=-1", "must be a number greater than 0"),
         ("--seeds=1", "--seeds must be 2 or more"),
         ("--compare_backbones=keras:vgg16,keras:vgg61", "Did you mean 'vgg19'?"),
         ("--seeds=2 --strategy=mirrored", "Many trials are run on one device"),

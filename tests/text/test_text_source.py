@@ -195,7 +195,7 @@ def test_lists_that_do_not_fit_are_refused():
 def test_a_column_that_nothing_reads_is_a_fault():
     faults = Data(source="csv:x", columns={"txt": "a"}).faults()
     assert faults == [
-        "`data.columns` must say where text, text_pair, label, split are. Received: 'txt'. "
+        "The keys of `data.columns` must be among text, text_pair, label, split. Received: 'txt'. "
         "Did you mean 'text'?"
     ]
     with pytest.raises(RecipeError, match=r"no field 'column'\. Did you mean 'columns'"):

@@ -60,7 +60,7 @@ class ImageClassification(SingleLabelTask):
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
         checks.require("hidden", all(units > 0 for units in self.hidden), "numbers above 0")
         checks.at_least("top_k", 2)
-        return [*checks.found, *section_faults("task.augment", self.augment)]
+        return [*checks.faults, *section_faults("task.augment", self.augment)]
 
     def smoke_recipe(self, recipe: Recipe) -> Recipe:
         """See `Task.smoke_recipe`."""

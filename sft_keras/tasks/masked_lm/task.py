@@ -64,7 +64,7 @@ class MaskedLM(TextTask):
         checks = Checks("task", self)
         checks.at_least("sequence_length", 8)
         checks.require("share", 0.0 < self.share < 1.0, "a share above 0 and below 1")
-        return [*checks.found, *section_faults("task.clean", self.clean)]
+        return [*checks.faults, *section_faults("task.clean", self.clean)]
 
     def output(self) -> Output:
         """See `TextTask.output`."""

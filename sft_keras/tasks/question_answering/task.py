@@ -86,7 +86,7 @@ class QuestionAnswering(TextTask):
             "parts of a passage are in no window",
         )
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
-        return checks.found
+        return checks.faults
 
     def smoke_recipe(self, recipe: Recipe) -> Recipe:
         """See `Task.smoke_recipe`."""

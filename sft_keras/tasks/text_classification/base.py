@@ -71,7 +71,7 @@ class SupervisedTextTask(TextTask, SupervisedTask):
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
         checks.require("hidden", all(units > 0 for units in self.hidden), "numbers above 0")
         return [
-            *checks.found,
+            *checks.faults,
             *section_faults("task.clean", self.clean),
             *section_faults("task.augment", self.augment),
         ]

@@ -54,7 +54,7 @@ class TextMultiLabel(SupervisedTextTask):
         checks = Checks("task", self)
         checks.require("threshold", 0.0 < self.threshold < 1.0, "above 0 and below 1")
         checks.require("label_separator", bool(self.label_separator.strip()), "text, as ',' or '|'")
-        return [*super().faults(), *checks.found]
+        return [*super().faults(), *checks.faults]
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""

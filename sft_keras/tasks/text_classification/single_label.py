@@ -40,7 +40,7 @@ class TextClassification(SupervisedTextTask, SingleLabelTask):
         """See `Task.faults`."""
         checks = Checks("task", self)
         checks.at_least("top_k", 2)
-        return [*super().faults(), *checks.found]
+        return [*super().faults(), *checks.faults]
 
     def label_kind(self) -> LabelKind:
         """See `SupervisedTextTask.label_kind`."""

@@ -49,7 +49,7 @@ class TokenClassification(TextTask):
         checks = Checks("task", self)
         checks.at_least("sequence_length", 4)
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
-        return checks.found
+        return checks.faults
 
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         """See `Task.open_data`."""

@@ -239,7 +239,7 @@ def test_texts_that_cannot_be_read_are_named(tmp_path, recipe):
 
 def test_recipes_that_do_not_fit_are_refused(recipe):
     wrong = dataclasses.replace(recipe, store=Store(views=2))
-    with pytest.raises(RecipeError, match=r"`store.views` is not for MaskedLM"):
+    with pytest.raises(RecipeError, match=r"`store.views` is not supported by MaskedLM"):
         wrong.validate()
     wrong = dataclasses.replace(recipe, data=Data(source="folder:photos"))
     with pytest.raises(RecipeError, match=r"`data.source` for MaskedLM must be one of texts, csv"):
@@ -249,7 +249,7 @@ def test_recipes_that_do_not_fit_are_refused(recipe):
         classes.validate()
     for field, value in (("label_smoothing", 0.1), ("class_weights", "balanced")):
         stages = (dataclasses.replace(recipe.stages[0], **{field: value}),)
-        with pytest.raises(RecipeError, match=rf"`stages.head.{field}` is of no use to MaskedLM"):
+        with pytest.raises(RecipeError, match=rf"`stages.head.{field}` is not supported"):
             dataclasses.replace(recipe, stages=stages).validate()
     smoke = recipe.task.smoke_recipe(recipe)
     smoke.validate()

@@ -103,8 +103,8 @@ def test_numbers_that_are_all_the_same_are_refused():
     ("field", "value", "said"),
     [
         ("monitor", "val_accuracy", r"must be one of val_loss\. Received: 'val_accuracy'"),
-        ("class_weights", "balanced", r"is of no use to TextRegression"),
-        ("label_smoothing", 0.1, r"is of no use to TextRegression\. Received: 0\.1"),
+        ("class_weights", "balanced", r"is not supported by TextRegression"),
+        ("label_smoothing", 0.1, r"is not supported by TextRegression\. Received: 0\.1"),
     ],
 )
 def test_what_is_for_classes_is_refused_before_anything_is_opened(recipe, field, value, said):

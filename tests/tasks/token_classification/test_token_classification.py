@@ -234,5 +234,5 @@ def test_what_cannot_be_trained_on_is_said_before_the_work(recipe):
     with pytest.raises(DataError, match=re.compile("'test' split has classes.*'Y'")):
         listed(TaggedWords(([["a"]] * 9, [["B-X"]] * 9), test=([["a"]], [["B-Y"]])))
     weighted = dataclasses.replace(recipe.stages[0], class_weights="balanced")
-    with pytest.raises(RecipeError, match=r"`stages.head.class_weights` is of no use"):
+    with pytest.raises(RecipeError, match=r"`stages.head.class_weights` is not supported"):
         dataclasses.replace(recipe, stages=(weighted,)).validate()
