@@ -22,7 +22,7 @@ from absl import flags
 from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RunFolderError
-from sft_keras.export.paths import saved_model_of
+from sft_keras.export.paths import saved_model_path
 from sft_keras.inference.predict import predict
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
             "Say which run, and which files or texts: "
             "python -m sft_keras.predict --run=RUN_FOLDER FILE_OR_TEXT..."
         )
-    saved_model_of(_RUN.value)  # before TensorFlow is imported
+    saved_model_path(_RUN.value)  # before TensorFlow is imported
     start_tensorflow()
     given = (line.rstrip("\n") for line in sys.stdin) if argv[1:] == ["-"] else argv[1:]
     failed = 0

@@ -48,7 +48,7 @@ def probe_server() -> Iterator[None]:
 
     # Before anything imports the function by name.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sft_keras.export.isolated_process.run_alone", SERVER.run_alone)
+        patch.setattr("sft_keras.export.isolated_process.run_isolated", SERVER.run_isolated)
         yield
     SERVER.stop()
 

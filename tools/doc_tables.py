@@ -49,6 +49,7 @@ _WORDING = {
     "top  ran all its epochs": "stage `top`: finished",
     "export  writing the SavedModel and asking it in a fresh process": "export: writing and "
     "verifying the SavedModel",
+    "export  writing and verifying the SavedModel": "export: writing and verifying the SavedModel",
     "predict": "run finished",
     # fuzz
     "texts in CSV": "texts, CSV",

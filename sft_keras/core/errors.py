@@ -72,7 +72,7 @@ class AuditError(SFTError, RuntimeError):
 
 
 class ExportError(SFTError, RuntimeError):
-    """The exported model does not answer as the trained one does."""
+    """An exported model differs from the trained model, or cannot be exported."""
 
 
 class ServingError(SFTError, RuntimeError):

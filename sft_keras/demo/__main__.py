@@ -19,7 +19,7 @@ from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RunFolderError
 from sft_keras.demo.header import About, read_about
-from sft_keras.export.paths import saved_model_of
+from sft_keras.export.paths import saved_model_path
 from sft_keras.serving.http import bound_socket, require_installed, serve_until_stopped, url_of
 
 _RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
@@ -37,7 +37,7 @@ def main(_: Sequence[str]) -> None:
     if _RUN.value is None:
         raise RunFolderError("Say which run: python -m sft_keras.demo --run=RUN_FOLDER")
     # All that can be wrong is said before TensorFlow and Gradio are imported.
-    saved_model_of(_RUN.value)
+    saved_model_path(_RUN.value)
     about = read_about(_RUN.value)
     require_installed(["gradio"], "demo", "The page")
     with (

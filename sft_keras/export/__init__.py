@@ -1,4 +1,4 @@
-"""What a trained model is served as, and the proof that each of these answers as it does.
+"""Exports of a trained model, and the proof that each of them computes the same outputs.
 
-Importing this does not import TensorFlow.
+Importing this package does not import TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""Makes files of a trained model, and measures each beside it."""
+"""Converts a trained model, and compares each exported file with it."""
 
 from __future__ import annotations
 
@@ -9,137 +9,162 @@ from typing import Any
 import numpy as np
 
 from sft_keras.evaluation.inference import answers
-from sft_keras.export.comparison import as_expected, by_class, differences, scorable
-from sft_keras.export.finished_run import FinishedRun, OpenedModel, require_same_score
+from sft_keras.export import converters
+from sft_keras.export.comparison import (
+    align_outputs,
+    clip_probabilities,
+    differences,
+    recall_per_class,
+)
+from sft_keras.export.finished_run import FinishedRun, RestoredRun, require_same_score
 from sft_keras.export.formats import LITERT, ONNX, Format
-from sft_keras.export.model_only import named_inputs
-from sft_keras.export.probe_client import Answers, Served, ask
+from sft_keras.export.probe_client import ProbeResult, SavedModelCall, probe
 from sft_keras.export.probe_inputs import (
-    Questions,
-    batches_of,
-    served_batches,
+    ProbeInputs,
+    input_batches,
+    text_batches,
     write_batches,
-    written,
+    write_probe_inputs,
 )
 from sft_keras.tasks.token_classification.source import tag_names
 
-_SAMPLES = 200
-"""Training examples from which the scales of integers are found."""
+_CALIBRATION_SAMPLES = 200
+"""The number of training examples that calibrate the scales of a quantized file."""
 
 
-class Measuring:
-    """A trained model, its answers on the splits, and the files that are measured against them.
+class ExportBenchmark:
+    """Compares exported files with the trained model on the splits of its run.
 
     Attributes:
-      class_names: What the last axis of probabilities stands for: the classes, or the tags.
+      class_names: The names along the last axis of the probabilities: classes, or tags.
     """
 
-    def __init__(self, run: FinishedRun, opened: OpenedModel, scratch: Path, threads: int) -> None:
-        self._run, self._opened, self._scratch, self._threads = run, opened, scratch, threads
-        names, is_of_tokens = opened.info.class_names, len(opened.model.output_shape) == 3
-        self.class_names = tag_names(names) if is_of_tokens else names
-        self._asked: dict[str, tuple[Questions, dict[str, Any]]] = {}
-        require_same_score(run, self._split("test")[1])
+    def __init__(
+        self, run: FinishedRun, restored: RestoredRun, scratch: Path, threads: int
+    ) -> None:
+        """Evaluate the trained model on the test split.
 
-    def make(self, made: Format, path: Path) -> None:
-        """Writes the model in a format.
+        Args:
+          run: The finished run.
+          restored: Its model and data.
+          scratch: An empty folder for temporary files.
+          threads: The number of threads of a runtime when latency is measured.
 
         Raises:
-          ExportError: If it cannot be converted.
+          DataError: The test score differs from that in the report of the run.
         """
-        if made is ONNX:
-            from sft_keras.export.onnx import write_onnx
+        self._run, self._restored, self._scratch, self._threads = run, restored, scratch, threads
+        names, has_tokens = restored.info.class_names, len(restored.model.output_shape) == 3
+        self.class_names = tag_names(names) if has_tokens else names
+        self._splits: dict[str, tuple[ProbeInputs, dict[str, Any]]] = {}
+        require_same_score(run, self._split("test")[1])
 
-            write_onnx(self._opened.model, path)
-            return
-        from sft_keras.export.litert import write_litert, write_litert_int8
+    def convert(self, target: Format, path: Path) -> None:
+        """Write the model in a format.
 
-        if made is LITERT:
-            write_litert(self._opened.model, path)
+        Raises:
+          ExportError: The model cannot be converted.
+        """
+        model = self._restored.model
+        if target is ONNX:
+            converters.write_onnx(model, path)
+        elif target is LITERT:
+            converters.write_litert(model, path)
         else:
-            write_litert_int8(self._opened.model, path, list(self._samples()))
+            converters.write_litert_int8(model, path, list(self._calibration_samples()))
 
-    def row(self, made: Format, path: Path) -> dict[str, Any]:
-        """Asks a file about the test split, and one in integers about validation too."""
-        questions, before = self._split("test")
-        given = ask(made, path, questions.folder, self._threads)
-        row = self._row(made, given, questions, before)
+    def measure(self, target: Format, path: Path) -> dict[str, Any]:
+        """Run a file on the test split, and a quantized one on the validation split too.
+
+        Returns:
+          The file's row of exports.json.
+        """
+        inputs, trained = self._split("test")
+        result = probe(target, path, inputs.folder, self._threads)
+        row = self._row(target, result, inputs, trained)
         row["bytes"] = path.stat().st_size
-        row["takes"], row["gives"] = given.takes, given.gives
-        if made.is_quantized:
-            questions, trained = self._split("validation")
-            outputs = ask(made, path, questions.folder, self._threads).outputs
-            row["validation"] = self._scores(trained, self._figures("validation", outputs))
-            row["samples"] = min(_SAMPLES, len(self._opened.prepared["train"].examples))
+        row["takes"], row["gives"] = result.takes, result.gives
+        if target.is_quantized:
+            inputs, trained = self._split("validation")
+            outputs = probe(target, path, inputs.folder, self._threads).outputs
+            row["validation"] = self._scores(trained, self._metrics("validation", outputs))
+            row["samples"] = min(
+                _CALIBRATION_SAMPLES, len(self._restored.prepared["train"].examples)
+            )
         return row
 
-    def served(self, made: Format, path: Path) -> dict[str, Any]:
-        """Asks the run's SavedModel about the test split, preprocessing and all."""
-        task, test = self._run.recipe.task, self._opened.prepared["test"]
-        questions, before = self._split("test")
-        signatures = task.signatures(self._opened.model, self._run.recipe, self._opened.info)
+    def measure_saved_model(self, target: Format, path: Path) -> dict[str, Any]:
+        """Run the run's SavedModel, preprocessing included, on the test split.
+
+        Returns:
+          Its row of exports.json.
+        """
+        task, test = self._run.recipe.task, self._restored.prepared["test"]
+        inputs, trained = self._split("test")
+        signatures = task.signatures(self._restored.model, self._run.recipe, self._restored.info)
         *_, signature = signatures.functions
-        folder = questions.folder
+        folder = inputs.folder
         if "images" not in signatures.functions:
-            samples, _ = task.signature_samples(questions.expected, test, len(test.examples))
+            samples, _ = task.signature_samples(inputs.expected, test, len(test.examples))
             (signature,) = samples
-            batches = served_batches(samples[signature], self._run.recipe.data.batch_size)
+            batches = text_batches(samples[signature], self._run.recipe.data.batch_size)
             folder = self._scratch / "served"
             write_batches(batches, folder)
-        asked = Served(signature, signatures.compared, signatures.needs)
-        given = ask(made, path, folder, self._threads, asked)
-        row = self._row(made, given, questions, before)
+        call = SavedModelCall(signature, signatures.compared, signatures.needs)
+        result = probe(target, path, folder, self._threads, call)
+        row = self._row(target, result, inputs, trained)
         row["bytes"] = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         row["takes"], row["gives"] = signatures.as_json()["signatures"], None
         return row
 
     def _row(
-        self, made: Format, given: Answers, questions: Questions, before: Mapping[str, Any]
+        self, target: Format, result: ProbeResult, inputs: ProbeInputs, trained: Mapping[str, Any]
     ) -> dict[str, Any]:
-        after = self._figures("test", as_expected(given.outputs, questions))
+        exported = self._metrics("test", align_outputs(result.outputs, inputs))
         return {
-            "format": made.name,
-            "file": made.file,
-            **differences(given.outputs, questions),
-            "examples": len(questions.expected),
-            "score": self._scores(before, after),
-            "per_class": by_class(before, after),
-            "milliseconds": {str(size): each for size, each in given.milliseconds.items()},
+            "format": target.name,
+            "file": target.file,
+            **differences(result.outputs, inputs),
+            "examples": len(inputs.expected),
+            "score": self._scores(trained, exported),
+            "per_class": recall_per_class(trained, exported),
+            "milliseconds": {str(size): time for size, time in result.milliseconds.items()},
             "threads": self._threads,
         }
 
-    def _split(self, name: str) -> tuple[Questions, dict[str, Any]]:
-        """Returns what to ask about a split, and the trained model's figures on it."""
-        if name not in self._asked:
+    def _split(self, name: str) -> tuple[ProbeInputs, dict[str, Any]]:
+        """Return the inputs of a split, and the trained model's metrics on it."""
+        if name not in self._splits:
             batches = self._batches(name)
-            outputs = answers(self._opened.model, batches)
-            asked = written(batches_of(batches), outputs, self._scratch / name)
-            self._asked[name] = asked, self._figures(name, outputs)
-        return self._asked[name]
+            outputs = answers(self._restored.model, batches)
+            inputs = write_probe_inputs(input_batches(batches), outputs, self._scratch / name)
+            self._splits[name] = inputs, self._metrics(name, outputs)
+        return self._splits[name]
 
     def _batches(self, name: str) -> Any:
-        run, opened = self._run, self._opened
-        return run.recipe.task.evaluation_batches(opened.prepared[name], run.recipe, opened.info)
+        recipe, restored = self._run.recipe, self._restored
+        return recipe.task.evaluation_batches(restored.prepared[name], recipe, restored.info)
 
-    def _figures(self, name: str, outputs: np.ndarray) -> dict[str, Any]:
-        recipe, opened = self._run.recipe, self._opened
-        return recipe.task.evaluate(
-            scorable(outputs), opened.prepared[name], opened.info, recipe.seed
+    def _metrics(self, name: str, outputs: np.ndarray) -> dict[str, Any]:
+        recipe, restored = self._run.recipe, self._restored
+        metrics: dict[str, Any] = recipe.task.evaluate(
+            clip_probabilities(outputs), restored.prepared[name], restored.info, recipe.seed
         )
+        return metrics
 
     def _scores(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
         name, trained = self._run.recipe.task.score(before)
         _, exported = self._run.recipe.task.score(after)
         return {"name": name, "trained": trained, "exported": exported}
 
-    def _samples(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yields training examples, one at a time, as the seed draws them."""
-        run, opened = self._run, self._opened
-        train, draw = opened.prepared["train"], np.random.default_rng(run.recipe.seed)
-        count = len(train.examples)
-        chosen = np.sort(draw.choice(count, min(_SAMPLES, count), replace=False))
-        batches = run.recipe.task.evaluation_batches(train.subset(chosen), run.recipe, opened.info)
-        for batch in batches:
-            inputs = {name: each.numpy() for name, each in named_inputs(batch[0]).items()}
+    def _calibration_samples(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield random training examples, one at a time; the recipe's seed selects them."""
+        recipe, restored = self._run.recipe, self._restored
+        train, generator = restored.prepared["train"], np.random.default_rng(recipe.seed)
+        total = len(train.examples)
+        size = min(_CALIBRATION_SAMPLES, total)
+        indices = np.sort(generator.choice(total, size, replace=False))
+        for batch in recipe.task.evaluation_batches(train.subset(indices), recipe, restored.info):
+            inputs = {name: x.numpy() for name, x in converters.named_inputs(batch[0]).items()}
             for row in range(len(next(iter(inputs.values())))):
-                yield {name: each[row : row + 1] for name, each in inputs.items()}
+                yield {name: x[row : row + 1] for name, x in inputs.items()}

@@ -1,4 +1,4 @@
-"""An exported file's answers beside the trained model's."""
+"""Compares the outputs of an exported file with those of the trained model."""
 
 from __future__ import annotations
 
@@ -7,54 +7,55 @@ from typing import Any
 
 import numpy as np
 
-from sft_keras.export.probe_inputs import Questions
+from sft_keras.export.probe_inputs import ProbeInputs
 
-_SMALLEST = 1e-7
-"""In the place of probabilities that integers have rounded to 0, of which there is no logarithm."""
+_MIN_PROBABILITY = 1e-7
+"""Replaces probabilities that quantization rounded to 0, whose logarithm is not finite."""
 
 
-def differences(outputs: np.ndarray, questions: Questions) -> dict[str, float]:
-    """Returns how far answers are from the trained model's.
+def differences(outputs: np.ndarray, inputs: ProbeInputs) -> dict[str, float]:
+    """Return how far an exported file's outputs are from the trained model's.
 
     Args:
-      outputs: Probabilities, float32 as `Questions.expected`; of texts perhaps of fewer tokens.
-      questions: What was asked.
+      outputs: Probabilities, float32, shaped as `inputs.expected`. Those of token classification
+        may have fewer tokens.
+      inputs: The inputs with the expected outputs.
 
     Returns:
-      {"largest_difference": between probabilities, "agreement": the share of answers, of texts with
-      a tag each of tokens, whose most probable class is the same}.
+      {"largest_difference": of any probability, "agreement": fraction of examples (of tokens, in
+      token classification) with the same most probable class}.
     """
-    given = as_expected(outputs, questions)
-    same = given.argmax(axis=-1) == questions.expected.argmax(axis=-1)
+    aligned = align_outputs(outputs, inputs)
+    same = aligned.argmax(axis=-1) == inputs.expected.argmax(axis=-1)
     return {
-        "largest_difference": float(np.abs(given - questions.expected).max()),
-        "agreement": float(same[questions.counted].mean()),
+        "largest_difference": float(np.abs(aligned - inputs.expected).max()),
+        "agreement": float(same[inputs.valid].mean()),
     }
 
 
-def as_expected(outputs: np.ndarray, questions: Questions) -> np.ndarray:
-    """Returns outputs in the shape of the trained model's, 0 for padding."""
+def align_outputs(outputs: np.ndarray, inputs: ProbeInputs) -> np.ndarray:
+    """Return outputs in the shape of the expected ones, with 0 at padding."""
     if outputs.ndim == 2:
         return outputs
-    whole = np.zeros_like(questions.expected)
-    tokens = min(outputs.shape[1], whole.shape[1])
-    whole[:, :tokens] = outputs[:, :tokens]
-    return whole * questions.counted[:, :, np.newaxis]
+    aligned = np.zeros_like(inputs.expected)
+    tokens = min(outputs.shape[1], aligned.shape[1])
+    aligned[:, :tokens] = outputs[:, :tokens]
+    return aligned * inputs.valid[:, :, np.newaxis]
 
 
-def scorable(outputs: np.ndarray) -> np.ndarray:
-    """Returns probabilities of which a task can tell the loss."""
-    return np.maximum(outputs, _SMALLEST)
+def clip_probabilities(outputs: np.ndarray) -> np.ndarray:
+    """Return probabilities of which a finite loss can be computed."""
+    return np.maximum(outputs, _MIN_PROBABILITY)
 
 
-def by_class(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns {"name", "support", "trained", "exported"} of each class: the share of it found."""
+def recall_per_class(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return {"name", "support", "trained", "exported"} per class, the latter two its recall."""
     return [
         {
-            "name": one["name"],
-            "support": one["support"],
-            "trained": one["recall"],
-            "exported": other["recall"],
+            "name": trained["name"],
+            "support": trained["support"],
+            "trained": trained["recall"],
+            "exported": exported["recall"],
         }
-        for one, other in zip(before["per_class"], after["per_class"], strict=True)
+        for trained, exported in zip(before["per_class"], after["per_class"], strict=True)
     ]

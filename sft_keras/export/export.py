@@ -1,8 +1,7 @@
-"""The main path of exporting: a finished run in; files that answer as its model, measured, out."""
+"""Exports a finished run to other formats and verifies each file against the trained model."""
 
 from __future__ import annotations
 
-import datetime
 import json
 import tempfile
 from collections.abc import Sequence
@@ -10,24 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import ExportError, numbered
-from sft_keras.core.files import file_checksum, write_atomic
+from sft_keras.core.files import write_atomic
 from sft_keras.core.reporter import CONSOLE, Reporter
 from sft_keras.distributed.keras_setup import configured_keras
-from sft_keras.export.benchmark import Measuring
-from sft_keras.export.finished_run import MODEL, FinishedRun, open_model, read_run
-from sft_keras.export.formats import FORMATS, PART, Format, chosen_formats, require_possible
-from sft_keras.export.table import lines
-from sft_keras.export.tokenizer_card import about_tokenizer
+from sft_keras.export.benchmark import ExportBenchmark
+from sft_keras.export.finished_run import FinishedRun, read_run, restore_run
+from sft_keras.export.formats import PART, Format, require_exportable, select_formats
+from sft_keras.export.manifest import MANIFEST, build_manifest
+from sft_keras.export.table import format_table
 from sft_keras.report.amend import add_to_report
-from sft_keras.runs.environment import environment
-from sft_keras.tasks.text_base import TextTask
 
 EXPORTS = "exports"
-FACTS = "exports.json"
 LARGEST_DIFFERENCE = 1e-3
-"""By how much a probability of a file in float32 may differ from the trained model's."""
+"""The largest allowed difference of a float32 file's probabilities from the trained model's."""
 LARGEST_LOSS = 0.01
-"""By how much the score on validation may fall where a file computes in integers."""
+"""The largest allowed drop of a quantized file's validation score."""
 
 
 def export_run(
@@ -38,68 +34,76 @@ def export_run(
     threads: int = 1,
     reporter: Reporter = CONSOLE,
 ) -> dict[str, Any]:
-    """Writes a finished run's model in other formats, each asked about the whole test split.
+    """Export a finished run to other formats, each verified on the whole test split.
+
+    Example:
+
+        from sft_keras.export.export import export_run
+
+        export_run("runs/quickstart", ["litert", "onnx"])
 
     Args:
       run: The run folder.
-      names: Of formats, see `FORMATS`.
-      accept_loss: Whether a file in integers is kept whose score on validation is lower by over
+      names: The names of formats, see `FORMATS`.
+      accept_loss: Whether to keep a quantized file whose validation score drops by more than
         `LARGEST_LOSS`.
-      threads: That a runtime may use within an operation, when its latency is measured.
-      reporter: Receives log lines; by default they are printed.
+      threads: The number of threads that a runtime may use within an operation when its latency
+        is measured.
+      reporter: Receives log lines. The default prints them.
 
     Returns:
-      What exports.json holds.
+      The contents of exports.json.
 
     Raises:
-      RecipeError: If a format is unknown, cannot be had of the task, or its extra is missing.
-      RunFolderError: If `run` is not the folder of a finished run.
-      DataError: If the data or the model are not what they were.
-      ExportError: If a file could not be made, or does not answer as the trained model does; it is
-        removed then, and those of the other formats are there.
+      RecipeError: A format is unknown, unsupported for the task, or its extra is not installed.
+      RunFolderError: `run` is not the folder of a finished run.
+      DataError: The data or the model have changed since the run.
+      ExportError: A file could not be written, or its outputs differ from the trained model's. It
+        is removed; files in other formats are kept.
     """
-    chosen = chosen_formats(names)
+    targets = select_formats(names)
     finished = read_run(run)
-    require_possible(chosen, finished.recipe)
+    require_exportable(targets, finished.recipe)
     folder = finished.path / EXPORTS
     folder.mkdir(exist_ok=True)
-    rows, refused = {}, {}
+    rows: dict[str, Any] = {}
+    refused: dict[str, str] = {}
     with configured_keras(finished.recipe), tempfile.TemporaryDirectory() as scratch:
-        reporter.line(f"opening  {finished.path}")
-        measuring = Measuring(finished, open_model(finished), Path(scratch), threads)
-        for made in chosen:
-            reporter.line(f"{made.name}  making it and asking it in a fresh process")
+        reporter.line(f"loading  {finished.path}")
+        benchmark = ExportBenchmark(finished, restore_run(finished), Path(scratch), threads)
+        for target in targets:
+            reporter.line(f"{target.name}  exporting and verifying in a fresh process")
             try:
-                rows[made.name] = _row(made, finished, measuring, accept_loss)
+                rows[target.name] = _export(target, finished, benchmark, accept_loss)
             except ExportError as error:
-                refused[made.name] = str(error)
-        facts = _facts(finished, measuring, rows, refused, folder)
-    write_atomic(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    add_to_report(finished.path, EXPORTS, facts)
-    for line in lines(facts):
+                refused[target.name] = str(error)
+        manifest = build_manifest(finished, benchmark.class_names, rows, refused, folder)
+    write_atomic(folder / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    add_to_report(finished.path, EXPORTS, manifest)
+    for line in format_table(manifest):
         reporter.line(line)
     if refused:
         raise ExportError(
             next(iter(refused.values()))
             if len(refused) == 1
-            else numbered("Some files are not as the trained model.", list(refused.values()))
+            else numbered("Some files differ from the trained model.", list(refused.values()))
         )
-    return facts
+    return manifest
 
 
-def _row(
-    made: Format, finished: FinishedRun, measuring: Measuring, accept_loss: bool
+def _export(
+    target: Format, finished: FinishedRun, benchmark: ExportBenchmark, accept_loss: bool
 ) -> dict[str, Any]:
-    """Makes a file and returns what was measured; only one that is good enough is kept."""
-    path = finished.path / made.file
+    """Write a file and return its measurements. A file that is not good enough is removed."""
+    path = finished.path / target.file
     if path.is_dir():
-        return measuring.served(made, path)
+        return benchmark.measure_saved_model(target, path)
     path.unlink(missing_ok=True)
     part = path.with_name(f"{PART}{path.name}")
     try:
-        measuring.make(made, part)
-        row = measuring.row(made, part)
-        reason = "" if accept_loss and made.is_quantized else _reason(made, row)
+        benchmark.convert(target, part)
+        row = benchmark.measure(target, part)
+        reason = "" if accept_loss and target.is_quantized else rejection_reason(target, row)
         if reason:
             raise ExportError(reason)
         part.replace(path)
@@ -108,60 +112,28 @@ def _row(
     return row
 
 
-def _reason(made: Format, row: dict[str, Any]) -> str:
-    """Returns why a file is not good enough; "" if it is."""
-    if not made.is_quantized:
+def rejection_reason(target: Format, row: dict[str, Any]) -> str:
+    """Return why a file is rejected; "" if it is good enough.
+
+    Args:
+      target: The format of the file.
+      row: Its row of exports.json.
+    """
+    if not target.is_quantized:
         if row["largest_difference"] <= LARGEST_DIFFERENCE:
             return ""
         return (
-            f"{made.file} does not answer as the trained model. Expected probabilities within "
-            f"{LARGEST_DIFFERENCE:g} on the test split; received a difference of "
-            f"{row['largest_difference']:.3g}. The file was removed; take another format."
+            f"{target.file} differs from the trained model. Expected: probabilities within "
+            f"{LARGEST_DIFFERENCE:g} on the test split. Received: a difference of "
+            f"{row['largest_difference']:.3g}. The file was removed; use another format."
         )
-    name, before, after = (row["validation"][each] for each in ("name", "trained", "exported"))
+    validation = row["validation"]
+    name, before, after = validation["name"], validation["trained"], validation["exported"]
     if before - after <= LARGEST_LOSS + 1e-9:
         return ""
     return (
-        f"{made.file} is worse than the trained model: {name} on validation falls from "
+        f"{target.file} is worse than the trained model: {name} on validation drops from "
         f"{before:.4f} to {after:.4f}, on test from {row['score']['trained']:.4f} to "
-        f"{row['score']['exported']:.4f}. Expected on validation: by no more than "
-        f"{LARGEST_LOSS:g}. The file was removed; take litert, or keep it so with --accept_loss."
+        f"{row['score']['exported']:.4f}. Expected on validation: a drop of at most "
+        f"{LARGEST_LOSS:g}. The file was removed; use litert, or keep it with --accept_loss."
     )
-
-
-def _facts(
-    finished: FinishedRun,
-    measuring: Measuring,
-    rows: dict[str, Any],
-    refused: dict[str, str],
-    folder: Path,
-) -> dict[str, Any]:
-    """Returns what exports.json holds, with what an earlier command measured of the same model."""
-    task, model = finished.recipe.task, file_checksum(finished.path / MODEL)
-    earlier = _earlier(folder / FACTS, model)
-    kept = {
-        name: row
-        for name, row in earlier.items()
-        if name not in refused and (finished.path / row["file"]).exists()
-    }
-    all_rows = {**kept, **rows}
-    return {
-        "format": 1,
-        "model_sha256": model,
-        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
-        "class_names": list(measuring.class_names),
-        "tokenizer": (
-            about_tokenizer(finished.recipe, folder) if isinstance(task, TextTask) else None
-        ),
-        "rows": [all_rows[name] for name in FORMATS if name in all_rows],
-        "refused": refused,
-    }
-
-
-def _earlier(path: Path, model: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return {r["format"]: r for r in facts["rows"]} if facts["model_sha256"] == model else {}
-    except (OSError, ValueError, LookupError, TypeError):  # none, or not one of this command's
-        return {}

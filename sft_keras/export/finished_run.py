@@ -1,4 +1,4 @@
-"""A finished run, opened again: its model, and its data as it read them."""
+"""Restores a finished run: its recipe, its model, and its data as they were."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from sft_keras.data.prepared import Prepared
 
 MODEL, SPLITS = "model.keras", "splits.json"
-_NEEDED = (MODEL, RECIPE, SPLITS, REPORT)
-_FROM_PYTHON = ("Arrays", "Texts", "TaggedWords", "Questions")
-_SAME_SCORE = 0.005
+_REQUIRED_FILES = (MODEL, RECIPE, SPLITS, REPORT)
+_PYTHON_SOURCES = ("Arrays", "Texts", "TaggedWords", "Questions")
+_SCORE_TOLERANCE = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """What the folder of a finished run says.
+    """The metadata of a finished run.
 
     Attributes:
-      path: The folder.
-      recipe: What was run.
-      report: What report.json holds.
+      path: The run folder.
+      recipe: The recipe of the run.
+      report: The contents of report.json.
     """
 
     path: Path
@@ -41,13 +41,13 @@ class FinishedRun:
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenedModel:
-    """A trained model with its data.
+class RestoredRun:
+    """The trained model of a run, with its data.
 
     Attributes:
-      model: As it was trained.
-      prepared: The splits.
-      info: Facts about them.
+      model: The trained model.
+      prepared: The preprocessed splits by name.
+      info: Facts about the data.
     """
 
     model: keras.Model
@@ -56,89 +56,93 @@ class OpenedModel:
 
 
 def read_run(run: str | Path) -> FinishedRun:
-    """Returns what a run's folder says; does not import TensorFlow.
+    """Read the metadata of a finished run, without importing TensorFlow.
 
     Raises:
-      RunFolderError: If it is not the folder of a finished run.
-      RecipeError: If its data were given from Python, and so cannot be opened again.
+      RunFolderError: `run` is not the folder of a finished run, or its data were passed from
+        Python and so cannot be read again.
     """
     path = Path(run).expanduser()
-    missing = [name for name in _NEEDED if not (path / name).is_file()]
+    missing = [name for name in _REQUIRED_FILES if not (path / name).is_file()]
     if missing or not is_finished(path):
-        what = f"lacks {', '.join(missing)}" if missing else "was stopped before its end"
+        fault = f"lacks {', '.join(missing)}" if missing else "was stopped before it finished"
         raise RunFolderError(
-            f"--run must be the folder of a finished run. Received: {str(run)!r}, which {what}."
+            f"--run must be the folder of a finished run. Received: {str(run)!r}, which {fault}."
         )
     report = read_json(path / REPORT)
     source = report.get("data", {}).get("source", "") if isinstance(report, dict) else ""
-    if source.split("(")[0] in _FROM_PYTHON:
+    if source.split("(")[0] in _PYTHON_SOURCES:
         raise RunFolderError(
-            "A run can be exported anew if its data can be opened anew, from files. Received: "
-            f"{source}, which was given from Python, in {str(run)!r}. Write the data to files and "
-            "run the recipe on those."
+            "Only a run whose data can be read again from files can be exported. Received: "
+            f"{source}, which was passed from Python, in {str(run)!r}. Write the data to files and "
+            "run the recipe on them."
         )
     return FinishedRun(path, load_recipe(path / RECIPE).recipe, report)
 
 
-def open_model(run: FinishedRun) -> OpenedModel:
-    """Opens a run's model and data.
+def restore_run(run: FinishedRun) -> RestoredRun:
+    """Load the model and the data of a run.
 
     Raises:
-      DataError: If the data cannot be read, or are not split as they were.
-      RunFolderError: If the model cannot be loaded.
+      DataError: The data cannot be read, or their classes or splits have changed.
+      RunFolderError: The model cannot be loaded.
     """
     task = run.recipe.task
     splits = task.open_data(run.recipe, run.recipe.seed)
-    now, then = splits.as_json(), read_json(run.path / SPLITS)
-    changed = [name for name in ("class_names", "ids") if now[name] != then.get(name)]
+    current, recorded = splits.as_json(), read_json(run.path / SPLITS)
+    changed = [name for name in ("class_names", "ids") if current[name] != recorded.get(name)]
     if changed:
         raise DataError(
-            f"The data must be as the run read them, which {run.path / SPLITS} says. Received: "
-            f"{splits.info.summary()}, with other {' and '.join(changed)}. Bring back the data as "
-            "they were, or train anew."
+            f"The data must be those of the run, as recorded in {run.path / SPLITS}. Received: "
+            f"{splits.info.summary()}, with different {' and '.join(changed)}. Restore the data, "
+            "or train again."
         )
     prepared = task.preprocess(splits, run.recipe, lambda done, total: None)
-    return OpenedModel(_load(run.path / MODEL), prepared, splits.info)
+    return RestoredRun(_load(run.path / MODEL), prepared, splits.info)
 
 
-def require_same_score(run: FinishedRun, figures: Mapping[str, Any]) -> None:
-    """Checks that the trained model does on the test split what the run's report says.
+def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
+    """Check that the restored model reaches the test score in the report of its run.
 
-    Another score means that the examples, or the model, are not what they were. One example more or
-    less may be another machine's rounding.
+    A different score means that the examples or the model have changed. A difference of one
+    example is tolerated, since other machines round differently.
+
+    Args:
+      run: The finished run.
+      metrics: The metrics of the restored model on the test split.
 
     Raises:
-      DataError: If it does not.
+      DataError: The scores differ.
     """
-    name, now = run.recipe.task.score(figures)
-    then = run.report["test"][name]["value"]
-    if abs(now - then) > max(_SAME_SCORE, 1.5 / figures["examples"]):
+    name, current = run.recipe.task.score(metrics)
+    reported = run.report["test"][name]["value"]
+    if abs(current - reported) > max(_SCORE_TOLERANCE, 1.5 / metrics["examples"]):
         raise DataError(
-            f"The trained model must do on the test split what the report of its run says: {name} "
-            f"{then:.4f}. Received: {now:.4f}. The data or {MODEL} in {str(run.path)!r} are not "
-            "what they were. Bring back both, or train anew."
+            f"The model must reach the test score in the report of its run: {name} "
+            f"{reported:.4f}. Received: {current:.4f}. The data or {MODEL} in {str(run.path)!r} "
+            "have changed. Restore both, or train again."
         )
 
 
 def _load(path: Path) -> keras.Model:
     import keras
-    import keras_hub  # noqa: F401  its layers are found by their names
+    import keras_hub  # noqa: F401  registers its layers for deserialization
 
-    from sft_keras.backbones import text  # noqa: F401  and so are those of this package
+    from sft_keras.backbones import text  # noqa: F401  registers those of this package
     from sft_keras.backbones.layers import iter_layers
 
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError) as error:
         raise RunFolderError(
-            f"{path} must be a model as the run saved it. It cannot be loaded: {error}"
+            f"{path} must be the model that the run saved. It cannot be loaded: {error}"
         ) from error
-    halves = {layer.compute_dtype for layer in iter_layers(model)} - {"float32"}
-    halves = {dtype for dtype in halves if "float" in dtype}
-    if halves:
+    other_dtypes = {layer.compute_dtype for layer in iter_layers(model)} - {"float32"}
+    half_precision = {dtype for dtype in other_dtypes if "float" in dtype}
+    if half_precision:
         raise RunFolderError(
-            "These files are made of models that compute in float32. Received: a model that "
-            f"computes in {', '.join(sorted(halves))}, as GPUs do where a recipe does not say. "
+            "Only models that compute in float32 can be exported to these formats. Received: a "
+            f"model that computes in {', '.join(sorted(half_precision))}, the default on GPUs. "
             "Train with --set=precision=float32."
         )
     return model

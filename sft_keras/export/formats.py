@@ -1,4 +1,4 @@
-"""The formats that a finished run can be had in. Does not import TensorFlow."""
+"""The export formats. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 PART = ".part-"
-"""How the names of files begin that are not known to be good yet."""
+"""The prefix of the names of files that have not been verified yet."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A format.
+    """An export format.
 
     Attributes:
-      name: What the command calls it.
-      file: Where it is in the run folder.
-      runtime: What it is asked by, see `asking`.
-      extra: The extra of this package that brings what it needs; "" for none.
-      modules: What the extra must have brought.
-      is_quantized: Whether it computes in integers, so that it may answer otherwise.
+      name: The name on the command line.
+      file: The path of the exported file, relative to the run folder.
+      runtime: The runtime that verifies it, see `runtime_probe`.
+      extra: The extra of this package with its dependencies; "" for none.
+      modules: The modules that the extra installs.
+      is_quantized: Whether it computes in integers, so that its outputs may differ.
     """
 
     name: str
@@ -47,47 +47,48 @@ LITERT_INT8 = dataclasses.replace(
 )
 ONNX = Format("onnx", "exports/model.onnx", "onnx", "onnx", ("tf2onnx", "onnx", "onnxruntime"))
 
-FORMATS = {each.name: each for each in (SAVED_MODEL, LITERT, LITERT_INT8, ONNX)}
+FORMATS = {target.name: target for target in (SAVED_MODEL, LITERT, LITERT_INT8, ONNX)}
 
 
-def chosen_formats(names: Sequence[str]) -> list[Format]:
-    """Returns the formats of these names, each once, in the order of `FORMATS`.
+def select_formats(names: Sequence[str]) -> list[Format]:
+    """Return the formats with these names, without duplicates, in the order of `FORMATS`.
 
     Raises:
-      RecipeError: If there are none, or there is no format of a name.
+      RecipeError: `names` is empty, or a name is unknown.
     """
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
         hint = did_you_mean(unknown[0], FORMATS) if unknown else ""
         raise RecipeError(
-            f"--format must name formats, with commas between them: {', '.join(FORMATS)}. "
+            f"--format must be a list of formats, separated by commas: {', '.join(FORMATS)}. "
             f"Received: {', '.join(names)!r}.{hint}"
         )
-    return [each for name, each in FORMATS.items() if name in names]
+    return [target for name, target in FORMATS.items() if name in names]
 
 
-def require_possible(formats: Sequence[Format], recipe: Recipe) -> None:
-    """Checks all that shows before anything is computed.
+def require_exportable(formats: Sequence[Format], recipe: Recipe) -> None:
+    """Check everything that can be checked before anything is computed.
 
     Raises:
-      RecipeError: Listing the formats that cannot be had of the recipe's task, or for which what
-        they need is not installed.
+      RecipeError: Formats are not supported for the recipe's task or precision, or their
+        dependencies are not installed. The message lists all faults.
     """
-    made = [each for each in formats if each is not SAVED_MODEL]
+    converted = [target for target in formats if target is not SAVED_MODEL]
     faults = []
-    for each in formats:
-        reason = recipe.task.export_limitation(each.is_quantized)
+    for target in formats:
+        reason = recipe.task.export_limitation(target.is_quantized)
         if reason is not None:
-            faults.append(f"{each.name} cannot be had of {type(recipe.task).__name__}: {reason}")
-    # What "auto" was on the machine of the run is in the model, and looked at when it is loaded.
-    if made and recipe.precision not in ("auto", "float32"):
+            task = type(recipe.task).__name__
+            faults.append(f"{target.name} is not supported for {task}: {reason}")
+    # What "auto" meant on the run's machine is recorded in the model, and checked on loading.
+    if converted and recipe.precision not in ("auto", "float32"):
         faults.append(
-            "These files are made of models that compute in float32. Received: `precision` is "
-            f"{recipe.precision!r}. Train with --set=precision=float32."
+            "Only models that compute in float32 can be exported to these formats. Received: "
+            f"`precision` is {recipe.precision!r}. Train with --set=precision=float32."
         )
     missing = {
-        each.extra: [name for name in each.modules if importlib.util.find_spec(name) is None]
-        for each in made
+        target.extra: [name for name in target.modules if importlib.util.find_spec(name) is None]
+        for target in converted
     }
     faults += [
         f"{', '.join(names)} must be installed: pip install 'sft_keras[{extra}]'"
@@ -95,4 +96,4 @@ def require_possible(formats: Sequence[Format], recipe: Recipe) -> None:
         if names
     ]
     if faults:
-        raise RecipeError(numbered("The run cannot be exported so.", faults))
+        raise RecipeError(numbered("The run cannot be exported to these formats.", faults))

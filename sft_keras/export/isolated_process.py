@@ -1,4 +1,4 @@
-"""A file of this package, run by itself: with no checkout on its path, as a stranger would."""
+"""Runs a file of this package in an isolated Python process, without the package on its path."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import sys
 
 from sft_keras.core.errors import ExportError
 
-_SHOWN = 2000  # characters
+_ERROR_LENGTH = 2000  # characters
 
 
-def run_alone(file: str, *arguments: str, about: str) -> None:
-    """Runs a Python file by itself, with no checkout on its path.
+def run_isolated(file: str, *arguments: str, subject: str) -> None:
+    """Run a Python file in isolated mode (`python -I`), as on a machine without this checkout.
 
     Args:
-      file: The path.
-      arguments: Of its command line.
-      about: What it looks at, and with what, for the message.
+      file: The path of the Python file.
+      arguments: Its command-line arguments.
+      subject: What the file loads, for the error message, e.g. "The exported model in export/1".
 
     Raises:
-      ExportError: If it fails.
+      ExportError: The process failed.
     """
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-I", file, *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         check=False,
     )
-    if ran.returncode != 0:
+    if completed.returncode != 0:
         raise ExportError(
-            f"{about} could not be loaded and asked in a fresh process. What it said last:\n"
-            f"{ran.stderr[-_SHOWN:]}"
+            f"{subject} could not be loaded and run in a fresh process. The end of its output:\n"
+            f"{completed.stderr[-_ERROR_LENGTH:]}"
         )

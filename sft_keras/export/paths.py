@@ -1,4 +1,4 @@
-"""Where a run's exported model lies, and how it is loaded. Does not import TensorFlow itself."""
+"""The location of a run's SavedModel, and how to load it. Imports TensorFlow only to load."""
 
 from __future__ import annotations
 
@@ -12,33 +12,39 @@ from sft_keras.core.files import read_json, reading_run_file
 EXPORT = "export"
 VERSION = 1
 SAVED_MODEL = f"{EXPORT}/{VERSION}"
-"""In the run folder. TensorFlow Serving wants a folder that holds one for each version."""
+"""Relative to the run folder. TensorFlow Serving expects one subfolder per version."""
 
 _TEXT_OPERATIONS = "tensorflow_text"
 
 
-def saved_model_of(run: str | Path) -> Path:
-    """Returns the folder of a run's SavedModel.
+def saved_model_path(run: str | Path) -> Path:
+    """Return the folder of a run's SavedModel.
 
     Raises:
-      RunFolderError: If `run` holds no exported model.
+      RunFolderError: `run` contains no exported model.
     """
     folder = Path(run).expanduser() / SAVED_MODEL
     if not (folder / "saved_model.pb").is_file():
         raise RunFolderError(
-            f"--run must be the folder of a finished run. Received: {str(run)!r}, which holds no "
+            f"--run must be the folder of a finished run. Received: {str(run)!r}, which has no "
             f"{SAVED_MODEL}/saved_model.pb."
         )
     return folder
 
 
 def load_exported(run: str | Path) -> Any:
-    """Loads a run's SavedModel, after the modules that it needs beside TensorFlow.
+    """Load a run's SavedModel, after importing the modules whose operations it uses.
+
+    Example:
+
+        from sft_keras.export.paths import load_exported
+
+        predict = load_exported("runs/quickstart").signatures["serving_default"]
 
     Raises:
-      RunFolderError: If `run` holds no exported model, or its report is not as it was written.
+      RunFolderError: `run` contains no exported model, or its report is invalid.
     """
-    folder, needs = saved_model_of(run), _needs(Path(run))
+    folder, needs = saved_model_path(run), _required_modules(Path(run))
     import tensorflow as tf
 
     for module in needs:
@@ -46,17 +52,17 @@ def load_exported(run: str | Path) -> Any:
     return tf.saved_model.load(str(folder))
 
 
-def _needs(run: Path) -> list[str]:
-    """Returns the modules that the export needs beside TensorFlow, as its report says."""
+def _required_modules(run: Path) -> list[str]:
+    """Return the modules that the export needs besides TensorFlow, according to its report."""
     report = run.expanduser() / "report.json"
     if not report.is_file():
         return []
     with reading_run_file(report):
         needs = list(read_json(report)["export"].get("needs", []))
-    unknown = [each for each in needs if each != _TEXT_OPERATIONS]
+    unknown = [module for module in needs if module != _TEXT_OPERATIONS]
     if unknown:
         raise RunFolderError(
-            f"A run's export may need {_TEXT_OPERATIONS} and nothing else. Received: {unknown} in "
-            f"{report}, which somebody has changed."
+            f"An export may need only {_TEXT_OPERATIONS} besides TensorFlow. Received: {unknown} "
+            f"in {report}, which has been modified."
         )
     return needs

@@ -1,4 +1,4 @@
-"""What an exported file answers in a process of its own, and how fast."""
+"""Runs an exported file in a process of its own, and measures its latency there."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sft_keras.core.errors import ExportError
 from sft_keras.evaluation.inference import joined
 from sft_keras.export import runtime_probe
 from sft_keras.export.formats import Format
-from sft_keras.export.isolated_process import run_alone
-from sft_keras.export.probe_inputs import TIMED
+from sft_keras.export.isolated_process import run_isolated
+from sft_keras.export.probe_inputs import TIMED_BATCH_SIZES
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
-    """What to ask of a SavedModel.
+class SavedModelCall:
+    """How to call a SavedModel.
 
     Attributes:
-      signature: The function to ask.
-      output: What of its answer.
-      needs: Modules to import first.
+      signature: The signature to call.
+      output: The output to return.
+      needs: Modules to import before the model is loaded.
     """
 
     signature: str
@@ -34,13 +34,14 @@ class Served:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
-    """What was answered.
+class ProbeResult:
+    """The outputs and latencies of an exported file.
 
     Attributes:
-      outputs: Float32 [n, ...], of all examples in their order.
-      milliseconds: {batch size: median time of a call}.
-      takes, gives: What the file itself says of its inputs and outputs, {name: text}.
+      outputs: float32 [n, ...], in the order of the examples.
+      milliseconds: The median latency per call, by batch size.
+      takes: The file's own description of its inputs, {name: text}.
+      gives: The file's own description of its outputs, {name: text}.
     """
 
     outputs: np.ndarray
@@ -49,37 +50,40 @@ class Answers:
     gives: dict[str, str]
 
 
-def ask(
-    made: Format, path: Path, questions: Path, threads: int, served: Served | None = None
-) -> Answers:
-    """Loads a file in a fresh process that knows its runtime alone, and asks it.
+def probe(
+    target: Format, path: Path, inputs: Path, threads: int, call: SavedModelCall | None = None
+) -> ProbeResult:
+    """Load and run an exported file in a fresh process that imports only its runtime.
 
     Args:
-      made: The file's format.
-      path: The file, or the SavedModel's folder.
-      questions: A folder, see `asking`.
-      threads: That the runtime may use within an operation.
-      served: What to ask of a SavedModel.
+      target: The format of the file.
+      path: The file, or the folder of a SavedModel.
+      inputs: A folder of batches, see `runtime_probe`.
+      threads: The number of threads that the runtime may use within an operation.
+      call: How to call a SavedModel; None for other formats.
 
     Raises:
-      ExportError: If it cannot be loaded or asked.
+      ExportError: The file cannot be loaded or run, or an output is not finite.
     """
     with tempfile.TemporaryDirectory() as scratch:
         outputs = Path(scratch, "outputs.npz")
         plan = {
-            "runtime": made.runtime,
+            "runtime": target.runtime,
             "model": str(path),
-            "inputs": str(questions),
+            "inputs": str(inputs),
             "outputs": str(outputs),
             "threads": threads,
-            **(dataclasses.asdict(served) if served else {}),
+            **(dataclasses.asdict(call) if call else {}),
         }
-        run_alone(runtime_probe.__file__, json.dumps(plan), about=f"{path}, by its runtime alone,")
-        with np.load(outputs) as found:
-            batches = [found[name] for name in sorted(found) if name.startswith("batch-")]
-            times = {size: float(np.median(found[f"timed-{size:03d}"])) for size in TIMED}
-            signature = json.loads(str(found["signature"]))
-    answered = joined(batches)
-    if not np.isfinite(answered).all():
-        raise ExportError(f"{path} answers with what is no number. Take another format.")
-    return Answers(answered, times, signature["takes"], signature["gives"])
+        subject = f"{path}, with only its runtime,"
+        run_isolated(runtime_probe.__file__, json.dumps(plan), subject=subject)
+        with np.load(outputs) as arrays:
+            batches = [arrays[name] for name in sorted(arrays) if name.startswith("batch-")]
+            times = {
+                size: float(np.median(arrays[f"timed-{size:03d}"])) for size in TIMED_BATCH_SIZES
+            }
+            signature = json.loads(str(arrays["signature"]))
+    all_outputs = joined(batches)
+    if not np.isfinite(all_outputs).all():
+        raise ExportError(f"{path} returns values that are not finite. Choose another format.")
+    return ProbeResult(all_outputs, times, signature["takes"], signature["gives"])

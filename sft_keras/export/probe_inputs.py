@@ -1,4 +1,4 @@
-"""A split, written down for a process that asks an exported file about it."""
+"""Writes the inputs of a split to files, for a process that runs an exported file on them."""
 
 from __future__ import annotations
 
@@ -12,96 +12,99 @@ import numpy as np
 import tensorflow as tf
 
 from sft_keras.evaluation.inference import joined
-from sft_keras.export.model_only import named_inputs
+from sft_keras.export.converters import named_inputs
 
-TIMED = (1, 32)
-"""The sizes of the batches whose latency is measured."""
+TIMED_BATCH_SIZES = (1, 32)
+"""The batch sizes at which latency is measured."""
 _MASK = "padding_mask"
 
-Inputs = dict[str, np.ndarray]
+Inputs = dict[str, Any]
+"""Arrays by the names of the inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Questions:
-    """What an exported file is asked about a split, and what it must answer.
+class ProbeInputs:
+    """The inputs of a split on disk, and the outputs that an exported file must reproduce.
 
     Attributes:
-      folder: Where they are written, as `asking` reads them.
-      expected: Of the trained model, float32 [n, num_classes]; or [n, tokens, tags], 0 for padding.
-      counted: Which rows of it count, bool [n] or [n, tokens].
+      folder: The folder of the batches, in the layout that `runtime_probe` reads.
+      expected: Outputs of the trained model, float32 [n, num_classes], or [n, tokens, tags] with 0
+        at padding.
+      valid: Which rows of `expected` are not padding, bool [n] or [n, tokens].
     """
 
     folder: Path
     expected: np.ndarray
-    counted: np.ndarray
+    valid: np.ndarray
 
 
-def batches_of(batches: tf.data.Dataset) -> Iterator[Inputs]:
-    """Yields the inputs of a split's batches, pixels as uint8 where that loses nothing."""
+def input_batches(batches: tf.data.Dataset) -> Iterator[Inputs]:
+    """Yield the inputs of a split's batches, pixels as uint8 where that is lossless."""
     for batch in batches:
-        yield {name: _small(each.numpy()) for name, each in named_inputs(batch[0]).items()}
+        yield {name: _compact(x.numpy()) for name, x in named_inputs(batch[0]).items()}
 
 
-def served_batches(arguments: Mapping[str, np.ndarray], batch_size: int) -> Iterator[Inputs]:
-    """Yields texts, object arrays of bytes by argument, as `asking` takes them."""
-    # NumPy drops zeros at the end of strings: a full stop goes there.
-    fixed = {name: np.array([each + b"." for each in all_]) for name, all_ in arguments.items()}
+def text_batches(arguments: Mapping[str, np.ndarray], batch_size: int) -> Iterator[Inputs]:
+    """Yield batches of texts, given as object arrays of bytes by argument, for `runtime_probe`."""
+    # NumPy's fixed-width strings lose trailing zero bytes, so a full stop terminates each text.
+    fixed = {name: np.array([text + b"." for text in texts]) for name, texts in arguments.items()}
     for start in range(0, len(next(iter(fixed.values()))), batch_size):
-        yield {name: each[start : start + batch_size] for name, each in fixed.items()}
+        yield {name: texts[start : start + batch_size] for name, texts in fixed.items()}
 
 
-def written(batches: Iterable[Inputs], outputs: np.ndarray, folder: Path) -> Questions:
-    """Writes a split's batches into a new folder, see `write_batches`.
+def write_probe_inputs(batches: Iterable[Inputs], outputs: np.ndarray, folder: Path) -> ProbeInputs:
+    """Write the batches of a split into a new folder, see `write_batches`.
 
     Args:
-      batches: Its inputs.
-      outputs: The trained model's.
-      folder: Where to write.
+      batches: The inputs of the split.
+      outputs: The trained model's outputs for them.
+      folder: The folder to create.
     """
     masks = write_batches(batches, folder)
     if outputs.ndim == 2:
-        return Questions(folder, outputs, np.ones(len(outputs), bool))
-    counted = joined([mask[:, :, np.newaxis] for mask in masks])[:, :, 0] > 0
-    return Questions(folder, outputs * counted[:, :, np.newaxis], counted)
+        return ProbeInputs(folder, outputs, np.ones(len(outputs), bool))
+    valid = joined([mask[:, :, np.newaxis] for mask in masks])[:, :, 0] > 0
+    return ProbeInputs(folder, outputs * valid[:, :, np.newaxis], valid)
 
 
 def write_batches(batches: Iterable[Inputs], folder: Path) -> list[np.ndarray]:
-    """Writes batches, and those whose latency is measured; returns which tokens are no padding."""
+    """Write all batches, and one batch per timed size. Return the padding masks of the batches."""
     folder.mkdir()
-    masks, first = [], []
+    masks: list[np.ndarray] = []
+    first: list[Inputs] = []  # enough for the largest timed batch
     for number, inputs in enumerate(batches):
         np.savez(folder / f"batch-{number:06d}.npz", **inputs)
         if _MASK in inputs:
             masks.append(inputs[_MASK])
-        if sum(map(_rows, first)) < max(TIMED):
+        if sum(_num_rows(earlier) for earlier in first) < max(TIMED_BATCH_SIZES):
             first.append(inputs)
-    for size in TIMED:
-        np.savez(folder / f"timed-{size:03d}.npz", **_of_size(first, size))
+    for size in TIMED_BATCH_SIZES:
+        np.savez(folder / f"timed-{size:03d}.npz", **_batch_of_size(first, size))
     return masks
 
 
-def _small(values: np.ndarray) -> np.ndarray:
+def _compact(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.float32:
-        whole = values.astype(np.uint8)
-        return whole if np.array_equal(whole, values) else values
+        pixels = values.astype(np.uint8)
+        return pixels if np.array_equal(pixels, values) else values
     return values
 
 
-def _rows(inputs: Inputs) -> int:
+def _num_rows(inputs: Inputs) -> int:
     return len(next(iter(inputs.values())))
 
 
-def _of_size(batches: list[Inputs], size: int) -> Inputs:
-    """Returns the first `size` examples, again from the first if there are fewer."""
-    found: dict[str, Any] = {}
+def _batch_of_size(batches: list[Inputs], size: int) -> Inputs:
+    """Return the first `size` examples as one batch, repeating them if there are fewer."""
+    batch: Inputs = {}
     for name in batches[0]:
-        parts = [batch[name] for batch in batches]
-        if parts[0].dtype.kind == "i":  # tokens, as long as the longest of each batch
-            whole = joined([part[:, :, np.newaxis] for part in parts])[:, :, 0]
+        parts = [inputs[name] for inputs in batches]
+        if parts[0].dtype.kind == "i":  # token ids, padded to the longest text of their batch
+            rows = joined([part[:, :, np.newaxis] for part in parts])[:, :, 0]
         else:
-            whole = np.concatenate(parts)
-        found[name] = whole[list(itertools.islice(itertools.cycle(range(len(whole))), size))]
-    if _MASK in found:
-        longest = int(found[_MASK].sum(axis=1).max())
-        found = {name: each[:, :longest] for name, each in found.items()}
-    return found
+            rows = np.concatenate(parts)
+        batch[name] = rows[list(itertools.islice(itertools.cycle(range(len(rows))), size))]
+    if _MASK in batch:
+        longest = int(batch[_MASK].sum(axis=1).max())
+        batch = {name: rows[:, :longest] for name, rows in batch.items()}
+    return batch

@@ -1,19 +1,20 @@
-"""Asks an exported file, knowing its runtime alone. Run as a file, in a process of its own:
+"""Runs an exported file with only its runtime. Executed as a script in a process of its own:
 
-    python -I asking.py '{"runtime": "litert", "model": ..., "inputs": ..., "outputs": ..., ...}'
+    python -I runtime_probe.py '{"runtime": "litert", "model": ..., "inputs": ..., ...}'
 
 It must not import anything else of this package: it stands for a device or server that has neither
-the package nor, but for a SavedModel, TensorFlow.
+the package nor, except for a SavedModel, TensorFlow. Its argument is a plan in JSON:
 
-    runtime   "litert", "onnx" or "tensorflow"
-    model     the file, or the SavedModel's folder
-    inputs    a folder with batch-NUMBER.npz, what is asked in this order, and timed-SIZE.npz, what
-              is asked again and again; each has an array for each input, by name. Texts are fixed
-              width strings with a full stop behind each, since NumPy drops zeros at the end
-    outputs   the .npz to write: each batch's answer, float32; each timed one's milliseconds
-    threads   that the runtime may use within an operation
-    signature, output, needs    of a SavedModel: what to ask, what of it to write, and modules to
-              import first
+    runtime     "litert", "onnx" or "tensorflow"
+    model       the file, or the folder of a SavedModel
+    inputs      a folder with batch-NUMBER.npz, which are run in this order, and timed-SIZE.npz,
+                whose latency is measured. Each holds one array per input, by name. Texts are
+                fixed-width strings with a full stop at the end, since NumPy drops trailing zeros
+    outputs     the .npz file to write: the float32 output of each batch, and the latencies of each
+                timed batch in milliseconds
+    threads     the number of threads that the runtime may use within an operation
+    signature, output, needs    for a SavedModel: the signature to call, the output to write, and
+                modules to import first
 """
 
 from __future__ import annotations
@@ -29,48 +30,48 @@ from typing import Any
 import numpy as np
 
 _Inputs = Mapping[str, np.ndarray]
-_Ask = Callable[[_Inputs], np.ndarray]
-_Signature = Mapping[str, Mapping[str, str]]  # "takes" and "gives": {name: what the file says}
-_STRANGERS = {"keras", "keras_hub", "sft_keras", "tensorflow", "tf2onnx"}
-_SERVED_STRANGERS = {"keras_hub", "sft_keras"}
-_WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 10, 100, 2.0
+_Predict = Callable[[_Inputs], np.ndarray]
+_Signature = Mapping[str, Mapping[str, str]]  # "takes" and "gives": {name: description}
+_FORBIDDEN = {"keras", "keras_hub", "sft_keras", "tensorflow", "tf2onnx"}
+_FORBIDDEN_WITH_TENSORFLOW = {"keras_hub", "sft_keras"}
+_WARM_UP_CALLS, _MIN_CALLS, _MAX_CALLS, _SECONDS = 3, 10, 100, 2.0
 
 
-def _litert(plan: Mapping[str, Any]) -> tuple[_Ask, _Signature]:
+def _litert(plan: Mapping[str, Any]) -> tuple[_Predict, _Signature]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=plan["model"], num_threads=plan["threads"])
     runner = interpreter.get_signature_runner("serving_default")
-    taken = runner.get_input_details()
-    ((output, given),) = runner.get_output_details().items()
+    input_details = runner.get_input_details()
+    ((output, output_detail),) = runner.get_output_details().items()
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def ask(inputs: _Inputs) -> np.ndarray:
-        if shapes != {name: inputs[name].shape for name in taken}:
-            for name, detail in taken.items():
+    def predict(inputs: _Inputs) -> np.ndarray:
+        if shapes != {name: inputs[name].shape for name in input_details}:
+            for name, detail in input_details.items():
                 shapes[name] = inputs[name].shape
                 interpreter.resize_tensor_input(detail["index"], shapes[name], strict=True)
             interpreter.allocate_tensors()
-        for name, detail in taken.items():
-            interpreter.set_tensor(detail["index"], _quantized(inputs[name], detail))
+        for name, detail in input_details.items():
+            interpreter.set_tensor(detail["index"], _quantize(inputs[name], detail))
         interpreter.invoke()
-        return _as_floats(interpreter.get_tensor(given["index"]), given)
+        return _dequantize(interpreter.get_tensor(output_detail["index"]), output_detail)
 
     signature = {
-        "takes": {name: _in_words(detail) for name, detail in taken.items()},
-        "gives": {output: _in_words(given)},
+        "takes": {name: _describe(detail) for name, detail in input_details.items()},
+        "gives": {output: _describe(output_detail)},
     }
-    return ask, signature
+    return predict, signature
 
 
-def _in_words(detail: Mapping[str, Any]) -> str:
+def _describe(detail: Mapping[str, Any]) -> str:
     scale, zero_point = detail["quantization"]
-    kind, shape = np.dtype(detail["dtype"]).name, detail["shape_signature"].tolist()
+    dtype, shape = np.dtype(detail["dtype"]).name, detail["shape_signature"].tolist()
     quantized = f", scale {scale:.9g}, zero point {zero_point}" if scale else ""
-    return f"{kind} {shape}{quantized}"
+    return f"{dtype} {shape}{quantized}"
 
 
-def _quantized(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+def _quantize(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
     scale, zero_point = detail["quantization"]
     if scale and (scale, zero_point, detail["dtype"]) != (1.0, 0, values.dtype):
         limits = np.iinfo(detail["dtype"])
@@ -78,14 +79,14 @@ def _quantized(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
     return values.astype(detail["dtype"], copy=False)
 
 
-def _as_floats(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
+def _dequantize(values: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:
     scale, zero_point = detail["quantization"]
     if not scale:
         return values
     return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
-def _onnx(plan: Mapping[str, Any]) -> tuple[_Ask, _Signature]:
+def _onnx(plan: Mapping[str, Any]) -> tuple[_Predict, _Signature]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -93,22 +94,24 @@ def _onnx(plan: Mapping[str, Any]) -> tuple[_Ask, _Signature]:
     session = onnxruntime.InferenceSession(
         plan["model"], options, providers=["CPUExecutionProvider"]
     )
-    kinds = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
-    taken = {each.name: kinds[each.type] for each in session.get_inputs()}
-    (output,) = [each.name for each in session.get_outputs()]
+    dtypes = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+    input_dtypes = {node.name: dtypes[node.type] for node in session.get_inputs()}
+    (output,) = [node.name for node in session.get_outputs()]
 
-    def ask(inputs: _Inputs) -> np.ndarray:
-        given = {name: inputs[name].astype(kind, copy=False) for name, kind in taken.items()}
-        return session.run([output], given)[0]
+    def predict(inputs: _Inputs) -> np.ndarray:
+        feeds = {
+            name: inputs[name].astype(dtype, copy=False) for name, dtype in input_dtypes.items()
+        }
+        return session.run([output], feeds)[0]
 
     signature = {
-        "takes": {each.name: f"{each.type} {each.shape}" for each in session.get_inputs()},
-        "gives": {each.name: f"{each.type} {each.shape}" for each in session.get_outputs()},
+        "takes": {node.name: f"{node.type} {node.shape}" for node in session.get_inputs()},
+        "gives": {node.name: f"{node.type} {node.shape}" for node in session.get_outputs()},
     }
-    return ask, signature
+    return predict, signature
 
 
-def _tensorflow(plan: Mapping[str, Any]) -> tuple[_Ask, _Signature]:
+def _tensorflow(plan: Mapping[str, Any]) -> tuple[_Predict, _Signature]:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(plan["threads"])
@@ -116,37 +119,38 @@ def _tensorflow(plan: Mapping[str, Any]) -> tuple[_Ask, _Signature]:
     for module in plan["needs"]:
         importlib.import_module(module)
     loaded = tf.saved_model.load(plan["model"])
-    answer = loaded.signatures[plan["signature"]]
-    taken = answer.structured_input_signature[1]
+    specs = loaded.signatures[plan["signature"]].structured_input_signature[1]
 
-    def ask(inputs: _Inputs) -> np.ndarray:
-        given = {name: tf.cast(_texts(inputs[name]), spec.dtype) for name, spec in taken.items()}
-        return answer(**given)[plan["output"]].numpy()
+    def predict(inputs: _Inputs) -> np.ndarray:
+        arguments = {
+            name: tf.cast(_decode_texts(inputs[name]), spec.dtype) for name, spec in specs.items()
+        }
+        # By way of `loaded`: a signature by itself does not keep its variables alive.
+        return loaded.signatures[plan["signature"]](**arguments)[plan["output"]].numpy()
 
-    ask.loaded = loaded  # else its variables would go
-    return ask, {"takes": {}, "gives": {}}
+    return predict, {"takes": {}, "gives": {}}
 
 
-def _texts(values: np.ndarray) -> np.ndarray:
+def _decode_texts(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind != "S":
         return values
-    return np.array([each[:-1] for each in values.tolist()], dtype=object)
+    return np.array([text[:-1] for text in values.tolist()], dtype=object)
 
 
 _RUNTIMES = {"litert": _litert, "onnx": _onnx, "tensorflow": _tensorflow}
 
 
-def _milliseconds(ask: _Ask, inputs: _Inputs) -> np.ndarray:
-    """Returns how long each of some calls took."""
-    for _ in range(_WARM_UP):
-        ask(inputs)
-    spent: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    while len(spent) < _FEWEST or (len(spent) < _MOST and time.perf_counter() < end):
-        began = time.perf_counter()
-        ask(inputs)
-        spent.append(1000 * (time.perf_counter() - began))
-    return np.array(spent)
+def _measure_latency(predict: _Predict, inputs: _Inputs) -> np.ndarray:
+    """Return the latency of each of several calls in milliseconds."""
+    for _ in range(_WARM_UP_CALLS):
+        predict(inputs)
+    times: list[float] = []
+    deadline = time.perf_counter() + _SECONDS
+    while len(times) < _MIN_CALLS or (len(times) < _MAX_CALLS and time.perf_counter() < deadline):
+        start = time.perf_counter()
+        predict(inputs)
+        times.append(1000 * (time.perf_counter() - start))
+    return np.array(times)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -154,20 +158,21 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def main(given: str) -> None:
-    """Writes the answers and how long they took."""
-    plan = json.loads(given)
-    ask, signature = _RUNTIMES[plan["runtime"]](plan)
-    found = {"signature": np.array(json.dumps(signature))}
+def main(plan_json: str) -> None:
+    """Run the plan and write outputs and latencies."""
+    plan = json.loads(plan_json)
+    predict, signature = _RUNTIMES[plan["runtime"]](plan)
+    results: dict[str, Any] = {"signature": np.array(json.dumps(signature))}
     for path in sorted(Path(plan["inputs"]).glob("batch-*.npz")):
-        found[path.stem] = ask(_read(path))
+        results[path.stem] = predict(_read(path))
     for path in sorted(Path(plan["inputs"]).glob("timed-*.npz")):
-        found[path.stem] = _milliseconds(ask, _read(path))
-    np.savez(plan["outputs"], **found)
-    is_served = plan["runtime"] == "tensorflow"
-    strangers = (_SERVED_STRANGERS if is_served else _STRANGERS) & set(sys.modules)
-    if strangers:
-        sys.exit(f"This was to know its runtime alone; it imported {', '.join(sorted(strangers))}.")
+        results[path.stem] = _measure_latency(predict, _read(path))
+    np.savez(plan["outputs"], **results)
+    uses_tensorflow = plan["runtime"] == "tensorflow"
+    forbidden = _FORBIDDEN_WITH_TENSORFLOW if uses_tensorflow else _FORBIDDEN
+    imported = sorted(forbidden & set(sys.modules))
+    if imported:
+        sys.exit(f"The probe must import only the runtime. It imported {', '.join(imported)}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The SavedModel for serving, and the proof that it answers as the trained model does."""
+"""Writes the SavedModel for serving, and verifies it against the trained model."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ import tensorflow as tf
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import ExportError
 from sft_keras.export import saved_model_probe
-from sft_keras.export.isolated_process import run_alone
+from sft_keras.export.isolated_process import run_isolated
 from sft_keras.export.warm_up import warm_up_inputs, write_warm_up
 from sft_keras.tasks.signatures import ServingSignatures
 
 CLASS_NAMES = "class_names.json"
-_EXACT, _HALF = 1e-4, 5e-2  # bfloat16 has two digits, which a text padded otherwise changes
+_FLOAT32_TOLERANCE = 1e-4
+_HALF_TOLERANCE = 5e-2  # bfloat16 has two digits, which different padding of a text changes
 
 
-def largest_difference(model: keras.Model) -> float:
+def output_tolerance(model: keras.Model) -> float:
     """Return the largest allowed difference of a served output, in `ServingSignatures.unit`."""
-    computes_in = {layer.compute_dtype for layer in iter_layers(model)}
-    return _HALF if computes_in & {"bfloat16", "float16"} else _EXACT
+    dtypes = {layer.compute_dtype for layer in iter_layers(model)}
+    return _HALF_TOLERANCE if dtypes & {"bfloat16", "float16"} else _FLOAT32_TOLERANCE
 
 
 def export_saved_model(signatures: ServingSignatures, model: keras.Model, folder: Path) -> None:
-    """Writes a SavedModel with the given signatures, as TensorFlow Serving takes it.
+    """Write a SavedModel with these signatures, in the layout of TensorFlow Serving.
 
-    By TensorFlow's own function: `keras.export.ExportArchive` traces each of them twice. In it are
-    `assets/class_names.json`, a list, where classes have names, and requests to warm up with.
+    This uses `tf.saved_model.save`, since `keras.export.ExportArchive` traces every function
+    twice. The SavedModel contains `assets/class_names.json`, a list, if the classes have names,
+    and warm-up requests.
+
+    Args:
+      signatures: The functions to serve.
+      model: The model that they call.
+      folder: The folder of the SavedModel, e.g. ".../export/1".
 
     Raises:
-      ExportError: If a signature does not answer its own request to warm up with.
+      ExportError: A signature fails on its own warm-up request.
     """
     served = tf.Module(name="served")
     served.parameters = [variable.value for variable in model.variables]
@@ -51,62 +58,62 @@ def export_saved_model(signatures: ServingSignatures, model: keras.Model, folder
             names.write_text(json.dumps(list(signatures.class_names)), encoding="utf-8")
             served.class_names = tf.saved_model.Asset(str(names))
         tf.saved_model.save(served, str(folder), signatures=concrete)
-    write_warm_up(folder, _answered(concrete, signatures))
+    write_warm_up(folder, _checked_warm_up(concrete, signatures))
 
 
-def _answered(
+def _checked_warm_up(
     concrete: Mapping[str, Any], signatures: ServingSignatures
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns requests to warm up with, which these functions have answered."""
+    """Return the warm-up requests, after the functions have run on them."""
     requests = {}
     for name, (_, specs) in signatures.functions.items():
         requests[name] = warm_up_inputs(specs)
         try:
             concrete[name](*map(tf.constant, requests[name].values()))
-        except tf.errors.OpError as error:  # TensorFlow Serving would not load the model
+        except tf.errors.OpError as error:  # TensorFlow Serving would refuse to load the model
             raise ExportError(
-                f"The signature {name!r} must answer any input. Received: {error.message}"
+                f"The signature {name!r} must accept any input. It failed with: {error.message}"
             ) from error
     return requests
 
 
 def check_saved_model(
     folder: Path,
-    samples: Mapping[str, np.ndarray],
+    samples: Mapping[str, Any],
     expected: np.ndarray,
     needs: Sequence[str] = (),
-    compared: str = "probabilities",
-    largest: float = _EXACT,
+    output: str = "probabilities",
+    tolerance: float = _FLOAT32_TOLERANCE,
 ) -> dict[str, Any]:
-    """Loads the SavedModel in a fresh process that knows TensorFlow alone, and compares.
+    """Run the SavedModel in a fresh process with only TensorFlow, and compare its outputs.
 
     Args:
       folder: The SavedModel.
-      samples: Raw inputs for each signature by argument, the same examples for each, as `packed`.
-      expected: What the trained model answers for them, [n, ...].
-      needs: Modules to import there beside TensorFlow.
-      compared: The output that it is compared with.
-      largest: Difference that may be.
+      samples: Raw inputs of every signature, encoded by `packed`; the same examples for each.
+      expected: The trained model's outputs for them, [n, ...].
+      needs: Modules to import besides TensorFlow.
+      output: The output to compare.
+      tolerance: The largest allowed difference.
 
     Returns:
       {"largest_difference": over all signatures and examples, "checked": n}.
 
     Raises:
-      ExportError: If it does not load, or an answer differs by over `largest`.
+      ExportError: It cannot be loaded, or an output differs by more than `tolerance`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "inputs.npz"), Path(scratch, "outputs.npz")
         np.savez(inputs, **samples)
         paths = map(str, (folder, inputs, outputs))
-        about = f"The exported model in {folder}, with TensorFlow alone,"
-        run_alone(saved_model_probe.__file__, *paths, compared, *needs, about=about)
-        with np.load(outputs) as answers:
-            differences = {name: float(np.abs(answers[name] - expected).max()) for name in answers}
+        subject = f"The exported model in {folder}, with only TensorFlow,"
+        run_isolated(saved_model_probe.__file__, *paths, output, *needs, subject=subject)
+        with np.load(outputs) as served:
+            differences = {name: float(np.abs(served[name] - expected).max()) for name in served}
     worst = max(differences.values())
-    if not worst <= largest:
+    if not worst <= tolerance:
         raise ExportError(
-            f"The exported model does not answer as the trained one. Expected {compared} within "
-            f"{largest:g}; received differences of {json.dumps(differences)}. "
+            f"The exported model differs from the trained model. Expected: {output} within "
+            f"{tolerance:g}. Received: differences of {json.dumps(differences)}. "
             f"Do not serve {folder}."
         )
     return {"largest_difference": worst, "checked": len(expected)}

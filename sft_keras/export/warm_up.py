@@ -1,8 +1,8 @@
-"""Requests that a server answers once before it takes others, so that no user waits for the first.
+"""Warm-up requests, which a server runs before it accepts others, so that the first is not slow.
 
-TensorFlow Serving reads them from the SavedModel. Its messages, from `predict.proto`, `model.proto`
-and `prediction_log.proto` of tensorflow_serving/apis, are written here by hand: they are few and
-simple, and its package would bring gRPC into every installation.
+TensorFlow Serving reads them from the SavedModel. Its protocol buffers (`predict.proto`,
+`model.proto` and `prediction_log.proto` of tensorflow_serving/apis) are encoded by hand here: they
+are few and simple, and its package would add a dependency on gRPC to every installation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WARM_UP = "assets.extra/tf_serving_warmup_requests"
 _SIDE = 32  # pixels
 _TEXT = b"A short text."
 
-# Numbers of the fields.
+# Field numbers.
 _LOG_PREDICT = 6
 _PREDICT_REQUEST = 1
 _REQUEST_MODEL, _REQUEST_INPUTS = 1, 2
@@ -28,19 +28,19 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
 def warm_up_inputs(specs: Sequence[tf.TensorSpec]) -> dict[str, np.ndarray]:
-    """Returns one example for a signature: a black image, or a short text.
+    """Return one synthetic example for a signature: a black image, or a short text.
 
-    Nobody's data is in it, since the exported model goes where the data may not.
+    It contains no training data, because the exported model may go where the data may not.
 
     Args:
-      specs: Of its arguments, strings [batch], which are images if `is_binary`, or float32 of any
-        shape.
+      specs: The specs of the arguments: strings [batch], which are encoded images if `is_binary`,
+        or float32 of any shape.
     """
     return {spec.name: _example(spec) for spec in specs}
 
 
 def write_warm_up(folder: Path, requests: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Writes the requests, {signature: {argument: values}}, into a SavedModel."""
+    """Write the requests, {signature: {argument: values}}, into a SavedModel."""
     file = folder / WARM_UP
     file.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(file)) as writer:
@@ -59,7 +59,7 @@ def _example(spec: tf.TensorSpec) -> np.ndarray:
 
 
 def _prediction_log(signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
-    """Returns a PredictionLog with a request. The name of the model is the server's to give."""
+    """Return an encoded PredictionLog with one request. The server fills in the model name."""
     request = _field(_REQUEST_MODEL, _field(_MODEL_SIGNATURE, signature.encode()))
     for name, values in inputs.items():
         tensor = tf.make_tensor_proto(values).SerializeToString()
@@ -69,7 +69,7 @@ def _prediction_log(signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Returns a field of a message, whose content has a length: a text, bytes or a message."""
+    """Return an encoded length-delimited field: a string, bytes or a nested message."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 

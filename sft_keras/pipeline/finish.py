@@ -20,7 +20,7 @@ from sft_keras.export.paths import EXPORT, SAVED_MODEL, VERSION
 from sft_keras.export.saved_model import (
     check_saved_model,
     export_saved_model,
-    largest_difference,
+    output_tolerance,
 )
 from sft_keras.export.saved_model_probe import packed
 from sft_keras.models.staged import StagedModel
@@ -93,7 +93,7 @@ class RunFinisher:
 
     def export(self, evaluated: Snapshot) -> Snapshot:
         """Writes the SavedModel and asks it in a fresh process; returns what the report says."""
-        self._run.line("export  writing the SavedModel and asking it in a fresh process")
+        self._run.line("export  writing and verifying the SavedModel")
         signatures = self._recipe.task.signatures(self.model, self._recipe, self._info)
         whole, part = self._run.file(EXPORT), self._run.file(f".part-{EXPORT}")
         for folder in (part, whole):  # of a run that was stopped here
@@ -111,7 +111,7 @@ class RunFinisher:
             evaluated.arrays[_EXPECTED],
             signatures.needs,
             signatures.compared,
-            largest_difference(self.model) * signatures.unit,
+            output_tolerance(self.model) * signatures.unit,
         )
         return Snapshot({"path": SAVED_MODEL, **signatures.as_json(), **checked})
 

@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from tensorflow.core.protobuf import saved_model_pb2
 
 from sft_keras.core.errors import ServingError
-from sft_keras.export.paths import VERSION, load_exported, saved_model_of
+from sft_keras.export.paths import VERSION, load_exported, saved_model_path
 from sft_keras.export.warm_up import warm_up_inputs
 from sft_keras.serving.batching import Batching
 from sft_keras.serving.errors import TOO_LARGE, RequestError
@@ -59,7 +59,7 @@ class ServedModel:
         self._pixels = tf.function(
             declared_pixels, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
         )
-        self._signature_defs = _signature_defs(saved_model_of(run))
+        self._signature_defs = _signature_defs(saved_model_path(run))
         self._reading = threading.BoundedSemaphore(threads)
         self._batching = Batching(self._ask, threads, limits.pixels)
         for each, found in specs.items():

@@ -41,7 +41,7 @@ def test_what_is_wrong_is_said_before_tensorflow_and_gradio_are_imported(run_fol
         port = taken.getsockname()[1]
         cases = {
             "Say which run": [],
-            "holds no export/1/saved_model.pb": [f"--run={tmp_path}"],
+            "has no export/1/saved_model.pb": [f"--run={tmp_path}"],
             "report.json must be as the run wrote it": [f"--run={tmp_path / 'damaged'}"],
             f"{port}: Address already in use": [f"--run={tmp_path / 'whole'}", f"--port={port}"],
             "--max_upload_mb": [f"--run={tmp_path / 'whole'}", "--max_upload_mb=0"],

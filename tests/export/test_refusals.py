@@ -1,4 +1,4 @@
-"""What cannot be exported is said before anything is computed."""
+"""What cannot be exported is reported before anything is computed."""
 
 import dataclasses
 import importlib.util
@@ -11,7 +11,7 @@ import pytest
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import RecipeError, RunFolderError
 from sft_keras.export.finished_run import read_run
-from sft_keras.export.formats import FORMATS, chosen_formats, require_possible
+from sft_keras.export.formats import FORMATS, require_exportable, select_formats
 from sft_keras.recipe.loader import to_plain
 from sft_keras.tasks import (
     ImageClassification,
@@ -40,7 +40,7 @@ def everything_installed(monkeypatch):
 
 
 def folder_of(path, source="digits"):
-    """A folder that looks like that of a finished run."""
+    """Create a folder that looks like that of a finished run."""
     recipe = to_plain(recipe_of(ImageClassification()))
     path.mkdir()
     (path / "recipe.json").write_text(json.dumps(recipe))
@@ -50,12 +50,12 @@ def folder_of(path, source="digits"):
     return path
 
 
-def test_formats_are_chosen_by_name():
-    assert [each.name for each in chosen_formats(["onnx", "litert"])] == ["litert", "onnx"]
+def test_formats_are_selected_by_name():
+    assert [target.name for target in select_formats(["onnx", "litert"])] == ["litert", "onnx"]
     with pytest.raises(RecipeError, match=r"Received: 'onx'.*Did you mean 'onnx'\?"):
-        chosen_formats(["onx"])
-    with pytest.raises(RecipeError, match=r"--format must name formats.*litert_int8, onnx"):
-        chosen_formats([])
+        select_formats(["onx"])
+    with pytest.raises(RecipeError, match=r"--format must be a list of formats.*litert_int8, onnx"):
+        select_formats([])
 
 
 @pytest.mark.parametrize(
@@ -69,46 +69,44 @@ def test_formats_are_chosen_by_name():
         (MaskedLM(), set()),
     ],
 )
-def test_a_task_has_the_formats_that_its_answers_can_be_compared_in(
-    task, possible, everything_installed
-):
-    for name, made in FORMATS.items():
+def test_supported_formats_per_task(task, possible, everything_installed):
+    for name, target in FORMATS.items():
         if name in possible:
-            require_possible([made], recipe_of(task))
+            require_exportable([target], recipe_of(task))
         else:
             with pytest.raises(
-                RecipeError, match=rf"{name} cannot be had of {type(task).__name__}"
+                RecipeError, match=rf"{name} is not supported for {type(task).__name__}"
             ):
-                require_possible([made], recipe_of(task))
+                require_exportable([target], recipe_of(task))
 
 
-def test_all_that_stands_in_the_way_is_said_at_once(monkeypatch):
+def test_all_faults_are_listed_at_once(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     recipe = recipe_of(TextClassification(), precision="mixed_bfloat16")
     with pytest.raises(RecipeError) as raised:
-        require_possible(list(FORMATS.values()), recipe)
+        require_exportable(list(FORMATS.values()), recipe)
     message = str(raised.value)
-    assert "litert_int8 cannot be had of TextClassification: attention" in message
+    assert "litert_int8 is not supported for TextClassification: " in message
     assert "`precision` is 'mixed_bfloat16'" in message
     assert "ai_edge_litert must be installed: pip install 'sft_keras[litert]'" in message
     assert "tf2onnx, onnx, onnxruntime must be installed: pip install 'sft_keras[onnx]'" in message
-    require_possible([FORMATS["saved_model"]], dataclasses.replace(recipe))
+    require_exportable([FORMATS["saved_model"]], dataclasses.replace(recipe))
 
 
-def test_only_a_finished_run_whose_data_can_be_opened_again_is_taken(tmp_path):
+def test_run_must_be_finished_and_its_data_readable(tmp_path):
     run = folder_of(tmp_path / "run")
     assert read_run(run).recipe == recipe_of(ImageClassification())
     (run / "checkpoints").mkdir()
-    with pytest.raises(RunFolderError, match=r"which was stopped before its end"):
+    with pytest.raises(RunFolderError, match=r"which was stopped before it finished"):
         read_run(run)
     with pytest.raises(RunFolderError, match=r"lacks model.keras, recipe.json, splits.json"):
         read_run(tmp_path)
     python = folder_of(tmp_path / "python", "Arrays(train=uint8[48, 32, 32, 3] + int64[48])")
-    with pytest.raises(RunFolderError, match=r"given from Python.*Write the data to files"):
+    with pytest.raises(RunFolderError, match=r"passed from Python.*Write the data to files"):
         read_run(python)
 
 
-def test_the_command_says_it_in_a_line_and_without_tensorflow(tmp_path):
+def test_command_reports_errors_in_one_line_without_tensorflow(tmp_path):
     def ran(*flags):
         command = [sys.executable, "-X", "importtime", "-m", "sft_keras.export", *flags]
         return subprocess.run(command, capture_output=True, text=True)

@@ -1,6 +1,6 @@
-"""Exports of runs on texts: files that take tokens, and what says how to make these.
+"""Exports of text runs: files that take token ids, and the description of the tokenizer.
 
-The modules of the extras are needed: pip install -e '.[litert,onnx]'
+Needs the extras: pip install -e '.[litert,onnx]'
 """
 
 import csv
@@ -37,7 +37,7 @@ def recipe_of(task, source):
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory):
-    """A run on texts of random letters in which one letter says the class, and its exports."""
+    """A run on texts of random letters, one of which determines the class, and its exports."""
     folder, draw = tmp_path_factory.mktemp("texts"), np.random.default_rng(0)
     with (folder / "texts.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -54,7 +54,7 @@ def classified(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tagged(tmp_path_factory):
-    """A run on sentences in which words of q are people, and its exports."""
+    """A run on sentences in which the word qq is a person, and its exports."""
     folder, draw = tmp_path_factory.mktemp("words"), np.random.default_rng(0)
     lines = []
     for _ in range(120):
@@ -71,7 +71,7 @@ def tagged(tmp_path_factory):
 
 
 @pytest.mark.parametrize("fixture", ["classified", "tagged"])
-def test_files_that_take_tokens_answer_as_the_trained_model(fixture, request):
+def test_token_files_match_the_trained_model(fixture, request):
     run, facts, recipe = request.getfixturevalue(fixture)
     assert [row["format"] for row in facts["rows"]] == FORMATS
     name, score = recipe.task.score(run.metrics)
@@ -82,19 +82,19 @@ def test_files_that_take_tokens_answer_as_the_trained_model(fixture, request):
         assert row["score"] == {"name": name, "trained": score, "exported": score}
         if row["format"] != "saved_model":
             assert set(row["takes"]) == TOKENS
-            assert all("int32" in each for each in row["takes"].values())
+            assert all("int32" in spec for spec in row["takes"].values())
 
 
 @pytest.mark.parametrize("fixture", ["classified", "tagged"])
-def test_tokens_made_of_what_is_said_are_those_of_the_run(fixture, request):
+def test_tokenizer_card_describes_the_tokenizer_of_the_run(fixture, request):
     run, facts, recipe = request.getfixturevalue(fixture)
-    said = facts["tokenizer"]
-    assert "in the SavedModel alone" in said["note"]
-    pieces = json.loads((run.run_dir / said["vocabulary"]).read_text(encoding="utf-8"))
+    tokenizer = facts["tokenizer"]
+    assert "Only the SavedModel contains" in tokenizer["note"]
+    pieces = json.loads((run.run_dir / tokenizer["vocabulary"]).read_text(encoding="utf-8"))
     assert tuple(pieces) == tiny_vocabulary()
     ids = recipe.task.encoder(recipe).encode(tf.constant(["abc q"]))["token_ids"].numpy()[0]
-    assert [pieces[each] for each in ids] == ["[CLS]", "a", "##b", "##c", "q", "[SEP]"]
-    special = said["special"]
+    assert [pieces[token] for token in ids] == ["[CLS]", "a", "##b", "##c", "q", "[SEP]"]
+    special = tokenizer["special"]
     assert [pieces[special[name]] for name in ("start", "end", "pad")] == [
         "[CLS]",
         "[SEP]",
@@ -103,10 +103,10 @@ def test_tokens_made_of_what_is_said_are_those_of_the_run(fixture, request):
     types = run.report["data"]["class_names"]
     tags = ["O", "B-PER", "I-PER"] if fixture == "tagged" else types
     assert facts["class_names"] == tags
-    assert said["sequence_length"] == recipe.task.sequence_length
+    assert tokenizer["sequence_length"] == recipe.task.sequence_length
 
 
-def test_a_file_takes_any_number_of_texts_of_any_length(classified):
+def test_file_takes_any_batch_size_and_length(classified):
     from ai_edge_litert.interpreter import Interpreter
 
     run, _, recipe = classified
@@ -114,5 +114,5 @@ def test_a_file_takes_any_number_of_texts_of_any_length(classified):
     runner = interpreter.get_signature_runner()
     for texts in (["q"], ["abc q", "a much longer text z", ""]):
         inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
-        given = runner(**{name: each.numpy() for name, each in inputs.items()})["probabilities"]
-        np.testing.assert_allclose(given, run.model(inputs, training=False), atol=1e-5)
+        outputs = runner(**{name: x.numpy() for name, x in inputs.items()})["probabilities"]
+        np.testing.assert_allclose(outputs, run.model(inputs, training=False), atol=1e-5)

@@ -274,7 +274,7 @@ def test_predict_exits_with_1_if_a_file_had_no_answer(run, tmp_path):
 
 
 def test_predict_without_a_finished_run_says_so(tmp_path):
-    with pytest.raises(RunFolderError, match=r"holds no export/1/saved_model.pb"):
+    with pytest.raises(RunFolderError, match=r"has no export/1/saved_model.pb"):
         next(predict(tmp_path, ["x.png"]))
 
 

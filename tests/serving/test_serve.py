@@ -29,7 +29,7 @@ def test_what_is_wrong_is_said_before_tensorflow_is_imported(run_folder, tmp_pat
         port = taken.getsockname()[1]
         cases = {
             "Say which run": [],
-            "holds no export/1/saved_model.pb": [f"--run={tmp_path}"],
+            "has no export/1/saved_model.pb": [f"--run={tmp_path}"],
             "Pass --name": [f"--run={run_folder}"],
             f"{port}: Address already in use": [
                 *(f"--run={run_folder}", "--name=x", f"--port={port}"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sft_keras.core.errors import ExportError
 from sft_keras.export import saved_model_probe
-from sft_keras.export.isolated_process import run_alone as run_in_fresh_process
+from sft_keras.export.isolated_process import run_isolated as run_in_fresh_process
 
 _SERVER = """
 import contextlib, io, json, runpy, sys, traceback
@@ -42,7 +42,7 @@ for line in sys.stdin:
 
 
 class ProbeServer:
-    """Stands in for `isolated_process.run_alone` where the probe needs only TensorFlow."""
+    """Stands in for `isolated_process.run_isolated` where the probe needs only TensorFlow."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -57,11 +57,11 @@ class ProbeServer:
         finally:
             self._is_fresh = before
 
-    def run_alone(self, file: str, *arguments: str, about: str) -> None:
+    def run_isolated(self, file: str, *arguments: str, subject: str) -> None:
         """Run a probe in the process that is kept, or in a fresh one where it needs modules."""
         needs = arguments[4:]
         if self._is_fresh or needs or Path(file) != Path(saved_model_probe.__file__):
-            run_in_fresh_process(file, *arguments, about=about)
+            run_in_fresh_process(file, *arguments, subject=subject)
             return
         if self._process is None:
             command = [sys.executable, "-I", "-c", _SERVER]
@@ -78,9 +78,9 @@ class ProbeServer:
             if line.startswith("REPLY"):
                 failed, said = json.loads(line.removeprefix("REPLY"))
                 if failed:
-                    raise ExportError(f"{about} could not be loaded and run. Its output:\n{said}")
+                    raise ExportError(f"{subject} could not be loaded and run. Its output:\n{said}")
                 return
-        raise ExportError(f"{about} ended the probe process.")
+        raise ExportError(f"{subject} ended the probe process.")
 
     def stop(self) -> None:
         """End the process."""

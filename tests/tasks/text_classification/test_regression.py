@@ -247,10 +247,10 @@ def test_an_export_that_is_off_by_a_thousandth_of_the_deviation_is_refused(run, 
     asked = packed({"serving_default": {"texts": texts}})
     arguments = (run.export_dir, asked)
     largest = 1e-4 * unit
-    checked = check_saved_model(*arguments, values, compared="value", largest=largest)
+    checked = check_saved_model(*arguments, values, output="value", tolerance=largest)
     assert checked["largest_difference"] < 1e-4 * unit
     with pytest.raises(ExportError, match="Expected value within"):
-        check_saved_model(*arguments, values + 1e-3 * unit, compared="value", largest=largest)
+        check_saved_model(*arguments, values + 1e-3 * unit, output="value", tolerance=largest)
 
 
 @pytest.mark.slow  # trains a whole run
