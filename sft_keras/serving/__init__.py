@@ -1,1 +1,1 @@
-"""A server of one run's exported model, in the form of TensorFlow Serving's REST API."""
+"""A server for the exported model of one run, compatible with TensorFlow Serving's REST API."""

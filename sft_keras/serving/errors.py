@@ -1,4 +1,4 @@
-"""What is wrong with one request."""
+"""The error of an invalid or rejected request, and its HTTP status."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ WRONG_ENCODING, INTERNAL, BUSY = 415, 500, 503
 
 
 class RequestError(Exception):
-    """A request that is not answered; its message, for the client, says why.
+    """A request is invalid or rejected. The client receives the message.
 
     Attributes:
-      status: The HTTP status.
+      status: The HTTP status of the response.
     """
 
     def __init__(self, message: str, status: int = BAD_REQUEST) -> None:

@@ -1,4 +1,4 @@
-"""An address to listen on, and a web server there until Ctrl-C. Does not import TensorFlow."""
+"""Binds an address and runs a web server on it until Ctrl-C. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from typing import Any
 from sft_keras.core.errors import ServingError
 
 
-def require_installed(packages: Sequence[str], extra: str, who: str) -> None:
-    """Checks that packages can be imported, without importing them.
+def require_installed(packages: Sequence[str], extra: str, subject: str) -> None:
+    """Check that packages can be imported, without importing them.
 
     Args:
-      packages: By the names they are imported by.
-      extra: Which extra of this package brings them.
-      who: Who needs them, as the error says it.
+      packages: The names of the packages as imported.
+      extra: The extra of this package that installs them.
+      subject: What needs them, for the error message, e.g. "The server".
 
     Raises:
-      ServingError: If one is missing.
+      ServingError: A package is missing.
     """
-    missing = [each for each in packages if importlib.util.find_spec(each) is None]
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise ServingError(f"{who} needs {' and '.join(missing)}: pip install 'sft_keras[{extra}]'")
+        raise ServingError(
+            f"{subject} needs {' and '.join(missing)}: pip install 'sft_keras[{extra}]'"
+        )
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Returns a socket that has the address; nobody is heard before it listens.
+    """Return a socket that is bound to the address, but does not listen yet.
 
     Raises:
-      ServingError: If the address is not of this machine, or taken.
+      ServingError: The address is in use, or does not belong to this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -50,24 +52,24 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def url_of(bound: socket.socket) -> str:
-    """Returns the address of a socket as browsers want it."""
+    """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve_until_stopped(app: Any, bound: socket.socket, line: str, grace: float) -> None:
-    """Serves an ASGI application until Ctrl-C or SIGTERM.
+def serve_until_stopped(app: Any, bound: socket.socket, line: str, grace: int) -> None:
+    """Serve an ASGI application until Ctrl-C or SIGTERM.
 
     Args:
       app: The application.
-      bound: As `bound_socket` returns it.
-      line: What to print once it listens.
-      grace: Seconds that requests which were begun have to end.
+      bound: A socket from `bound_socket`.
+      line: The line to print once the server listens.
+      grace: The time in seconds within which open requests may finish.
     """
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Says when it listens."""
+        """Prints `line` when it listens."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -80,8 +82,8 @@ def serve_until_stopped(app: Any, bound: socket.socket, line: str, grace: float)
         server_header=False,
         timeout_graceful_shutdown=grace,
     )
-    # So that what the caller opened is closed after either.
+    # SIGTERM raises KeyboardInterrupt too, so that the caller's resources are released.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on, once all is answered
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises it after the open requests
         Server(config).run(sockets=[bound])
     print("stopped", flush=True)

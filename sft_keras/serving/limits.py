@@ -1,4 +1,4 @@
-"""How much one request may ask for, so that none takes all memory from the others."""
+"""Limits on requests, so that no request can exhaust the memory of the server."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of requests.
+    """The limits of a server.
 
     Attributes:
-      body_bytes: Of a request.
-      instances: In a request: what the network computes for them is in memory at once.
-      text_bytes: Of all texts in a request, since of a long passage many windows are read.
-      pixels: Of all images in a request once decoded, however small their files are.
-      waiting: Requests that are read, wait or are answered at a time; further ones are told to
-        come again.
-      read_seconds: For the body of a request to arrive.
+      body_bytes: The maximum size of a request body.
+      instances: The maximum number of instances per request; their activations are in memory at
+        the same time.
+      text_bytes: The maximum total size of the texts of a request, since a long passage is split
+        into many windows.
+      pixels: The maximum total number of pixels of the images of a request once decoded, however
+        small their files are.
+      open_requests: The maximum number of requests that are read, queued or computed at a time.
+        Further requests are rejected as 503.
+      read_seconds: The time within which the body of a request must arrive.
     """
 
     body_bytes: int = 32 * 2**20
     instances: int = 128
     text_bytes: int = 2**18
     pixels: int = 2**27
-    waiting: int = 64
+    open_requests: int = 64
     read_seconds: float = 60.0

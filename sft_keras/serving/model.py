@@ -1,10 +1,10 @@
-"""The exported model that a server asks."""
+"""The exported model of a run, behind a server."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,117 +16,118 @@ from tensorflow.core.protobuf import saved_model_pb2
 from sft_keras.core.errors import ServingError
 from sft_keras.export.paths import VERSION, load_exported, saved_model_path
 from sft_keras.export.warm_up import warm_up_inputs
-from sft_keras.serving.batching import Batching
+from sft_keras.serving.batching import Arrays, DynamicBatcher
 from sft_keras.serving.errors import TOO_LARGE, RequestError
 from sft_keras.serving.limits import Limits
-from sft_keras.serving.request import Request, place_of, read_arrays, read_request
+from sft_keras.serving.request import Request, read_arrays, read_request, value_location
 from sft_keras.serving.request_values import Argument, listed
-from sft_keras.serving.response import write_answer
+from sft_keras.serving.response import write_predictions
 from sft_keras.tasks.signatures import is_binary
 from sft_keras.vision.faults import first_line, undecodable_reason
 from sft_keras.vision.image_size import declared_pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a request is answered with: the body, and how many instances it had."""
+class Prediction:
+    """The body of a response, and the number of instances of its request."""
 
     body: bytes
     instances: int
 
 
 class ServedModel:
-    """Answers requests; may be asked by several threads at a time."""
+    """Computes predictions for requests. Thread-safe."""
 
     def __init__(self, run: str | Path, name: str, limits: Limits, threads: int) -> None:
-        """Loads the exported model of a run, and asks each signature once.
+        """Load the exported model of a run, and call each signature once.
 
         Args:
           run: The run folder.
-          name: What requests call the model.
-          limits: Of each request.
-          threads: That read or compute at a time; further ones wait.
+          name: The name of the model in URLs.
+          limits: The limits of each request.
+          threads: The number of threads that parse or compute at a time; others wait.
 
         Raises:
-          RunFolderError: If there is none.
-          ServingError: If a signature takes what requests cannot hold.
+          RunFolderError: The run has no exported model.
+          ServingError: A signature has an argument that JSON requests cannot express.
         """
         self.name, self.limits = name, limits
         self._loaded = load_exported(run)
         self._signatures = dict(self._loaded.signatures)
-        specs = {each: _specs(function) for each, function in self._signatures.items()}
-        self._arguments = {each: _arguments(each, found) for each, found in specs.items()}
+        specs = {name: _specs(function) for name, function in self._signatures.items()}
+        self._arguments = {name: _arguments(name, args) for name, args in specs.items()}
         self._pixels = tf.function(
             declared_pixels, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
         )
         self._signature_defs = _signature_defs(saved_model_path(run))
-        self._reading = threading.BoundedSemaphore(threads)
-        self._batching = Batching(self._ask, threads, limits.pixels)
-        for each, found in specs.items():
-            request = Request(each, by_row=False, values=None)
-            self._answers(request, self._arguments[each], warm_up_inputs(found))
+        self._parsing = threading.BoundedSemaphore(threads)
+        self._batcher = DynamicBatcher(self._call, threads, limits.pixels)
+        for signature, args in specs.items():
+            request = Request(signature, by_row=False, values=None)
+            self._predict(request, self._arguments[signature], warm_up_inputs(args))
 
-    def predict(self, body: bytes) -> Answer:
-        """Answers the body of a request.
+    def predict(self, body: bytes) -> Prediction:
+        """Return the response to the body of a request.
 
         Raises:
-          RequestError: If there is no answer to it.
+          RequestError: The request is invalid or exceeds a limit.
         """
-        with self._reading:  # JSON takes many times the memory of the arrays
+        with self._parsing:  # parsed JSON takes many times the memory of the arrays
             request = read_request(body)
             arguments = self._arguments.get(request.signature)
             if arguments is None:
                 raise RequestError(
                     f'Serving signature name: "{request.signature[:60]}" not found in signature '
-                    f"def. There are: {listed(self._arguments)}."
+                    f"def. Available: {listed(self._arguments)}."
                 )
             arrays = read_arrays(request, arguments, self.limits)
             request = dataclasses.replace(request, values=None)
         count = len(next(iter(arrays.values())))
-        outputs = self._answers(request, arguments, arrays)
-        return Answer(write_answer(outputs, request.by_row, count), count)
+        outputs = self._predict(request, arguments, arrays)
+        return Prediction(write_predictions(outputs, request.by_row, count), count)
 
     def status(self) -> dict[str, Any]:
-        """Returns TensorFlow Serving's GetModelStatusResponse."""
+        """Return TensorFlow Serving's GetModelStatusResponse."""
         status = {"error_code": "OK", "error_message": ""}
         version = {"version": str(VERSION), "state": "AVAILABLE", "status": status}
         return {"model_version_status": [version]}
 
     def metadata(self) -> dict[str, Any]:
-        """Returns TensorFlow Serving's GetModelMetadataResponse."""
+        """Return TensorFlow Serving's GetModelMetadataResponse."""
         spec = {"name": self.name, "signature_name": "", "version": str(VERSION)}
         signatures = {"signature_def": self._signature_defs}
         return {"model_spec": spec, "metadata": {"signature_def": signatures}}
 
-    def _answers(
-        self, request: Request, arguments: Sequence[Argument], arrays: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        binaries = [each for each in arguments if each.kind == "binary"]
-        pixels = sum(self._moderate_pixels(arrays[each.name]) for each in binaries)
-        # Images become pixels of one size. Texts would be padded to the longest of all requests.
-        merges = len(binaries) == len(arguments)
+    def _predict(self, request: Request, arguments: Sequence[Argument], arrays: Arrays) -> Arrays:
+        image_arguments = [argument for argument in arguments if argument.kind == "binary"]
+        pixels = sum(self._count_pixels(arrays[argument.name]) for argument in image_arguments)
+        # Images are resized to one size. Merged texts would be padded to the longest of them all.
+        mergeable = len(image_arguments) == len(arguments)
         try:
-            return self._batching.ask(request.signature, arrays, weight=pixels, merges=merges)
+            return self._batcher.predict(
+                request.signature, arrays, weight=pixels, mergeable=mergeable
+            )
         except tf.errors.InvalidArgumentError as error:
-            # Looked for only now: to decode each image twice would cost the good requests.
-            for each in binaries:
-                for number, image in enumerate(arrays[each.name]):
+            # Diagnosed only on failure: decoding every image twice would slow down good requests.
+            for argument in image_arguments:
+                for number, image in enumerate(arrays[argument.name]):
                     reason = undecodable_reason(image)
                     if reason is not None:
-                        place = place_of(request.by_row, each, arguments, number)
-                        raise RequestError(f"{place} cannot be decoded: {reason}.") from error
-            raise RequestError(f"The model refuses this: {first_line(error)}") from error
+                        location = value_location(request.by_row, argument, arguments, number)
+                        raise RequestError(f"{location} cannot be decoded: {reason}.") from error
+            raise RequestError(f"The model rejects this input: {first_line(error)}") from error
 
-    def _ask(self, signature: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        given = {name: tf.constant(values) for name, values in arrays.items()}
-        answers = self._signatures[signature](**given)
-        return {name: np.asarray(answers[name].numpy()) for name in sorted(answers)}
+    def _call(self, signature: str, arrays: Arrays) -> Arrays:
+        tensors = {name: tf.constant(values) for name, values in arrays.items()}
+        outputs = self._signatures[signature](**tensors)
+        return {name: np.asarray(outputs[name].numpy()) for name in sorted(outputs)}
 
-    def _moderate_pixels(self, images: Sequence[bytes]) -> int:
+    def _count_pixels(self, images: Iterable[bytes]) -> int:
+        """Return the total number of pixels, or raise if there are too many."""
         pixels = sum(map(self._declared_pixels, images))
         if pixels > self.limits.pixels:
             raise RequestError(
-                f"The images of a request may have at most {self.limits.pixels} pixels in all. "
+                f"The images of a request may have at most {self.limits.pixels} pixels in total. "
                 f"Received: {pixels}. Scale them down, or send them in several requests.",
                 TOO_LARGE,
             )
@@ -136,7 +137,7 @@ class ServedModel:
         try:
             return int(self._pixels(tf.constant(image)))
         except tf.errors.InvalidArgumentError:
-            return 0  # It will not be decoded either.
+            return 0  # it cannot be decoded either, which is reported later
 
 
 def _specs(function: Any) -> list[tf.TensorSpec]:
@@ -155,7 +156,7 @@ def _kind(signature: str, spec: tf.TensorSpec) -> str:
     if spec.dtype == tf.float32:
         return "float32"
     raise ServingError(
-        f"A signature must take strings, one for each instance, or float32. Received: {spec} of "
+        f"A signature must take strings, one per instance, or float32. Received: {spec} of "
         f"{signature!r}. Serve this model with TensorFlow Serving."
     )
 
@@ -165,7 +166,7 @@ def _signature_defs(folder: Path) -> dict[str, Any]:
     saved.ParseFromString((folder / "saved_model.pb").read_bytes())
     return {
         name: MessageToDict(
-            found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        for name, found in saved.meta_graphs[0].signature_def.items()
+        for name, definition in saved.meta_graphs[0].signature_def.items()
     }

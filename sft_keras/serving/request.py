@@ -1,4 +1,4 @@
-"""From the JSON of a request to arrays. Does not import TensorFlow."""
+"""Parses the JSON of a request into arrays. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ROWS, _COLUMNS = "instances", "inputs"
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a client asks.
+    """A parsed request.
 
     Attributes:
-      signature: Its name.
-      by_row: Whether the request has "instances", and the answer "predictions"; else it has
-        "inputs", and the answer "outputs".
-      values: The value of "instances" or "inputs", as JSON has it.
+      signature: The name of the signature to call.
+      by_row: Whether the request has "instances" and the response "predictions" (row format);
+        otherwise "inputs" and "outputs" (columnar format).
+      values: The parsed JSON value of "instances" or "inputs".
     """
 
     signature: str
@@ -34,57 +34,59 @@ class Request:
 
 
 def read_request(body: bytes) -> Request:
-    """Returns the request in the body of a POST.
+    """Parse the body of a POST request.
 
     Raises:
-      RequestError: If it is not JSON of that form.
+      RequestError: The body is not a valid request in JSON.
     """
     try:
-        given = json.loads(body.decode("utf-8"))
+        parsed = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RequestError(f"The request must be UTF-8; byte {error.start} is not.") from error
     except json.JSONDecodeError as error:
         raise RequestError(f"JSON Parse error: {error}") from error
     except RecursionError as error:
-        raise RequestError("JSON Parse error: lists or objects are nested too deep.") from error
-    except ValueError as error:  # a number of thousands of digits
+        raise RequestError("JSON Parse error: lists or objects are nested too deeply.") from error
+    except ValueError as error:  # a number with thousands of digits
         raise RequestError("JSON Parse error: a number is too long.") from error
-    if not isinstance(given, dict):
-        raise RequestError(f"The request must be a JSON object. Received: {shown(given)}.")
-    signature = given.get("signature_name", "")
+    if not isinstance(parsed, dict):
+        raise RequestError(f"The request must be a JSON object. Received: {shown(parsed)}.")
+    signature = parsed.get("signature_name", "")
     if not isinstance(signature, str):
         raise RequestError(f"'signature_name' must be a string. Received: {shown(signature)}.")
-    forms = [form for form in (_ROWS, _COLUMNS) if form in given]
+    forms = [form for form in (_ROWS, _COLUMNS) if form in parsed]
     if not forms:
         raise RequestError("Missing 'inputs' or 'instances' key.")
     if len(forms) == 2:
-        raise RequestError("The request must have one of the keys 'inputs' and 'instances'.")
+        raise RequestError("The request must have only one of the keys 'inputs' and 'instances'.")
     (form,) = forms
-    return Request(signature or DEFAULT_SIGNATURE, form == _ROWS, given[form])
+    return Request(signature or DEFAULT_SIGNATURE, form == _ROWS, parsed[form])
 
 
 def read_arrays(
     request: Request, arguments: Sequence[Argument], limits: Limits
 ) -> dict[str, np.ndarray]:
-    """Returns the values of each argument.
+    """Return the values of each argument of a request.
 
     Args:
-      request: With any values.
-      arguments: Of its signature.
-      limits: Of instances and texts.
+      request: The request, with any values.
+      arguments: The arguments of its signature.
+      limits: The limits on instances and texts.
 
     Returns:
-      {argument: values}, all of one length: strings as bytes, object [n]; numbers as float32
-      [n, ...].
+      {argument: values}, all of the same length: strings as object [n] of bytes, numbers as
+      float32 [n, ...].
 
     Raises:
-      RequestError: If a value does not fit; it says which.
+      RequestError: A value is invalid. The message names its location.
     """
     columns = (_from_rows if request.by_row else _from_columns)(request.values, arguments)
     counts = {name: len(column) for name, column in columns.items()}
     count = max(counts.values())
     if len(set(counts.values())) > 1:
-        raise RequestError(f"The lists in '{_COLUMNS}' must be of one length. Received: {counts}.")
+        raise RequestError(
+            f"The lists in '{_COLUMNS}' must have the same length. Received: {counts}."
+        )
     if not count:
         raise RequestError(f"No values in '{_ROWS if request.by_row else _COLUMNS}'.")
     if count > limits.instances:
@@ -95,9 +97,11 @@ def read_arrays(
         )
     arrays = {}
     for argument in arguments:
-        places = [place_of(request.by_row, argument, arguments, number) for number in range(count)]
-        arrays[argument.name] = read_values(columns[argument.name], places, argument)
-    _require_moderate_texts(arrays, arguments, limits)
+        locations = [
+            value_location(request.by_row, argument, arguments, number) for number in range(count)
+        ]
+        arrays[argument.name] = read_values(columns[argument.name], locations, argument)
+    _limit_texts(arrays, arguments, limits)
     return arrays
 
 
@@ -105,39 +109,39 @@ def _from_rows(rows: Any, arguments: Sequence[Argument]) -> dict[str, list[Any]]
     if not isinstance(rows, list):
         raise RequestError(f"'{_ROWS}' must be a list. Received: {shown(rows)}.")
     names = {argument.name for argument in arguments}
-    named = bool(rows) and is_object(rows[0])
-    if rows and not named and len(names) > 1:
+    has_names = bool(rows) and is_object(rows[0])
+    if rows and not has_names and len(names) > 1:
         raise RequestError(f"'{_ROWS}' must be a list of objects with {listed(names)}.")
-    if not named:  # an object among them is refused as a value
+    if not has_names:  # an object among them is rejected as a value
         return {arguments[0].name: rows}
     for number, row in enumerate(rows):
         if not is_object(row) or set(row) != names:
             raise RequestError(
-                f"'{_ROWS}'[{number}] must be an object with {listed(names)} and nothing else. "
+                f"'{_ROWS}'[{number}] must be an object with only {listed(names)}. "
                 f"Received: {shown(row)}."
             )
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _from_columns(given: Any, arguments: Sequence[Argument]) -> dict[str, list[Any]]:
+def _from_columns(inputs: Any, arguments: Sequence[Argument]) -> dict[str, list[Any]]:
     names = {argument.name for argument in arguments}
-    if not is_object(given):
-        if len(names) > 1:
-            raise RequestError(f"'{_COLUMNS}' must be an object with {listed(names)}.")
-        given = {arguments[0].name: given}
-    if set(given) != names:
+    if not is_object(inputs) and len(names) > 1:
+        raise RequestError(f"'{_COLUMNS}' must be an object with {listed(names)}.")
+    columns: dict[str, Any] = inputs if is_object(inputs) else {arguments[0].name: inputs}
+    if set(columns) != names:
         raise RequestError(
-            f"'{_COLUMNS}' must have {listed(names)} and nothing else. Received: {listed(given)}."
+            f"'{_COLUMNS}' must be an object with only {listed(names)}. "
+            f"Received: {listed(columns)}."
         )
-    for name, column in given.items():
+    for name, column in columns.items():
         if not isinstance(column, list):
             raise RequestError(
-                f"'{_COLUMNS}' must hold a list for {name!r}. Received: {shown(column)}."
+                f"'{_COLUMNS}' must contain a list for {name!r}. Received: {shown(column)}."
             )
-    return given
+    return columns
 
 
-def _require_moderate_texts(
+def _limit_texts(
     arrays: Mapping[str, np.ndarray], arguments: Sequence[Argument], limits: Limits
 ) -> None:
     texts = [arrays[argument.name] for argument in arguments if argument.kind == "text"]
@@ -150,8 +154,10 @@ def _require_moderate_texts(
         )
 
 
-def place_of(by_row: bool, argument: Argument, arguments: Sequence[Argument], number: int) -> str:
-    """Returns what to call a value of a request."""
+def value_location(
+    by_row: bool, argument: Argument, arguments: Sequence[Argument], number: int
+) -> str:
+    """Return the location of a value in the JSON of a request, e.g. "'instances'[0]"."""
     if by_row:
         return f"'{_ROWS}'[{number}]" + (f"['{argument.name}']" if len(arguments) > 1 else "")
     return f"'{_COLUMNS}'['{argument.name}'][{number}]"

@@ -1,4 +1,4 @@
-"""The values of a request, each by itself: from JSON to bytes and numbers."""
+"""Parses the individual values of a request: from JSON to bytes and numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from sft_keras.serving.errors import RequestError
 
-_SHOWN = 60  # characters
+_MAX_LENGTH = 60  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Argument:
     """An argument of a signature.
 
     Attributes:
-      name: As requests name it.
+      name: The name in requests.
       kind: "text" (UTF-8), "binary" or "float32".
-      shape: Of one instance; None for a side of any length.
+      shape: The shape of one instance; None for a dimension of any size.
     """
 
     name: str
@@ -31,108 +31,110 @@ class Argument:
     shape: tuple[int | None, ...] = ()
 
 
-def read_values(values: Sequence[Any], places: Sequence[str], argument: Argument) -> np.ndarray:
-    """Returns the values of an argument.
+def read_values(values: Sequence[Any], locations: Sequence[str], argument: Argument) -> np.ndarray:
+    """Return the values of an argument as an array.
 
     Args:
-      values: As JSON has them, one for each instance.
-      places: What to call each of them.
-      argument: Which they are of.
+      values: Parsed JSON values, one per instance.
+      locations: The location of each value in the request, for error messages.
+      argument: The argument that they belong to.
 
     Returns:
-      Strings as bytes, object [n]; numbers as float32 [n, ...].
+      Strings as object [n] of bytes, numbers as float32 [n, ...].
 
     Raises:
-      RequestError: If one does not fit.
+      RequestError: A value is invalid.
     """
     if argument.kind == "float32":
-        return _numbers(values, places, argument)
-    read = np.empty(len(values), dtype=object)
-    for number, (value, place) in enumerate(zip(values, places)):
-        read[number] = _binary(value, place) if argument.kind == "binary" else _text(value, place)
-    return read
+        return _numbers(values, locations, argument)
+    parse = _binary if argument.kind == "binary" else _text
+    parsed = np.empty(len(values), dtype=object)
+    for number, (value, location) in enumerate(zip(values, locations)):
+        parsed[number] = parse(value, location)
+    return parsed
 
 
 def is_object(value: Any) -> bool:
-    """Returns whether a value is an object, and not the base64 of one."""
+    """Return whether a value is a JSON object other than {"b64": ...}."""
     return isinstance(value, dict) and not _is_base64(value)
 
 
 def shown(value: Any) -> str:
-    """Returns a value in a few words."""
+    """Return a short description of a value."""
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return f"an object with {listed(value)}"
     words = json.dumps(value)
-    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+    return words if len(words) <= _MAX_LENGTH else f"{words[:_MAX_LENGTH]}..."
 
 
 def listed(names: Any) -> str:
-    """Returns some names in a few words."""
+    """Return a short list of names."""
     words = ", ".join(repr(name) for name in sorted(names)) or "nothing"
-    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}..."
+    return words if len(words) <= _MAX_LENGTH else f"{words[:_MAX_LENGTH]}..."
 
 
-def _text(value: Any, place: str) -> bytes:
+def _text(value: Any, location: str) -> bytes:
     if isinstance(value, str):
         encoded = value.encode("utf-8", "surrogatepass")
     elif _is_base64(value):
-        encoded = _decoded(value["b64"], place)
+        encoded = _decode_base64(value["b64"], location)
     else:
-        raise RequestError(f"{place} must be a string. Received: {shown(value)}.")
+        raise RequestError(f"{location} must be a string. Received: {shown(value)}.")
     try:
         encoded.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{place} must be UTF-8; byte {error.start} is not.") from error
+        raise RequestError(f"{location} must be UTF-8; byte {error.start} is not.") from error
     return encoded
 
 
-def _binary(value: Any, place: str) -> bytes:
+def _binary(value: Any, location: str) -> bytes:
     if not _is_base64(value):
         raise RequestError(
-            f'{place} must be {{"b64": "..."}}, bytes in base64. Received: {shown(value)}.'
+            f'{location} must be {{"b64": "..."}}, bytes in base64. Received: {shown(value)}.'
         )
-    return _decoded(value["b64"], place)
+    return _decode_base64(value["b64"], location)
 
 
-def _decoded(encoded: str, place: str) -> bytes:
-    # TensorFlow Serving takes white space, and base64 without padding, too.
+def _decode_base64(encoded: str, location: str) -> bytes:
+    # TensorFlow Serving accepts white space, and base64 without padding, too.
     dense = "".join(encoded.split()).rstrip("=")
     try:
         return base64.b64decode(dense + "=" * (-len(dense) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise RequestError(f"{place} is not base64: {error}.") from error
+        raise RequestError(f"{location} is not base64: {error}.") from error
 
 
-def _numbers(values: Sequence[Any], places: Sequence[str], argument: Argument) -> np.ndarray:
-    read = [_array(value, place, argument) for value, place in zip(values, places)]
-    for place, array in zip(places, read):
-        if array.shape != read[0].shape:
+def _numbers(values: Sequence[Any], locations: Sequence[str], argument: Argument) -> np.ndarray:
+    arrays = [_array(value, location, argument) for value, location in zip(values, locations)]
+    for location, array in zip(locations, arrays):
+        if array.shape != arrays[0].shape:
             raise RequestError(
-                f"{place} must be of the shape of the first, {_sides(read[0].shape)}. Received: "
-                f"{_sides(array.shape)}. Send those of another shape in a request of their own."
+                f"{location} must have the shape of the first, {_shape_text(arrays[0].shape)}. "
+                f"Received: {_shape_text(array.shape)}. Send other shapes in separate requests."
             )
-    return np.stack(read)
+    return np.stack(arrays)
 
 
-def _array(value: Any, place: str, argument: Argument) -> np.ndarray:
-    expected = f"{place} must be numbers of the shape {_sides(argument.shape)}"
+def _array(value: Any, location: str, argument: Argument) -> np.ndarray:
+    expected = f"{location} must be numbers of the shape {_shape_text(argument.shape)}"
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise RequestError(f"{expected}. Received: lists of unequal lengths.") from error
     fits = array.ndim == len(argument.shape) and all(
-        side and wanted in (None, side) for side, wanted in zip(array.shape, argument.shape)
+        size and expected_size in (None, size)
+        for size, expected_size in zip(array.shape, argument.shape)
     )
     if not fits:
-        raise RequestError(f"{expected}. Received: {_sides(array.shape)}.")
+        raise RequestError(f"{expected}. Received: {_shape_text(array.shape)}.")
     if array.dtype.kind not in "iuf":
-        raise RequestError(f"{expected}. Received: what are not all numbers.")
+        raise RequestError(f"{expected}. Received: values that are not all numbers.")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise RequestError(f"{expected}, finite as float32. Received: some that are not.")
+        raise RequestError(f"{expected}, finite as float32. Received: NaN or infinite values.")
     return array
 
 
@@ -140,5 +142,5 @@ def _is_base64(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str)
 
 
-def _sides(shape: Sequence[int | None]) -> str:
-    return f"[{', '.join('any' if side is None else str(side) for side in shape)}]"
+def _shape_text(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"

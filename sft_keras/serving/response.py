@@ -1,4 +1,4 @@
-"""From arrays to the JSON of an answer. Does not import TensorFlow."""
+"""Encodes outputs as the JSON of a response. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from sft_keras.serving.errors import RequestError
 from sft_keras.tasks.signatures import is_binary
 
 
-def write_answer(outputs: Mapping[str, np.ndarray], by_row: bool, count: int) -> bytes:
-    """Returns the body of an answer.
+def write_predictions(outputs: Mapping[str, np.ndarray], by_row: bool, count: int) -> bytes:
+    """Return the body of a response.
 
-    One output is written bare, several as objects. Strings are UTF-8; where they are not, or the
-    name of an output ends in "_bytes", they are {"b64": ...}.
+    A single output is written without its name, several as objects. Strings that are not valid
+    UTF-8, and outputs whose name ends in "_bytes", are written as {"b64": ...}.
 
     Args:
-      outputs: What the signature answers.
-      by_row: Whether it is "predictions", a row for each instance, or "outputs".
-      count: Of instances.
+      outputs: The outputs of the signature.
+      by_row: Whether to write "predictions", one row per instance, or "outputs".
+      count: The number of instances.
 
     Raises:
-      RequestError: If an output has not one row for each instance, and rows are asked for.
+      RequestError: `by_row`, but an output does not have one row per instance.
     """
     if by_row:
         for name, values in outputs.items():
             if values.shape[:1] != (count,):
                 raise RequestError(
-                    f"The output {name!r} has not one row for each of the {count} instances, so "
-                    f"there is no answer in rows. Ask with 'inputs' in place of 'instances'."
+                    f"The output {name!r} does not have one row for each of the {count} instances, "
+                    f"so it cannot be returned in row format. Send 'inputs' instead of 'instances'."
                 )
     plain = {name: _plain(values, name) for name, values in outputs.items()}
     if len(plain) == 1:
-        (answer,) = plain.values()
+        (result,) = plain.values()
     elif by_row:
-        answer = [dict(zip(plain, row)) for row in zip(*plain.values())]
+        result = [dict(zip(plain, row)) for row in zip(*plain.values())]
     else:
-        answer = plain
-    answer = {"predictions" if by_row else "outputs": answer}
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+        result = plain
+    response = {"predictions" if by_row else "outputs": result}
+    return json.dumps(response, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def write_error(message: str) -> bytes:
-    """Returns the body of an answer that says what is wrong."""
+    """Return the body of an error response."""
     return json.dumps({"error": message}).encode()
 
 
@@ -54,7 +54,7 @@ def _plain(values: np.ndarray, name: str) -> Any:
     if values.dtype != object:
         return values.tolist()
     flat = np.empty(values.size, dtype=object)
-    flat[:] = [_string(each, is_binary(name)) for each in values.ravel()]
+    flat[:] = [_string(value, is_binary(name)) for value in values.ravel()]
     return flat.reshape(values.shape).tolist()
 
 

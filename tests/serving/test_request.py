@@ -1,4 +1,4 @@
-"""From the JSON of requests to arrays, and back; of texts, and of several arguments."""
+"""Parsing of requests and encoding of responses: texts, and several arguments."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from sft_keras.serving.errors import RequestError
 from sft_keras.serving.limits import Limits
 from sft_keras.serving.request import read_arrays, read_request
 from sft_keras.serving.request_values import Argument
-from sft_keras.serving.response import write_answer
+from sft_keras.serving.response import write_predictions
 
 PAIR = (Argument("texts", "text"), Argument("text_pairs", "text"))
 
@@ -19,19 +19,19 @@ def read(body, arguments=PAIR, limits=Limits()):  # noqa: B008
     return read_arrays(read_request(json.dumps(body).encode()), arguments, limits)
 
 
-def test_rows_of_two_arguments_are_the_columns():
+def test_row_and_columnar_format_are_equivalent():
     rows = [{"text_pairs": "b", "texts": "é"}, {"texts": "", "text_pairs": "\0"}]
     columns = {"texts": ["é", ""], "text_pairs": ["b", "\0"]}
-    for found in (read({"instances": rows}), read({"inputs": columns})):
-        assert found["texts"].tolist() == ["é".encode(), b""]
-        assert found["text_pairs"].tolist() == [b"b", b"\0"]
+    for arrays in (read({"instances": rows}), read({"inputs": columns})):
+        assert arrays["texts"].tolist() == ["é".encode(), b""]
+        assert arrays["text_pairs"].tolist() == [b"b", b"\0"]
 
 
-def test_text_may_come_in_base64_with_or_without_padding():
+def test_texts_may_be_base64_with_or_without_padding():
     encoded = base64.b64encode("naïve".encode()).decode()
-    for given in (encoded, encoded.rstrip("="), f"{encoded[:3]}\n{encoded[3:]}"):
-        found = read({"instances": [{"b64": given}]}, PAIR[:1])
-        assert found["texts"].tolist() == ["naïve".encode()]
+    for text in (encoded, encoded.rstrip("="), f"{encoded[:3]}\n{encoded[3:]}"):
+        arrays = read({"instances": [{"b64": text}]}, PAIR[:1])
+        assert arrays["texts"].tolist() == ["naïve".encode()]
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_text_may_come_in_base64_with_or_without_padding():
         ({"instances": ["a"]}, "must be a list of objects with 'text_pairs', 'texts'"),
         ({"instances": [{"texts": "a"}]}, r"'instances'\[0\] must be an object with"),
         ({"inputs": ["a"]}, "must be an object with 'text_pairs', 'texts'"),
-        ({"inputs": {"texts": ["a"], "text_pairs": ["a", "b"]}}, "must be of one length"),
+        ({"inputs": {"texts": ["a"], "text_pairs": ["a", "b"]}}, "must have the same length"),
         (
             {"instances": [{"texts": "a", "text_pairs": "a"}, {"texts": "a", "text_pairs": 1}]},
             r"'instances'\[1\]\['text_pairs'\] must be a string. Received: 1",
@@ -52,13 +52,13 @@ def test_text_may_come_in_base64_with_or_without_padding():
         ({"inputs": {"texts": ["\ud800"], "text_pairs": ["a"]}}, "must be UTF-8; byte 0"),
     ],
 )
-def test_a_text_that_is_none_is_named(body, reason):
+def test_invalid_texts_are_located(body, reason):
     with pytest.raises(RequestError, match=reason) as caught:
         read(body)
     assert caught.value.status == 400
 
 
-def test_the_texts_of_a_request_are_limited_together():
+def test_total_size_of_texts_is_limited():
     limits = Limits(text_bytes=10)
     rows = [{"texts": "é" * 2, "text_pairs": "123456"}]
     read({"instances": rows}, limits=limits)
@@ -67,17 +67,19 @@ def test_the_texts_of_a_request_are_limited_together():
     assert caught.value.status == 413
 
 
-def test_what_has_not_a_row_for_each_instance_is_answered_in_columns_alone():
+def test_outputs_without_one_row_per_instance_need_columnar_format():
     outputs = {"label": np.array([b"a"], object), "tags": np.array([b"x", b"y"], object)}
-    with pytest.raises(RequestError, match="'tags' has not one row for each of the 1 instances"):
-        write_answer(outputs, by_row=True, count=1)
-    found = json.loads(write_answer(outputs, by_row=False, count=1))
-    assert found == {"outputs": {"label": ["a"], "tags": ["x", "y"]}}
+    with pytest.raises(
+        RequestError, match="'tags' does not have one row for each of the 1 instances"
+    ):
+        write_predictions(outputs, by_row=True, count=1)
+    response = json.loads(write_predictions(outputs, by_row=False, count=1))
+    assert response == {"outputs": {"label": ["a"], "tags": ["x", "y"]}}
 
 
-def test_bytes_are_written_in_base64_and_one_output_bare():
+def test_bytes_are_base64_and_a_single_output_has_no_name():
     odd = np.array([b"\xff", b"ok"], object)
-    found = json.loads(write_answer({"label": odd}, by_row=True, count=2))
-    assert found == {"predictions": [{"b64": "/w=="}, "ok"]}
-    found = json.loads(write_answer({"mask_bytes": odd}, by_row=False, count=2))
-    assert found == {"outputs": [{"b64": "/w=="}, {"b64": "b2s="}]}
+    response = json.loads(write_predictions({"label": odd}, by_row=True, count=2))
+    assert response == {"predictions": [{"b64": "/w=="}, "ok"]}
+    response = json.loads(write_predictions({"mask_bytes": odd}, by_row=False, count=2))
+    assert response == {"outputs": [{"b64": "/w=="}, {"b64": "b2s="}]}

@@ -1,4 +1,4 @@
-"""The server's answers, in the forms of TensorFlow Serving's REST API."""
+"""The responses of the server, in the format of TensorFlow Serving's REST API."""
 
 import base64
 import json
@@ -48,9 +48,9 @@ def as_float32(rows, name="probabilities"):
 
 
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/colours/versions/1:predict"])
-def test_rows_and_columns_are_what_the_signature_answers(client, signatures, encoded_images, path):
+def test_row_and_columnar_format_match_the_signature(client, signatures, encoded_images, path):
     expected = signatures["serving_default"](image_bytes=tf.constant(encoded_images))
-    expected = {name: each.numpy() for name, each in expected.items()}
+    expected = {name: values.numpy() for name, values in expected.items()}
     values = [in_base64(each) for each in encoded_images]
     bare = client.post(path, json={"instances": values}).json()["predictions"]
     named = client.post(path, json={"instances": [{"image_bytes": each} for each in values]}).json()
@@ -80,7 +80,7 @@ def test_rows_and_columns_are_what_the_signature_answers(client, signatures, enc
     whole=st.booleans(),
     by_row=st.booleans(),
 )
-def test_any_pixels_get_the_answer_of_the_signature(client, signatures, shape, seed, whole, by_row):
+def test_any_pixels_match_the_signature(client, signatures, shape, seed, whole, by_row):
     pixels = np.random.default_rng(seed).uniform(-50, 300, shape).astype(np.float32)
     pixels = np.round(pixels) if whole else pixels
     values = pixels.astype(int).tolist() if whole else pixels.tolist()
@@ -93,7 +93,7 @@ def test_any_pixels_get_the_answer_of_the_signature(client, signatures, shape, s
     np.testing.assert_array_equal(np.array(found, np.float32), expected)
 
 
-def test_the_model_is_available_and_says_its_signatures(client):
+def test_status_and_metadata(client):
     for path in ("/v1/models/colours", "/v1/models/colours/versions/1"):
         (version,) = client.get(path).json()["model_version_status"]
         assert version["version"] == "1" and version["state"] == "AVAILABLE"
@@ -107,15 +107,15 @@ def test_the_model_is_available_and_says_its_signatures(client):
     assert set(served["outputs"]) == {"label", "probabilities", "class_names"}
 
 
-def test_what_is_nowhere_is_404_and_what_is_nothing_400(client):
+def test_unknown_models_are_404_and_malformed_requests_400(client):
     for path in ("/v1/models/other:predict", "/v1/models/colours/versions/2:predict"):
         answer = client.post(path, json={"instances": []})
         assert answer.status_code == 404 and "Servable not found" in answer.json()["error"]
     assert client.get("/v1/models/other").status_code == 404
-    asked = [("GET", "/"), ("GET", PREDICT), ("DELETE", "/v1/models/colours")]
-    asked += [("POST", "/v1/models/colours:classify"), ("PUT", "/v1/models/colours/versions/x")]
-    asked += [("GET", f"/v1/models/colours/versions/{'9' * 5000}")]
-    for method, path in asked:
+    requests = [("GET", "/"), ("GET", PREDICT), ("DELETE", "/v1/models/colours")]
+    requests += [("POST", "/v1/models/colours:classify"), ("PUT", "/v1/models/colours/versions/x")]
+    requests += [("GET", f"/v1/models/colours/versions/{'9' * 5000}")]
+    for method, path in requests:
         answer = client.request(method, path)
         assert answer.status_code == 400 and list(answer.json()) == ["error"]
 
@@ -129,7 +129,7 @@ GOOD = [[[1, 2, 3]]]
         (b"", "JSON Parse error"),
         (b"{", "JSON Parse error"),
         (b'{"instances": ["\xff"]}', "must be UTF-8; byte 16"),
-        (b"[" * 100_000, "nested too deep"),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"instances": [' + b"9" * 5000 + b"]}", "a number is too long"),
         ([], "must be a JSON object"),
         ({}, "Missing 'inputs' or 'instances' key"),
@@ -144,7 +144,7 @@ GOOD = [[[1, 2, 3]]]
         ({"instances": [{"b64": ""}, {"b64": "é"}]}, "'instances'[1] is not base64"),
         ({"instances": [{"b64": "AAAAA"}]}, "'instances'[0] is not base64"),
         ({"instances": [{"b64": ""}]}, "'instances'[0] cannot be decoded: empty"),
-        ({"inputs": {"image_bytes": {"b64": ""}}}, "must hold a list for 'image_bytes'"),
+        ({"inputs": {"image_bytes": {"b64": ""}}}, "must contain a list for 'image_bytes'"),
         ({"inputs": {"image_bytes": [], "x": []}}, "Received: 'image_bytes', 'x'"),
         ({"signature_name": "images", "instances": [1]}, "[any, any, 3]. Received: []"),
         ({"signature_name": "images", "instances": [[[[1, 2]]]]}, "Received: [1, 1, 2]"),
@@ -155,11 +155,11 @@ GOOD = [[[1, 2, 3]]]
         ({"signature_name": "images", "instances": [[[[1e39] * 3]]]}, "finite as float32"),
         ({"signature_name": "images", "instances": [[[[10**400] * 3]]]}, "'instances'[0] must"),
         ({"signature_name": "images", "instances": [[[[1, 2], [1]]]]}, "unequal lengths"),
-        ({"signature_name": "images", "instances": [GOOD, GOOD * 2]}, "'instances'[1] must be of"),
+        ({"signature_name": "images", "instances": [GOOD, GOOD * 2]}, "'instances'[1] must have"),
         (b'{"signature_name": "images", "instances": [[[[NaN, 1, 1]]]]}', "finite as float32"),
     ],
 )
-def test_a_bad_request_gets_its_reason_and_the_next_one_its_answer(client, body, reason):
+def test_bad_request_gets_a_reason_and_does_not_affect_the_next(client, body, reason):
     sent = {"content": body} if isinstance(body, bytes) else {"json": body}
     answer = client.post(PREDICT, **sent)
     assert answer.status_code == 400
@@ -169,7 +169,7 @@ def test_a_bad_request_gets_its_reason_and_the_next_one_its_answer(client, body,
     assert good.status_code == 200
 
 
-def test_of_some_images_the_damaged_one_is_named(client, encoded_images):
+def test_damaged_image_is_located(client, encoded_images):
     values = [in_base64(each) for each in (*encoded_images[:2], encoded_images[2][:60], b"GIF8")]
     answer = client.post(PREDICT, json={"instances": values})
     assert answer.status_code == 400
@@ -183,7 +183,7 @@ def small_client(image_run, threads=1, **limits):
     return TestClient(Application(model).starlette())
 
 
-def test_what_is_too_large_is_413(image_run, encoded_images):
+def test_too_large_requests_are_413(image_run, encoded_images):
     pixels = 32 * 32
     limits = {"body_bytes": 20_000, "instances": 3, "pixels": 2 * pixels}
     with small_client(image_run, **limits) as client:
@@ -191,7 +191,7 @@ def test_what_is_too_large_is_413(image_run, encoded_images):
         for size in (20_001, 10**6):
             answer = client.post(PREDICT, content=b" " * size)
             assert answer.status_code == 413 and list(answer.json()) == ["error"]
-        # Without a length that is told beforehand.
+        # Without a Content-Length header.
         answer = client.post(PREDICT, content=iter([b" " * 15_000] * 2))
         assert answer.status_code == 413
         many = client.post(PREDICT, json={"signature_name": "images", "instances": [GOOD] * 4})
@@ -199,20 +199,20 @@ def test_what_is_too_large_is_413(image_run, encoded_images):
         images = [in_base64(each) for each in encoded_images[:3]]
         assert client.post(PREDICT, json={"instances": images[:2]}).status_code == 200
         answer = client.post(PREDICT, json={"instances": images})
-        assert answer.status_code == 413 and "pixels in all" in answer.json()["error"]
+        assert answer.status_code == 413 and "pixels in total" in answer.json()["error"]
 
 
-def test_a_compressed_body_is_refused(client):
+def test_compressed_bodies_are_rejected(client):
     answer = client.post(PREDICT, content=b"x", headers={"Content-Encoding": "gzip"})
     assert answer.status_code == 415 and "gzip" in answer.json()["error"]
 
 
-def test_a_fault_of_the_model_is_500_without_its_story(client, model, monkeypatch):
+def test_internal_errors_are_500_without_details(client, model, monkeypatch):
     def broken(*_):
         raise RuntimeError("secret")
 
     with monkeypatch.context() as patch:
-        patch.setattr(model._batching, "_ask", broken)
+        patch.setattr(model._batcher, "_predict", broken)
         body = {"signature_name": "images", "instances": [GOOD]}
         answer = client.post(PREDICT, json=body)
         assert answer.status_code == 500
@@ -220,20 +220,22 @@ def test_a_fault_of_the_model_is_500_without_its_story(client, model, monkeypatc
     assert client.post(PREDICT, json=body).status_code == 200
 
 
-def test_what_a_client_sends_cannot_look_like_a_line_of_the_log(client, monkeypatch):
+def test_clients_cannot_forge_log_lines(client, monkeypatch):
     lines = []
-    monkeypatch.setattr(LOG, "info", lambda words, *given: lines.append(words % given))
+    monkeypatch.setattr(LOG, "info", lambda message, *arguments: lines.append(message % arguments))
     client.get("/v1/models/x%0A12:00:00 200 forged%1b[2J")
     (line,) = lines
     assert line.startswith("404 GET") and "forged" in line
     assert "\n" not in line and "\x1b" not in line
 
 
-def test_no_more_wait_than_there_is_room_for(image_run, monkeypatch):
-    go, ask = threading.Event(), ServedModel._ask
-    monkeypatch.setattr(ServedModel, "_ask", lambda self, *given: go.wait(20) and ask(self, *given))
+def test_open_requests_are_limited(image_run, monkeypatch):
+    go, call = threading.Event(), ServedModel._call
+    monkeypatch.setattr(
+        ServedModel, "_call", lambda self, *arguments: go.wait(20) and call(self, *arguments)
+    )
     go.set()
-    with small_client(image_run, waiting=2) as client:
+    with small_client(image_run, open_requests=2) as client:
         go.clear()
         body = {"signature_name": "images", "instances": [GOOD]}
         statuses = []

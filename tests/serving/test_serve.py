@@ -1,4 +1,4 @@
-"""The command, in a process of its own."""
+"""The serve command, in a process of its own."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def serve(*flags):
     )
 
 
-def test_what_is_wrong_is_said_before_tensorflow_is_imported(run_folder, tmp_path):
+def test_errors_are_reported_before_tensorflow_is_imported(run_folder, tmp_path):
     pytest.importorskip("uvicorn")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -41,7 +41,7 @@ def test_what_is_wrong_is_said_before_tensorflow_is_imported(run_folder, tmp_pat
             assert "Traceback" not in ran.stderr and "cudart" not in ran.stderr
 
 
-def test_a_missing_package_is_one_message(run_folder, tmp_path):
+def test_missing_package_is_one_message(run_folder, tmp_path):
     code = (
         "import importlib.util, sys; find = importlib.util.find_spec;"
         "importlib.util.find_spec = lambda name: None if name == 'uvicorn' else find(name);"
@@ -57,7 +57,7 @@ def test_a_missing_package_is_one_message(run_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_of_32_requests_at_once_none_is_lost_and_ctrl_c_ends_the_server(image_run, encoded_images):
+def test_32_concurrent_requests_and_a_clean_shutdown(image_run, encoded_images):
     pytest.importorskip("uvicorn")
     with subprocess.Popen(
         [*COMMAND, f"--run={image_run.run_dir}", "--port=0"],
