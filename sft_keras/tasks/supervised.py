@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from sft_keras.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class SupervisedTask(Task):
         """Returns how much each example of a split counts that is evaluated; None for the same."""
         return None
 
+    @override
     def training_batches(
         self,
         prepared: Prepared,
@@ -43,7 +46,6 @@ class SupervisedTask(Task):
         info: DataInfo,
         skip: int = 0,
     ) -> tf.data.Dataset:
-        """See `Task.training_batches`."""
         from sft_keras.tasks.labelled_batches import labelled_training_batches
 
         return labelled_training_batches(
@@ -56,10 +58,10 @@ class SupervisedTask(Task):
             skip=skip,
         )
 
+    @override
     def augmented_views(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
     ) -> tf.data.Dataset:
-        """See `Task.augmented_views`."""
         from sft_keras.tasks.labelled_batches import augmented_views
 
         augmentation = self.augmentation(recipe)
@@ -67,10 +69,10 @@ class SupervisedTask(Task):
             prepared, augmentation=augmentation, recipe=recipe, info=info, views=views
         )
 
+    @override
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
     ) -> tf.data.Dataset:
-        """See `Task.evaluation_batches`."""
         from sft_keras.tasks.labelled_batches import labelled_batches
 
         return labelled_batches(
@@ -90,15 +92,15 @@ class SingleLabelTask(SupervisedTask):
 
     top_k: int
 
+    @override
     def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.check_against_data`."""
         from sft_keras.tasks.class_weights import class_weights
 
         for stage in recipe.stages:
             class_weights(stage, info)
 
+    @override
     def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
-        """See `SupervisedTask.sample_weighting`."""
         import tensorflow as tf
 
         from sft_keras.tasks.class_weights import class_weights
@@ -106,30 +108,31 @@ class SingleLabelTask(SupervisedTask):
         weights = tf.constant(class_weights(stage, info), tf.float32)
         return lambda labels: tf.linalg.matvec(labels, weights)
 
+    @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        """See `Task.loss`."""
         import keras
 
         return keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=stage.label_smoothing
         )
 
+    @override
     def training_metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.training_metrics`."""
         import keras
 
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
 
+    @override
     def output_monitors(self, info: DataInfo) -> list[OutputMonitor]:
-        """See `Task.output_monitors`."""
         from sft_keras.evaluation.collapse import CollapseMonitor
 
         return [CollapseMonitor(info.class_names)]
 
+    @override
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
+        """`outputs` are probabilities, float32 [n, num_classes]."""
         from sft_keras.evaluation.calibration import calibration
         from sft_keras.evaluation.classification import classification_metrics
 
@@ -139,14 +142,14 @@ class SingleLabelTask(SupervisedTask):
             "calibration": calibration(outputs, labels),
         }
 
+    @override
     def temperature(self, outputs: np.ndarray, prepared: Prepared) -> float:
-        """See `Task.temperature`."""
         from sft_keras.evaluation.calibration import fit_temperature
 
         return fit_temperature(outputs, prepared.examples.labels)
 
+    @override
     def summary(self, metrics: dict[str, Any]) -> str:
-        """See `Task.summary`."""
         accuracy = metrics["accuracy"]
         return (
             f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
@@ -154,6 +157,6 @@ class SingleLabelTask(SupervisedTask):
             f"{metrics['examples']} examples"
         )
 
+    @override
     def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
-        """See `Task.score`."""
         return "accuracy", metrics["accuracy"]["value"]

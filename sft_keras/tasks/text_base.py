@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
+from typing_extensions import override
+
 from sft_keras.tasks.base import Task, smoke_stage
 
 if TYPE_CHECKING:
@@ -42,8 +44,8 @@ class TextTask(Task):
         """Returns what of a text the head sees."""
         return "tokens"
 
+    @override
     def smoke_recipe(self, recipe: Recipe) -> Recipe:
-        """See `Task.smoke_recipe`."""
         data = dataclasses.replace(
             recipe.data, source=self.smoke_source, columns={}, batch_size=_SMOKE_BATCH_SIZE
         )
@@ -59,22 +61,22 @@ class TextTask(Task):
         task = dataclasses.replace(self, sequence_length=min(self.sequence_length, _SMOKE_LENGTH))
         return dataclasses.replace(recipe, task=task, data=data, backbone=backbone, stages=stages)
 
+    @override
     def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
-        """See `Task.build_backbone`."""
         from sft_keras.backbones.text import build_text_backbone
 
         return build_text_backbone(recipe.backbone, self.output(), self.sequence_length)
 
+    @override
     def backbone_fingerprint(self) -> str:
-        """See `Task.backbone_fingerprint`."""
         return self.output()
 
+    @override
     def describe_input(self, recipe: Recipe) -> str:
-        """See `Task.describe_input`."""
         return f"texts of up to {self.sequence_length} tokens"
 
+    @override
     def input_bytes(self, recipe: Recipe) -> int:
-        """See `Task.input_bytes`."""
         return self.sequence_length * 4
 
     def encoder(self, recipe: Recipe) -> TextEncoder:

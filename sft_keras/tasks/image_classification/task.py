@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from sft_keras.recipe.section import Checks, section, section_faults
 from sft_keras.tasks.base import Progress, smoke_stage
 from sft_keras.tasks.supervised import SingleLabelTask
@@ -54,16 +56,16 @@ class ImageClassification(SingleLabelTask):
     augment: Augment = dataclasses.field(default_factory=Augment)
     top_k: int = 5
 
+    @override
     def faults(self) -> list[str]:
-        """See `Task.faults`."""
         checks = Checks("task", self)
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
         checks.require("hidden", all(units > 0 for units in self.hidden), "numbers above 0")
         checks.at_least("top_k", 2)
         return [*checks.faults, *section_faults("task.augment", self.augment)]
 
+    @override
     def smoke_recipe(self, recipe: Recipe) -> Recipe:
-        """See `Task.smoke_recipe`."""
         return dataclasses.replace(
             recipe,
             data=dataclasses.replace(
@@ -75,20 +77,20 @@ class ImageClassification(SingleLabelTask):
             stages=tuple(map(smoke_stage, recipe.stages)),
         )
 
+    @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """See `Task.open_data`."""
         from sft_keras.vision.sources.open import open_data
 
         return open_data(recipe.data, seed)
 
+    @override
     def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
-        """See `Task.build_backbone`."""
         from sft_keras.backbones.build import build_backbone
 
         return build_backbone(recipe.backbone)
 
+    @override
     def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.preprocess`."""
         from sft_keras.vision.preprocess import prepare_images
 
         return prepare_images(
@@ -99,26 +101,26 @@ class ImageClassification(SingleLabelTask):
             progress=progress,
         )
 
+    @override
     def preprocessing_fingerprint(self, recipe: Recipe) -> str:
-        """See `Task.preprocessing_fingerprint`."""
         return f"{self.fit} {recipe.backbone.image_size}"
 
+    @override
     def describe_input(self, recipe: Recipe) -> str:
-        """See `Task.describe_input`."""
         height, width = recipe.backbone.image_size
         return f"pictures of {height} by {width} pixels (height by width)"
 
+    @override
     def input_bytes(self, recipe: Recipe) -> int:
-        """See `Task.input_bytes`."""
         height, width = recipe.backbone.image_size
         return height * width * 3
 
+    @override
     def augmentation_fingerprint(self) -> str:
-        """See `Task.augmentation_fingerprint`."""
         return "" if self.augment == Augment() else repr(self.augment)
 
+    @override
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        """See `Task.build_model`."""
         from sft_keras.models.heads import classification_head
         from sft_keras.models.staged import StagedModel
 
@@ -131,34 +133,34 @@ class ImageClassification(SingleLabelTask):
         )
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
+    @override
     def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """See `SupervisedTask.augmentation`."""
         from sft_keras.vision.augmentation import build_augmentation
 
         return build_augmentation(self.augment)
 
+    @override
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """See `Task.report_examples`."""
         from sft_keras.tasks.image_classification.examples import image_examples
 
         return image_examples(outputs, prepared, info.class_names)
 
+    @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        """See `Task.signatures`."""
         from sft_keras.tasks.image_signatures import image_signatures
 
         return image_signatures(model, info.class_names, self.fit)
 
+    @override
     def export_limitation(self, quantized: bool) -> str | None:
-        """See `Task.export_limitation`."""
         return None
 
+    @override
     def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.signature_samples`."""
         from sft_keras.tasks.image_signatures import image_samples
 
         return image_samples(prepared, limit), outputs[:limit]

@@ -6,6 +6,8 @@ import abc
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from typing_extensions import override
+
 from sft_keras.recipe.section import Checks, section, section_faults
 from sft_keras.tasks.base import Progress
 from sft_keras.tasks.supervised import SupervisedTask
@@ -64,8 +66,8 @@ class SupervisedTextTask(TextTask, SupervisedTask):
         """Returns how many numbers the model answers for a text."""
         return info.num_classes
 
+    @override
     def faults(self) -> list[str]:
-        """See `Task.faults`."""
         checks = Checks("task", self)
         checks.at_least("sequence_length", 4)
         checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
@@ -76,20 +78,20 @@ class SupervisedTextTask(TextTask, SupervisedTask):
             *section_faults("task.augment", self.augment),
         ]
 
+    @override
     def output(self) -> Output:
-        """See `TextTask.output`."""
         return self.pooling
 
+    @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """See `Task.open_data`."""
         from sft_keras.data.splits import build_splits
         from sft_keras.text.sources.texts import list_texts
 
         listing = list_texts(recipe.data, self.clean, self.label_kind(), seed)
         return build_splits(listing, recipe.data, seed)
 
+    @override
     def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.preprocess`."""
         from sft_keras.data.features import InMemoryFeatures
         from sft_keras.text.preprocess import prepare_texts
 
@@ -106,19 +108,19 @@ class SupervisedTextTask(TextTask, SupervisedTask):
                 prepared[name] = dataclasses.replace(split, targets=held)
         return prepared
 
+    @override
     def preprocessing_fingerprint(self, recipe: Recipe) -> str:
-        """See `Task.preprocessing_fingerprint`."""
         return (
             f"{recipe.backbone.preset} {self.sequence_length} {self.clean!r} "
             f"{self.label_kind()!r} {dict(recipe.data.columns)}"
         )
 
+    @override
     def augmentation_fingerprint(self) -> str:
-        """See `Task.augmentation_fingerprint`."""
         return "" if self.augment == TextAugment() else repr(self.augment)
 
+    @override
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        """See `Task.build_model`."""
         from sft_keras.models.heads import classification_head
         from sft_keras.models.staged import StagedModel
 
@@ -131,18 +133,18 @@ class SupervisedTextTask(TextTask, SupervisedTask):
         )
         return StagedModel(backbone=backbone, head=head, activation=self.activation)
 
+    @override
     def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """See `SupervisedTask.augmentation`."""
         from sft_keras.tasks.text_classification.augmentation import build_text_augmentation
 
         if not self.augmentation_fingerprint():
             return None
         return build_text_augmentation(self.augment, self.encoder(recipe).special)
 
+    @override
     def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.signature_samples`."""
         from sft_keras.tasks.text_signatures import text_samples
 
         return text_samples(prepared, limit), outputs[:limit]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from sft_keras.recipe.section import Checks, section
 from sft_keras.tasks.text_classification.base import SupervisedTextTask
 
@@ -49,15 +51,15 @@ class TextMultiLabel(SupervisedTextTask):
     threshold: float = 0.5
     label_separator: str = ","
 
+    @override
     def faults(self) -> list[str]:
-        """See `Task.faults`."""
         checks = Checks("task", self)
         checks.require("threshold", 0.0 < self.threshold < 1.0, "above 0 and below 1")
         checks.require("label_separator", bool(self.label_separator.strip()), "text, as ',' or '|'")
         return [*super().faults(), *checks.faults]
 
+    @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """See `Task.open_data`."""
         from sft_keras.core.errors import DataError
 
         splits = super().open_data(recipe, seed)
@@ -65,27 +67,27 @@ class TextMultiLabel(SupervisedTextTask):
             raise DataError(f"No text of {splits.info.source!r} has a label to learn.")
         return splits
 
+    @override
     def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
-        """See `Task.check_against_data`."""
         from sft_keras.tasks.class_weights import positive_weights
 
         for stage in recipe.stages:
             positive_weights(stage, info)
 
+    @override
     def label_kind(self) -> LabelKind:
-        """See `SupervisedTextTask.label_kind`."""
         from sft_keras.text.labels import MultiLabelKind
 
         return MultiLabelKind(self.label_separator)
 
+    @override
     def targets(self, examples: Examples) -> np.ndarray:
-        """See `SupervisedTextTask.targets`."""
         import numpy as np
 
         return examples.occurrences.astype(np.float32)
 
+    @override
     def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
-        """See `SupervisedTask.sample_weighting`."""
         import tensorflow as tf
 
         from sft_keras.tasks.class_weights import positive_weights
@@ -93,29 +95,30 @@ class TextMultiLabel(SupervisedTextTask):
         weights = tf.constant(positive_weights(stage, info), tf.float32)
         return lambda labels: tf.where(labels > 0, weights, 1.0)
 
+    @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        """See `Task.loss`."""
         from sft_keras.tasks.text_classification.multi_label_metrics import LabelwiseCrossentropy
 
         return LabelwiseCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing)
 
+    @override
     def training_metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.training_metrics`."""
         from sft_keras.tasks.text_classification.multi_label_metrics import decision_accuracy
 
         return [decision_accuracy(self.threshold)]
 
+    @override
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """See `Task.evaluate`; `outputs` are probabilities, float32 [n, num_classes]."""
+        """`outputs` are probabilities, float32 [n, num_classes]."""
         from sft_keras.tasks.text_classification.multi_label_metrics import multi_label_metrics
 
         truth = prepared.examples.occurrences > 0
         return multi_label_metrics(outputs, truth, info.class_names, self.threshold, seed)
 
+    @override
     def summary(self, metrics: dict[str, Any]) -> str:
-        """See `Task.summary`."""
         micro = metrics["micro_f1"]
         return (
             f"micro F1 {micro['value']:.4f} (95 % interval {micro['low']:.4f} to "
@@ -123,20 +126,20 @@ class TextMultiLabel(SupervisedTextTask):
             f"{metrics['exact_match']['value']:.4f}, {metrics['examples']} examples"
         )
 
+    @override
     def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
-        """See `Task.score`."""
         return "micro_f1", metrics["micro_f1"]["value"]
 
+    @override
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """See `Task.report_examples`."""
         from sft_keras.tasks.text_classification.examples import label_set_examples
 
         return label_set_examples(outputs, prepared, info.class_names, self.threshold)
 
+    @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        """See `Task.signatures`."""
         from sft_keras.tasks.text_signatures import any_labels, text_signatures
 
         answer = any_labels(info.class_names, self.threshold)

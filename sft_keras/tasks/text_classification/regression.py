@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from typing_extensions import override
+
 from sft_keras.recipe.section import section
 from sft_keras.tasks.text_classification.base import SupervisedTextTask
 
@@ -46,14 +48,15 @@ class TextRegression(SupervisedTextTask):
     monitors: ClassVar = ("val_loss",)
     unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
 
+    @override
     def label_kind(self) -> LabelKind:
-        """See `SupervisedTextTask.label_kind`."""
         from sft_keras.text.labels import NumericLabelKind
 
         return NumericLabelKind()
 
+    @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """See `Task.open_data`; the facts hold "numbers", of the training labels."""
+        """The facts hold "numbers", of the training labels."""
         from sft_keras.core.errors import DataError
 
         splits = super().open_data(recipe, seed)
@@ -72,19 +75,19 @@ class TextRegression(SupervisedTextTask):
         facts = {**splits.info.facts, "numbers": numbers}
         return dataclasses.replace(splits, info=dataclasses.replace(splits.info, facts=facts))
 
+    @override
     def targets(self, examples: Examples) -> np.ndarray:
-        """See `SupervisedTextTask.targets`."""
         import numpy as np
 
         batches = examples.stream(None).batch(_BATCH)
         return np.concatenate([each["value"].numpy() for each in batches])[:, np.newaxis]
 
+    @override
     def num_outputs(self, info: DataInfo) -> int:
-        """See `SupervisedTextTask.num_outputs`."""
         return 1
 
+    @override
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        """See `Task.build_model`."""
         from sft_keras.models.heads import rescaled
 
         staged = super().build_model(backbone, info)
@@ -92,39 +95,40 @@ class TextRegression(SupervisedTextTask):
         head = rescaled(staged.head, scale=numbers["deviation"], offset=numbers["mean"])
         return dataclasses.replace(staged, head=head)
 
+    @override
     def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
-        """See `SupervisedTask.sample_weighting`."""
         return self.validation_sample_weighting(info)
 
+    @override
     def validation_sample_weighting(self, info: DataInfo) -> SampleWeighting:
-        """See `SupervisedTask.validation_sample_weighting`."""
         import tensorflow as tf
 
         weight = 1 / _variance(info)
         return lambda labels: tf.fill(tf.shape(labels)[:1], weight)
 
+    @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        """See `Task.loss`."""
         import keras
 
         return keras.losses.MeanSquaredError()
 
+    @override
     def training_metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.training_metrics`."""
         import keras
 
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
 
+    @override
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """See `Task.evaluate`; `outputs` are numbers, float32 [n, 1]."""
+        """`outputs` are numbers, float32 [n, 1]."""
         from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
 
         return regression_metrics(outputs[:, 0], _labels(prepared), _variance(info), seed)
 
+    @override
     def summary(self, metrics: dict[str, Any]) -> str:
-        """See `Task.summary`."""
         r2 = metrics["r2"]
         return (
             f"R2 {r2['value']:.4f} (95 % interval {r2['low']:.4f} to {r2['high']:.4f}), "
@@ -133,24 +137,23 @@ class TextRegression(SupervisedTextTask):
             f"{metrics['examples']} examples"
         )
 
+    @override
     def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
-        """See `Task.score`.
-
-        R2, because it is what the loss says, turned round: a correlation is as high for answers
-        that are too large, or ten times too large, throughout.
-        """
+        """R2, because it is what the loss says, turned round: a correlation is as high for answers
+        that are too large, or ten times too large, throughout."""
         return "r2", metrics["r2"]["value"]
 
+    @override
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """See `Task.report_examples`; the largest errors."""
+        """The largest errors."""
         from sft_keras.tasks.text_classification.examples import largest_errors
 
         return largest_errors(outputs[:, 0], _labels(prepared), prepared)
 
+    @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        """See `Task.signatures`."""
         from sft_keras.tasks.text_signatures import a_number, text_signatures
 
         signatures = text_signatures(model, self.encoder(recipe), info, a_number)
@@ -159,10 +162,10 @@ class TextRegression(SupervisedTextTask):
         unit = max(numbers["deviation"], abs(numbers["mean"]) / 100)
         return dataclasses.replace(signatures, compared="value", unit=unit)
 
+    @override
     def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.signature_samples`."""
         return super().signature_samples(outputs[:, 0], prepared, limit)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from typing_extensions import override
+
 from sft_keras.recipe.section import Checks, section
 from sft_keras.tasks.supervised import SingleLabelTask
 from sft_keras.tasks.text_base import INT8_LIMITATION
@@ -36,32 +38,32 @@ class TextClassification(SupervisedTextTask, SingleLabelTask):
 
     top_k: int = 5
 
+    @override
     def faults(self) -> list[str]:
-        """See `Task.faults`."""
         checks = Checks("task", self)
         checks.at_least("top_k", 2)
         return [*super().faults(), *checks.faults]
 
+    @override
     def label_kind(self) -> LabelKind:
-        """See `SupervisedTextTask.label_kind`."""
         from sft_keras.text.labels import SingleLabelKind
 
         return SingleLabelKind()
 
+    @override
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """See `Task.report_examples`."""
         from sft_keras.tasks.text_classification.examples import text_examples
 
         return text_examples(outputs, prepared, info.class_names)
 
+    @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        """See `Task.signatures`."""
         from sft_keras.tasks.text_signatures import one_label, text_signatures
 
         return text_signatures(model, self.encoder(recipe), info, one_label(info.class_names))
 
+    @override
     def export_limitation(self, quantized: bool) -> str | None:
-        """See `Task.export_limitation`."""
         return INT8_LIMITATION if quantized else None
