@@ -1,4 +1,7 @@
-"""Tasks: what is learnt. Importing this does not import TensorFlow."""
+"""Tasks: what a model is trained to predict. Importing this does not import TensorFlow.
+
+Each task is a room of its own; the modules beside the rooms are what several of them share.
+"""
 
 from sft_keras.tasks.image_classification.task import ImageClassification
 from sft_keras.tasks.masked_lm.task import MaskedLM

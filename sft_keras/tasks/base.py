@@ -1,7 +1,15 @@
 """The contract between a task and the rest of the package.
 
-A task is its configuration: a frozen dataclass with methods. The recipe holds the instance, so
-nothing looks a task up by name. A method that needs TensorFlow imports it when it is called.
+A task is its configuration, a frozen dataclass that the recipe holds, with methods. They are called
+in this order:
+
+    open_data -> build_backbone -> preprocess -> build_model
+    per stage:   training_batches, loss, training_metrics, output_monitors
+    per split:   evaluation_batches -> predict_outputs -> evaluate -> summary, score
+    at the end:  temperature, report_examples, save_artifacts, signatures, signature_samples
+
+Recipes are checked and printed without TensorFlow, so importing a task must not import it: methods
+that need it import it themselves.
 """
 
 from __future__ import annotations
@@ -37,25 +45,33 @@ Outputs = Any
 """What `Task.predict_outputs` returns and the same task's methods read.
 
 By default the model's outputs for a split in stored order, a float32 array [n, ...]. A task may
-return an object of its own where the outputs of a whole split would not fit into memory, as those
-of `MaskedLM`, whose logits are over a vocabulary. No other code looks inside.
+return an object of its own where the outputs of a whole split would not fit into memory, such as
+those of `MaskedLM` over a vocabulary. Other code only hands it back to the task, except that
+temperature scaling is applied to the outputs of tasks whose metrics include "calibration".
 """
 
 
 class Task(TaskConfig):
-    """What is learnt: from raw examples to batches, from a backbone to a model, to figures."""
+    """Everything that depends on the kind of prediction, from raw examples to served signatures.
+
+    Subclasses implement the abstract methods; the others have defaults that suit most tasks.
+    """
 
     def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
-        """Checks the recipe against the data, before the long work.
+        """Check the recipe against the data before the long work starts.
 
         Raises:
-          RecipeError: If it names classes that the data does not have, or the like.
+          RecipeError: If they do not match, e.g. `Stage.class_weights` names an unknown class.
         """
         return
 
     @abc.abstractmethod
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """Finds and lists the examples and makes the splits that the source lacks; decodes nothing.
+        """List the examples and create the splits that the source lacks, without decoding.
+
+        Args:
+          recipe: Its `data` section says where the examples are.
+          seed: Seed of the random splits.
 
         Raises:
           DataError: Listing every fault that shows without decoding.
@@ -63,39 +79,56 @@ class Task(TaskConfig):
 
     @abc.abstractmethod
     def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
-        """Builds the recipe's backbone, with its weights and blocks.
+        """Build the recipe's backbone, load its weights and split it into blocks.
 
         Raises:
-          BackboneError: If it is unknown, cannot be cut into blocks, or its weights are missing.
+          BackboneError: If it is unknown, cannot be split into blocks, or its weights are missing.
         """
 
     def backbone_fingerprint(self) -> str:
-        """Returns all that decides on what `build_backbone` builds, beside the recipe's section."""
+        """Return the task's fields that `build_backbone` depends on, as part of cache keys.
+
+        The recipe's `backbone` section is included elsewhere.
+        """
         return ""
 
     @abc.abstractmethod
     def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """Reads every example once; returns what is batched from, per split.
+        """Read every example once and return the splits ready for batching.
+
+        Args:
+          splits: The result of `open_data`.
+          recipe: The run's recipe.
+          progress: Called as examples are read.
+
+        Returns:
+          {"train" | "validation" | "test": the preprocessed split}.
 
         Raises:
-          DataError: Naming every example that cannot be read.
+          DataError: Listing every example that cannot be read.
         """
 
     @abc.abstractmethod
     def preprocessing_fingerprint(self, recipe: Recipe) -> str:
-        """Returns all that decides on what `prepare` makes of an example, but the data."""
+        """Return a fingerprint of the preprocessing configuration.
+
+        Equal fingerprints, on the same examples, mean equal results of `preprocess`.
+        """
 
     @abc.abstractmethod
     def describe_input(self, recipe: Recipe) -> str:
-        """Returns what the model reads, to finish the sentence "a backbone on ..."."""
+        """Return the model's input as a noun phrase, e.g. "texts of up to 128 tokens".
+
+        Reports print it after "a backbone on".
+        """
 
     @abc.abstractmethod
     def input_bytes(self, recipe: Recipe) -> int:
-        """Returns how many bytes of memory what `prepare` reads of an example takes at the most."""
+        """Return the memory of one preprocessed example in bytes, at most."""
 
     @abc.abstractmethod
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        """Returns the backbone with a new head for the classes of `info`."""
+        """Return the backbone with a new head that fits the targets described by `info`."""
 
     @abc.abstractmethod
     def training_batches(
@@ -106,44 +139,71 @@ class Task(TaskConfig):
         info: DataInfo,
         skip: int = 0,
     ) -> tf.data.Dataset:
-        """Returns (x, y, sample weight) batches of a stage, epoch after epoch, without end.
+        """Return an endless data set of shuffled and augmented batches for a stage.
 
-        The first `skip` ones are left out, at no cost beyond that of a part of an epoch; the
-        others are what they would be after those.
+        Batches depend only on the recipe, the stage and their number, so a resumed run sees those
+        that an uninterrupted one would have seen.
+
+        Args:
+          prepared: The training split.
+          recipe: The run's recipe.
+          stage: One of its stages.
+          info: Facts about the data.
+          skip: Number of batches to skip at the start; costs at most part of an epoch.
+
+        Returns:
+          (x, y, sample weights) batches. x is what the model takes; shapes of y and of the sample
+          weights are those that `loss` takes.
         """
 
     def augmented_views(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo, views: int
     ) -> tf.data.Dataset:
-        """Returns each training input `views` times, changed at random, in any order.
+        """Return `views` random augmentations of every training example, in any order.
 
-        Elements are (rows int64 [batch], numbered as `Prepared.views` says; x; y). Not asked for
-        where nothing is drawn at random.
+        Called only if the task augments, i.e. `augmentation_fingerprint` is not empty.
+
+        Returns:
+          Batches of (row numbers as defined by `Prepared.views`, int64 [batch]; x; y).
         """
-        raise NotImplementedError(f"{type(self).__name__} changes no input at random.")
+        raise NotImplementedError(f"{type(self).__name__} has no augmentation.")
 
     @abc.abstractmethod
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
     ) -> tf.data.Dataset:
-        """Returns (x, y) or (x, y, sample weight) batches of a split in stored order."""
+        """Return one pass over a split in stored order, without augmentation.
+
+        Returns:
+          (x, y) or (x, y, sample weights) batches, like those of `training_batches`.
+        """
 
     @abc.abstractmethod
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        """Returns the loss between y and the stage model's outputs (logits)."""
+        """Return the training loss between y and the stage model's outputs, which are logits."""
 
     @abc.abstractmethod
     def training_metrics(self) -> list[keras.metrics.Metric]:
-        """Returns new metrics to watch while training."""
+        """Return new Keras metrics, updated with y and logits during training and validation."""
 
     def output_monitors(self, info: DataInfo) -> list[OutputMonitor]:
-        """Returns what is to look at validation outputs, to warn of a model gone wrong."""
+        """Return monitors of the validation outputs that warn, e.g., of a collapsed model."""
         return []
 
     def predict_outputs(
         self, model: keras.Model, batches: tf.data.Dataset, devices: Devices
     ) -> Outputs:
-        """Returns what `evaluate` is to know of the model's answers to the batches of a split."""
+        """Run the whole model on a split.
+
+        Args:
+          model: From x to activated outputs, e.g. probabilities.
+          batches: The result of `evaluation_batches`.
+          devices: The devices to run on.
+
+        Returns:
+          By default float32 [n, ...] in stored order, zero-padded to the longest batch; see
+          `Outputs`.
+        """
         from sft_keras.evaluation.inference import answers
 
         return answers(model, batches, devices)
@@ -152,67 +212,88 @@ class Task(TaskConfig):
     def evaluate(
         self, outputs: Outputs, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """Returns the figures of one split from the outputs of `predict_outputs`, JSON-able.
+        """Return all metrics of a split for the report.
 
-        Those with an interval are {"value", "low", "high"}; the report shows them all.
+        Args:
+          outputs: The result of `predict_outputs` for the split.
+          prepared: The split.
+          info: Facts about the data.
+          seed: Seed of the bootstrap.
+
+        Returns:
+          JSON-serializable {name: metric}. A metric with a confidence interval is {"value", "low",
+          "high"}. "calibration" may be present only if `outputs` are class probabilities, float32
+          [n, num_classes].
         """
 
     def temperature(self, outputs: Outputs, prepared: Prepared) -> float:
-        """Return the temperature fitted on the outputs for the validation split."""
+        """Return the calibration temperature, by which logits are divided.
+
+        Args:
+          outputs: The result of `predict_outputs` for the validation split.
+          prepared: The validation split.
+        """
         return 1.0
 
     @abc.abstractmethod
     def summary(self, metrics: dict[str, Any]) -> str:
-        """Returns the main figures of what `evaluate` gave, in a line."""
+        """Return the main metrics of a result of `evaluate` as one line for the console."""
 
     @abc.abstractmethod
     def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
-        """Returns name and value of the figure that runs are judged by; more is better."""
+        """Return name and value of the metric that ranks runs; higher is better."""
 
     @abc.abstractmethod
     def report_examples(
         self, outputs: Outputs, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """Returns the worst mistakes, and the least certain answers, for the report."""
+        """Return the worst mistakes and the least certain predictions for the report."""
 
     def save_artifacts(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
-        """Writes files of its own into the run folder; returns a sentence on each."""
+        """Save task-specific artifacts in the run folder; return one log line per artifact."""
         return []
 
     @abc.abstractmethod
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        """Returns what the exported model answers."""
+        """Return the signatures of the exported SavedModel, from raw inputs to predictions."""
 
     def export_limitation(self, quantized: bool) -> str | None:
-        """Returns why `sft_keras.export` cannot make a file of the model alone; "" if it can.
+        """Return why LiteRT/ONNX export is unsupported, or None.
 
-        Such a file has no preprocessing: it takes what `evaluation_batches` gives and answers
-        probabilities, the classes on the last axis, of which the most probable one is the answer.
+        Such an export has no preprocessing. It takes x of `evaluation_batches` and returns
+        probabilities with the classes on the last axis, so that it can be compared with the trained
+        model.
 
         Args:
-          quantized: Whether the file is to compute in integers.
+          quantized: Whether the export computes in int8.
+
+        Returns:
+          The reason, as the end of an error message.
         """
-        return "there is no comparison of what it answers."
+        return "its predictions cannot be compared with those of the trained model."
 
     @abc.abstractmethod
     def signature_samples(
         self, outputs: Outputs, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """Returns what to ask the exported model, and what it must answer.
+        """Return raw inputs to verify the exported model with, and the expected outputs.
 
         Args:
-          outputs: The whole model's for the split.
+          outputs: The result of `predict_outputs` for the split.
           prepared: The split.
-          limit: How many examples to ask about.
+          limit: Maximum number of examples.
 
         Returns:
-          Raw inputs for each endpoint by argument, the same examples for each; "probabilities" of
-          its answers, [limit or less, ...].
+          {signature: {argument: [m, ...]}}, the first m <= `limit` examples for every signature;
+          and the expected values of `ServingSignatures.compared`, [m, ...].
         """
 
 
 def smoke_stage(stage: Stage) -> Stage:
-    """Returns a stage of two updates; a range test would find nothing to go by in noise."""
+    """Return the stage shortened to two updates, for `Task.smoke_recipe`.
+
+    "auto" learning rates become 1e-3: a learning-rate finder has nothing to find in noise.
+    """
     return dataclasses.replace(
         stage,
         epochs=None,

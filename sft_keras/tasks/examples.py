@@ -1,4 +1,4 @@
-"""Which examples of a split a report shows: the worst mistakes, and the least certain answers."""
+"""Examples shown in the report: the worst mistakes and the least certain predictions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MAX_MISTAKES, MAX_UNCERTAIN = 24, 12
 
 @dataclasses.dataclass(frozen=True)
 class ReportExamples:
-    """Examples of a split, each a row of plain values with its "id".
+    """Examples of a split for the report, each a dict of plain values.
 
-    A row may have "true", "predicted", "right" where that is more than these being the same, and
-    the "probability" in 0..1; "second" and
-    "second_probability", what was the next most probable; "text"; "marked", a text in parts; and
-    "picture", the place of its picture in `pictures`.
+    Every row has an "id". Optional keys: "true" and "predicted"; "right", whether the prediction is
+    correct where comparing these two does not tell; "probability" of the prediction, in 0..1;
+    "second" and "second_probability" of the runner-up; "text"; "marked", a text in parts; and
+    "picture", the index of its image in `pictures`.
 
     Attributes:
-      mistakes: Wrong answers, the worst first.
-      uncertain: Answers, right or wrong, that were least certain.
-      pictures: PNG files.
+      mistakes: Wrong predictions, worst first.
+      uncertain: The least certain predictions, right or wrong, least certain first.
+      pictures: PNG-encoded images.
     """
 
     mistakes: list[dict[str, Any]]
@@ -33,18 +33,29 @@ class ReportExamples:
     pictures: list[bytes] = dataclasses.field(default_factory=list)
 
 
-_Rows = list[tuple[int, dict[str, Any]]]  # each with the position of its example in the split
+Rows = list[tuple[int, dict[str, Any]]]
+"""Report rows, each after the position of its example in the split."""
 
 
-def _one_label(
+def single_label_rows(
     probabilities: np.ndarray, prepared: Prepared, class_names: Sequence[str]
-) -> tuple[_Rows, _Rows]:
-    """Returns the most confident mistakes, and the answers with the closest second."""
+) -> tuple[Rows, Rows]:
+    """Return the most confident mistakes and the predictions with the smallest margin.
+
+    Args:
+      probabilities: Float [n, num_classes], num_classes of at least 2.
+      prepared: The split; its examples' labels are the truth.
+      class_names: Class names in the order of the columns.
+
+    Returns:
+      Mistakes by falling probability, at most `MAX_MISTAKES`; and predictions by rising margin over
+      the runner-up, at most `MAX_UNCERTAIN`.
+    """
     labels = prepared.examples.labels
     order = np.argsort(-probabilities, axis=1, kind="stable")
     first, second = (
-        np.take_along_axis(probabilities, order[:, place : place + 1], axis=1)[:, 0]
-        for place in (0, 1)
+        np.take_along_axis(probabilities, order[:, rank : rank + 1], axis=1)[:, 0]
+        for rank in (0, 1)
     )
     wrong = np.flatnonzero(order[:, 0] != labels)
     worst = wrong[np.argsort(-first[wrong], kind="stable")][:MAX_MISTAKES]
@@ -58,7 +69,7 @@ def _one_label(
             "probability": float(first[position]),
         }
 
-    def next_best(position: int) -> dict[str, Any]:
+    def runner_up(position: int) -> dict[str, Any]:
         return {
             "second": class_names[order[position, 1]],
             "second_probability": float(second[position]),
@@ -66,12 +77,20 @@ def _one_label(
 
     return (
         [(position, row(position)) for position in worst.tolist()],
-        [(position, row(position) | next_best(position)) for position in closest.tolist()],
+        [(position, row(position) | runner_up(position)) for position in closest.tolist()],
     )
 
 
 def texts_of(prepared: Prepared, positions: set[int]) -> dict[int, str]:
-    """Returns the texts at some positions of a split, of a pair with a line break between."""
+    """Return the texts of some examples; the two texts of a pair are joined with a line break.
+
+    Args:
+      prepared: The split.
+      positions: Positions of the examples in the split.
+
+    Returns:
+      {position: text}.
+    """
     return {
         int(example["index"]): "\n".join(text.decode() for text in example["texts"].numpy())
         for example in prepared.examples.stream(None)

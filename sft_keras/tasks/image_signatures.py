@@ -1,10 +1,9 @@
-"""What the SavedModel of an image classifier answers, preprocessing inside."""
+"""Signatures of image classifiers, preprocessing included."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -13,26 +12,34 @@ import tensorflow as tf
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.signatures import ServingSignatures
-from sft_keras.vision.decode import decode_image, resize_image
+from sft_keras.vision.decode import Fit, decode_image, resize_image
 
 ENCODED = "serving_default"
 FLOATS = "images"
 
 
-def image_signatures(model: keras.Model, class_names: Sequence[str], fit: str) -> ServingSignatures:
-    """Returns the served functions.
+def image_signatures(model: keras.Model, class_names: Sequence[str], fit: Fit) -> ServingSignatures:
+    """Return the signatures of an image classifier.
 
     "serving_default" takes encoded images (JPEG, PNG, GIF or BMP bytes), string [batch]. "images"
     takes RGB pixels in 0..255, float32 [batch, height, width, 3], of any size. Both decode and
-    resize as training did, and answer
+    resize as in training.
+
+    Args:
+      model: From pixels to class probabilities, [batch, num_classes].
+      class_names: Class names in the order of the columns.
+      fit: How images are resized, see `ImageClassification.fit`.
+
+    Returns:
+      The two signatures. Their outputs are
       label: string [batch], the most probable class;
       probabilities: float32 [batch, num_classes];
       class_names: string [batch, num_classes], the names of the columns.
     """
     height, width = model.input_shape[1:3]
 
-    def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Made here: a tensor of the surrounding eager context could not be saved.
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Created inside the traced function: a captured eager tensor could not be saved.
         names = tf.constant(list(class_names))
         probabilities = model(tf.cast(images, tf.float32), training=False)
         shape = [tf.shape(probabilities)[0], 1]
@@ -42,17 +49,19 @@ def image_signatures(model: keras.Model, class_names: Sequence[str], fit: str) -
             "class_names": tf.tile(names[tf.newaxis], shape),
         }
 
-    def resized(images: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    def resized(images: tf.Tensor, preprocess: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         pixels = tf.TensorSpec((height, width, 3), tf.uint8)
-        return tf.map_fn(prepare, images, fn_output_signature=pixels)
+        return tf.map_fn(preprocess, images, fn_output_signature=pixels)
 
     def from_encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(
-            resized(image_bytes, lambda one: resize_image(decode_image(one), (height, width), fit))
+        return predict(
+            resized(
+                image_bytes, lambda image: resize_image(decode_image(image), (height, width), fit)
+            )
         )
 
     def from_floats(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(resized(images, lambda one: resize_image(one, (height, width), fit)))
+        return predict(resized(images, lambda image: resize_image(image, (height, width), fit)))
 
     encoded = tf.TensorSpec([None], tf.string, name="image_bytes")
     floats = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
@@ -61,21 +70,25 @@ def image_signatures(model: keras.Model, class_names: Sequence[str], fit: str) -
 
 
 def image_samples(prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the first `limit` examples of a split as inputs of the endpoints.
+    """Return the first `limit` examples of a split as inputs of both signatures.
 
-    Encoded ones are the very bytes of the files; arrays are encoded as PNG, which loses nothing.
-    Float images must have one size to be a batch, so they are those that training saw.
+    Encoded images are the unchanged bytes of the files; arrays are encoded as PNG, which is
+    lossless. Float images must have one size to form a batch, so they are the resized ones that
+    training sees.
+
+    Returns:
+      {signature: {argument: [limit or fewer, ...]}}.
     """
-    raw = [each["image"] for each in itertools.islice(prepared.examples.stream(None), limit)]
-    encoded = [one if one.dtype == tf.string else tf.io.encode_png(one) for one in raw]
+    raw = [example["image"] for example in itertools.islice(prepared.examples.stream(None), limit)]
+    encoded = [image if image.dtype == tf.string else tf.io.encode_png(image) for image in raw]
     pixels = np.stack(list(itertools.islice(prepared_pixels(prepared), limit)))
     return {
-        ENCODED: {"image_bytes": np.array([one.numpy() for one in encoded], dtype=object)},
+        ENCODED: {"image_bytes": np.array([image.numpy() for image in encoded], dtype=object)},
         FLOATS: {"images": pixels.astype(np.float32)},
     }
 
 
-def prepared_pixels(prepared: Prepared) -> Any:
-    """Yields the images of a split as training sees them, uint8 [height, width, 3]."""
+def prepared_pixels(prepared: Prepared) -> Iterator[np.ndarray]:
+    """Yield the resized images of a split in stored order, uint8 [height, width, 3]."""
     for batch in ordered_batches(prepared, batch_size=32):
         yield from batch["input"].numpy()

@@ -1,4 +1,4 @@
-"""What an exported model answers, and what that needs. Does not import TensorFlow."""
+"""Signatures of an exported model. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ServingSignatures:
-    """The served functions of a task.
+    """The signatures of a task's SavedModel.
 
     Attributes:
       functions: {name: (function, specs of its arguments)}; "serving_default" takes raw inputs.
-      tracked: What the functions use beside the model, such as the tables of a tokenizer.
-      needs: Modules to be imported, beside TensorFlow, where the export is loaded.
-      compared: The output that must be as the trained model's.
-      unit: What its differences are measured in: 1 for probabilities.
-      class_names: What the columns of "probabilities" are called, in order; none where they are
-        nobody's, or differ from answer to answer.
+      tracked: Resources of the functions beside the model, e.g. the tables of a tokenizer.
+      needs: Modules that must be imported, beside TensorFlow, before the export is loaded.
+      compared: The output that is compared with the trained model's to verify the export.
+      unit: The unit of differences between these two; 1 for probabilities.
+      class_names: Names of the columns of "probabilities", in order; empty if the columns are not
+        classes or differ between inputs.
     """
 
     functions: Mapping[str, tuple[Callable[..., Any], Sequence[tf.TensorSpec]]]
@@ -32,7 +32,7 @@ class ServingSignatures:
     class_names: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Returns names and arguments as plain values, for the report."""
+        """Return signatures and required modules as plain values for the report."""
         signatures = {
             name: ", ".join(f"{spec.name}: {spec.dtype.name} {spec.shape}" for spec in specs)
             for name, (_, specs) in self.functions.items()
@@ -41,8 +41,9 @@ class ServingSignatures:
 
 
 def is_binary(name: str) -> bool:
-    """Returns whether strings of this argument or output are bytes, and not UTF-8.
+    """Return whether strings of this argument or output are raw bytes rather than UTF-8 text.
 
-    TensorFlow Serving's convention for outputs, and this package's for arguments.
+    The "_bytes" suffix is TensorFlow Serving's convention for outputs; this package uses it for
+    arguments too.
     """
     return name.endswith("_bytes")

@@ -1,4 +1,4 @@
-"""What tasks whose examples have a label of any kind have in common. Does not import TensorFlow."""
+"""Base classes of tasks with one target per example. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 
 
 class SupervisedTask(Task):
-    """Each example has one y: its targets, or where `prepare` gives none its one-hot label."""
+    """One y per example: `Prepared.targets`, or the one-hot label of a split without targets.
+
+    Such a task implements `augmentation` and `sample_weighting`; batches follow from these.
+    """
 
     @abc.abstractmethod
     def augmentation(self, recipe: Recipe) -> Augmentation | None:
-        """Returns how training batches are changed at random; None for not."""
+        """Return the random augmentation of training batches, or None."""
 
     @abc.abstractmethod
     def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
-        """Returns how much each example of a training batch counts."""
+        """Return the function from y to the sample weights of training batches."""
 
     def validation_sample_weighting(self, info: DataInfo) -> SampleWeighting | None:
-        """Returns how much each example of a split counts that is evaluated; None for the same."""
+        """Return the function from y to the sample weights of evaluation batches, or None."""
         return None
 
     @override
@@ -84,10 +87,10 @@ class SupervisedTask(Task):
 
 
 class SingleLabelTask(SupervisedTask):
-    """One label out of `num_classes` for each example; the model's outputs are probabilities.
+    """One class per example: softmax and cross-entropy; outputs are class probabilities.
 
     Attributes:
-      top_k: The k of top-k accuracy; left out where there are not more classes than that.
+      top_k: The k of top-k accuracy, which is omitted if there are at most k classes.
     """
 
     top_k: int
@@ -132,7 +135,7 @@ class SingleLabelTask(SupervisedTask):
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """`outputs` are probabilities, float32 [n, num_classes]."""
+        """Return classification metrics; `outputs` are probabilities, float32 [n, num_classes]."""
         from sft_keras.evaluation.calibration import calibration
         from sft_keras.evaluation.classification import classification_metrics
 

@@ -1,4 +1,4 @@
-"""What tasks on texts have in common. Importing it does not import TensorFlow."""
+"""Base class of text tasks. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
     from sft_keras.text.encoder import TextEncoder
 
 INT8_LIMITATION = (
-    "attention has a huge negative score where there is padding, beside which integers leave "
-    "nothing of the others. Take the format in float32."
+    "int8 is not supported: the large negative attention mask exhausts the quantization range. "
+    "Use the format in float32."
 )
-"""Why a text model computes in floats alone, see `Task.export_limitation`."""
+"""Why text models are exported only in float32, see `Task.export_limitation`."""
 _SMOKE_BATCH_SIZE = 8
 _SMOKE_LENGTH = 64
-_TINY_BLOCKS = 3  # of "tiny:bert"
+_TINY_BLOCKS = 3  # blocks of "tiny:bert"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TextTask(Task):
-    """A transformer reads tokens.
+    """A task whose backbone is a transformer over tokens.
 
     Attributes:
-      sequence_length: The most tokens of an example, special ones included.
-      smoke_source: What `--smoke` reads.
+      sequence_length: Maximum number of tokens per example, special tokens included.
+      smoke_source: The `data.source` of `--smoke` runs.
     """
 
     presets: ClassVar = ("hub", "hf", "tiny")
@@ -40,8 +41,8 @@ class TextTask(Task):
 
     sequence_length: int
 
-    def output(self) -> Output:
-        """Returns what of a text the head sees."""
+    def backbone_output(self) -> Output:
+        """Return which output of the backbone the head takes."""
         return "tokens"
 
     @override
@@ -65,11 +66,11 @@ class TextTask(Task):
     def build_backbone(self, recipe: Recipe) -> BuiltBackbone:
         from sft_keras.backbones.text import build_text_backbone
 
-        return build_text_backbone(recipe.backbone, self.output(), self.sequence_length)
+        return build_text_backbone(recipe.backbone, self.backbone_output(), self.sequence_length)
 
     @override
     def backbone_fingerprint(self) -> str:
-        return self.output()
+        return self.backbone_output()
 
     @override
     def describe_input(self, recipe: Recipe) -> str:
@@ -80,7 +81,7 @@ class TextTask(Task):
         return self.sequence_length * 4
 
     def encoder(self, recipe: Recipe) -> TextEncoder:
-        """Returns what splits texts into the backbone's tokens."""
+        """Return the backbone's tokenizer with truncation and padding to `sequence_length`."""
         from sft_keras.text.encoder import build_encoder
 
         return build_encoder(recipe.backbone, self.sequence_length)

@@ -1,4 +1,4 @@
-"""What the SavedModel of a model on texts answers, tokenizer inside."""
+"""Signatures of text classification and regression models, tokenizer included."""
 
 from __future__ import annotations
 
@@ -17,43 +17,49 @@ from sft_keras.text.encoder import TextEncoder
 TEXTS = "serving_default"
 ARGUMENTS = ("texts", "text_pairs")
 
-
-Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
-"""What is served of the model's outputs for some texts."""
+Postprocess = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+"""From the model's outputs, [batch, ...], to the outputs of the signature."""
 
 
 def text_signatures(
-    model: keras.Model, encoder: TextEncoder, info: DataInfo, answer: Answer
+    model: keras.Model, encoder: TextEncoder, info: DataInfo, postprocess: Postprocess
 ) -> ServingSignatures:
-    """Returns the served functions.
+    """Return the signatures of a model whose inputs are texts or pairs of texts.
 
-    "serving_default" takes UTF-8 texts, string [batch], and for pairs `text_pairs` too, and answers
-    as `answer` has it.
+    Args:
+      model: From token tensors to outputs.
+      encoder: The tokenizer, saved inside the SavedModel.
+      info: Facts about the data: whether inputs are pairs, and the class names.
+      postprocess: From the model's outputs to those of the signature.
+
+    Returns:
+      "serving_default", with arguments `texts` and, for pairs, `text_pairs`: UTF-8, string [batch].
     """
 
     def from_pairs(texts: tf.Tensor, text_pairs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(model(encoder.encode(texts, text_pairs), training=False))
+        return postprocess(model(encoder.encode(texts, text_pairs), training=False))
 
     def from_texts(texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(model(encoder.encode(texts), training=False))
+        return postprocess(model(encoder.encode(texts), training=False))
 
     specs = [tf.TensorSpec([None], tf.string, name=name) for name in ARGUMENTS]
-    served = (from_pairs, specs) if info.facts["texts"] == 2 else (from_texts, specs[:1])
+    function = (from_pairs, specs) if info.facts["texts"] == 2 else (from_texts, specs[:1])
     needs = (encoder.needs,) if encoder.needs else ()
     names = info.class_names
-    return ServingSignatures({TEXTS: served}, tracked=(encoder,), needs=needs, class_names=names)
+    return ServingSignatures({TEXTS: function}, tracked=(encoder,), needs=needs, class_names=names)
 
 
-def one_label(class_names: Sequence[str]) -> Answer:
-    """Returns the function from probabilities, [batch, num_classes], to
+def single_label_outputs(class_names: Sequence[str]) -> Postprocess:
+    """Return the postprocessing of class probabilities, [batch, num_classes].
 
-    label: string [batch], the most probable class;
-    probabilities: float32 [batch, num_classes];
-    class_names: string [batch, num_classes], the names of the columns.
+    Its outputs are
+      label: string [batch], the most probable class;
+      probabilities: float32 [batch, num_classes];
+      class_names: string [batch, num_classes], the names of the columns.
     """
 
-    def answer(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
-        names = _names_of_columns(class_names, probabilities)
+    def postprocess(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        names = _column_names(class_names, probabilities)
         best = tf.argmax(probabilities, axis=1)
         return {
             "label": tf.gather(names, best, batch_dims=1),
@@ -61,40 +67,45 @@ def one_label(class_names: Sequence[str]) -> Answer:
             "class_names": names,
         }
 
-    return answer
+    return postprocess
 
 
-def any_labels(class_names: Sequence[str], threshold: float) -> Answer:
-    """Returns the function from probabilities, [batch, num_classes], to
+def multi_label_outputs(class_names: Sequence[str], threshold: float) -> Postprocess:
+    """Return the postprocessing of independent label probabilities, [batch, num_classes].
 
-    chosen: bool [batch, num_classes], whether the text has the label;
-    probabilities: float32 [batch, num_classes];
-    class_names: string [batch, num_classes], the names of the columns.
+    Its outputs are
+      chosen: bool [batch, num_classes], whether the probability is above `threshold`;
+      probabilities: float32 [batch, num_classes];
+      class_names: string [batch, num_classes], the names of the columns.
     """
 
-    def answer(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+    def postprocess(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
             "chosen": probabilities > threshold,
             "probabilities": probabilities,
-            "class_names": _names_of_columns(class_names, probabilities),
+            "class_names": _column_names(class_names, probabilities),
         }
 
-    return answer
+    return postprocess
 
 
-def a_number(outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns {"value": float32 [batch]} of outputs [batch, 1]."""
+def regression_outputs(outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Return {"value": float32 [batch]} for outputs of shape [batch, 1]."""
     return {"value": outputs[:, 0]}
 
 
-def _names_of_columns(class_names: Sequence[str], probabilities: tf.Tensor) -> tf.Tensor:
-    # Made here: a tensor of the surrounding eager context could not be saved.
+def _column_names(class_names: Sequence[str], probabilities: tf.Tensor) -> tf.Tensor:
+    # Created inside the traced function: a captured eager tensor could not be saved.
     names = tf.constant(list(class_names))
     return tf.tile(names[tf.newaxis], [tf.shape(probabilities)[0], 1])
 
 
 def text_samples(prepared: Prepared, limit: int) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the texts of the first `limit` examples of a split as inputs of the endpoint."""
-    raw = itertools.islice(prepared.examples.stream(None), limit)
-    columns = zip(*(example["texts"].numpy() for example in raw))
-    return {TEXTS: {name: np.array(each, object) for name, each in zip(ARGUMENTS, columns)}}
+    """Return the texts of the first `limit` examples of a split as inputs of the signature.
+
+    Returns:
+      {signature: {argument: object [limit or fewer]}}.
+    """
+    examples = itertools.islice(prepared.examples.stream(None), limit)
+    columns = zip(*(example["texts"].numpy() for example in examples))
+    return {TEXTS: {name: np.array(column, object) for name, column in zip(ARGUMENTS, columns)}}

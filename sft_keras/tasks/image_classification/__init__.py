@@ -1,1 +1,1 @@
-"""Image classification: one label per image."""
+"""Image classification: one class per image."""

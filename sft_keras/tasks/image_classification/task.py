@@ -1,4 +1,4 @@
-"""One label an image. Importing this does not import TensorFlow."""
+"""Image classification. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,22 +25,31 @@ if TYPE_CHECKING:
     from sft_keras.tasks.labelled_batches import Augmentation
     from sft_keras.tasks.signatures import ServingSignatures
 
-_SMOKE_IMAGE_SIZE = (96, 96)  # above the smallest that any backbone of the table takes
+_SMOKE_IMAGE_SIZE = (96, 96)  # above the minimum of every built-in backbone
 _SMOKE_BATCH_SIZE = 8
 
 
 @section
 class ImageClassification(SingleLabelTask):
-    """One label out of `num_classes` for each image.
+    """Image classification with one class per image.
+
+    The head is pooling, dropout, optional hidden layers and a softmax; the loss is cross-entropy.
 
     Attributes:
-      dropout: Share of the pooled features dropped while training.
-      hidden: Units of further Dense layers (ReLU) between the pooled features and the logits.
-      pooling: How the feature map becomes a vector: "average", "max", or "flatten" as it is.
-      fit: How an image is brought to `backbone.image_size`: "stretch" it, "crop" the middle, or
+      dropout: Dropout rate of the pooled features in training, in [0, 1).
+      hidden: Units of additional Dense layers (ReLU) between the pooled features and the logits.
+      pooling: How the feature map becomes a vector: "average", "max", or "flatten" all of it.
+      fit: How images are resized to `backbone.image_size`: "stretch" them, "crop" the center, or
         "pad" with black.
-      augment: Random changes to training images.
-      top_k: The k of top-k accuracy; left out where there are not more classes than that.
+      augment: Random augmentation of training images.
+      top_k: The k of top-k accuracy, which is omitted if there are at most k classes.
+
+    Example:
+
+        >>> from sft_keras.tasks import Augment, ImageClassification
+        >>> task = ImageClassification(dropout=0.5, fit="crop", augment=Augment(flip=True))
+        >>> task.faults()
+        []
     """
 
     sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
@@ -108,7 +117,7 @@ class ImageClassification(SingleLabelTask):
     @override
     def describe_input(self, recipe: Recipe) -> str:
         height, width = recipe.backbone.image_size
-        return f"pictures of {height} by {width} pixels (height by width)"
+        return f"images of {height} by {width} pixels (height by width)"
 
     @override
     def input_bytes(self, recipe: Recipe) -> int:

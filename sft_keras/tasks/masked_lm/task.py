@@ -66,7 +66,7 @@ class MaskedLM(TextTask):
         checks.require("share", 0.0 < self.share < 1.0, "a share above 0 and below 1")
         return [*checks.faults, *section_faults("task.clean", self.clean)]
 
-    def output(self) -> Output:
+    def backbone_output(self) -> Output:
         """See `TextTask.output`."""
         return "masked"
 

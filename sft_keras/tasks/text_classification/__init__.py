@@ -1,1 +1,1 @@
-"""Texts with one label, several labels or a number."""
+"""Text classification (one class or several labels per text) and text regression."""

@@ -1,4 +1,4 @@
-"""What tasks on texts with a label of any kind have in common. Does not import TensorFlow."""
+"""Base class of text classification and regression. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 @section
 class SupervisedTextTask(TextTask, SupervisedTask):
-    """A label for each text, or for each pair of texts.
+    """One label, label set or number per text, or per pair of texts.
 
     Attributes:
-      sequence_length: The most tokens of an example, special ones included; the end of what is
-        longer is cut off. Batches are only as long as the longest of theirs.
-      pooling: What of a text the head sees: the "mean" over its tokens, the "first" one, or what
-        the backbone was trained to "pool" from that, where it was.
-      dropout: Share of the pooled features dropped while training.
-      hidden: Units of further Dense layers (ReLU) between the pooled features and the last layer.
-      clean: What is done to the texts of the source.
-      augment: Random changes to training texts.
+      sequence_length: Maximum number of tokens per example, special tokens included. Longer ones
+        are truncated at the end; batches are padded only to their own longest example.
+      pooling: The features of a text: the "mean" over its tokens, the "first" token's, or the
+        backbone's own "pooled" output, for backbones pretrained with one.
+      dropout: Dropout rate of the pooled features in training, in [0, 1).
+      hidden: Units of additional Dense layers (ReLU) between the pooled features and the last one.
+      clean: Cleaning of all texts of the source.
+      augment: Random augmentation of training texts.
     """
 
-    sources: ClassVar = ("csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
+    sources: ClassVar[tuple[str, ...]] = ("csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
     activation: ClassVar[str]
-    """From the head's outputs to the model's, see `StagedModel`."""
+    """Activation from logits to the model's outputs, see `StagedModel`."""
 
     sequence_length: int = 128
     pooling: Literal["mean", "first", "pooled"] = "mean"
@@ -56,14 +56,14 @@ class SupervisedTextTask(TextTask, SupervisedTask):
 
     @abc.abstractmethod
     def label_kind(self) -> LabelKind:
-        """Returns what the labels of the source are."""
+        """Return how labels are parsed and encoded."""
 
     def targets(self, examples: Examples) -> np.ndarray | None:
-        """Returns the y of each example, float32 [n, outputs]; None for its one-hot label."""
+        """Return y of each example, float32 [n, outputs], or None for one-hot labels."""
         return None
 
     def num_outputs(self, info: DataInfo) -> int:
-        """Returns how many numbers the model answers for a text."""
+        """Return the number of the model's outputs per text."""
         return info.num_classes
 
     @override
@@ -79,7 +79,7 @@ class SupervisedTextTask(TextTask, SupervisedTask):
         ]
 
     @override
-    def output(self) -> Output:
+    def backbone_output(self) -> Output:
         return self.pooling
 
     @override
@@ -104,8 +104,9 @@ class SupervisedTextTask(TextTask, SupervisedTask):
         for name, split in prepared.items():
             targets = self.targets(split.examples)
             if targets is not None:
-                held = InMemoryFeatures.from_arrays(targets)
-                prepared[name] = dataclasses.replace(split, targets=held)
+                prepared[name] = dataclasses.replace(
+                    split, targets=InMemoryFeatures.from_arrays(targets)
+                )
         return prepared
 
     @override

@@ -1,4 +1,4 @@
-"""Texts shown in the report."""
+"""Examples of text classification and regression shown in the report."""
 
 from __future__ import annotations
 
@@ -12,59 +12,67 @@ from sft_keras.tasks.examples import (
     MAX_MISTAKES,
     MAX_UNCERTAIN,
     ReportExamples,
-    _one_label,
-    _Rows,
+    Rows,
+    single_label_rows,
     texts_of,
 )
+from sft_keras.tasks.text_classification.multi_label_metrics import true_labels
 
 
 def text_examples(
     probabilities: np.ndarray, prepared: Prepared, class_names: Sequence[str]
 ) -> ReportExamples:
-    """Returns texts with one label each; the arguments are those of `image_examples`."""
-    mistakes, uncertain = _one_label(probabilities, prepared, class_names)
-    return ReportExamples(*_with_texts([mistakes, uncertain], prepared))
+    """Return the most confident mistakes and the smallest margins, with their texts.
+
+    Args:
+      probabilities: Float [n, num_classes].
+      prepared: The split.
+      class_names: Class names in the order of the columns.
+    """
+    mistakes, uncertain = single_label_rows(probabilities, prepared, class_names)
+    return _with_texts(prepared, mistakes, uncertain)
 
 
 def label_set_examples(
     probabilities: np.ndarray, prepared: Prepared, class_names: Sequence[str], threshold: float
 ) -> ReportExamples:
-    """Returns texts with any number of labels.
+    """Return the worst mistakes of a multi-label model and its least certain texts.
 
-    A mistake is a wrong label or the lack of a right one; the worst is that whose probability is
-    furthest from what it should be. Least certain is the text with a label nearest the threshold.
+    A mistake is a text with a wrong or a missing label; mistakes are ordered by the largest error
+    of a wrongly decided label's probability. Certainty is the smallest distance of a label's
+    probability from the threshold.
 
     Args:
       probabilities: Float [n, num_classes].
-      prepared: The split; its examples' occurrences are the truth.
-      class_names: Names in the order of the columns.
-      threshold: A label is given where its probability is above.
+      prepared: The split; its examples' occurrences are the true labels.
+      class_names: Class names in the order of the columns.
+      threshold: Labels with probabilities above it are predicted.
     """
-    truth = prepared.examples.occurrences > 0
-    given = probabilities > threshold
-    off = np.where(given == truth, 0, np.abs(truth - probabilities)).max(axis=1)
-    nearest = np.abs(probabilities - threshold).min(axis=1)
+    truth = true_labels(prepared.examples)
+    predicted = probabilities > threshold
+    errors = np.where(predicted == truth, 0, np.abs(truth - probabilities)).max(axis=1)
+    distances = np.abs(probabilities - threshold).min(axis=1)
 
-    def named(chosen: np.ndarray) -> str:
+    def join_names(chosen: np.ndarray) -> str:
         return ", ".join(np.array(class_names, object)[chosen]) or "no label"
 
     def row(position: int) -> tuple[int, dict[str, Any]]:
         return position, {
             "id": prepared.examples.ids[position],
-            "true": named(truth[position]),
-            "predicted": named(given[position]),
+            "true": join_names(truth[position]),
+            "predicted": join_names(predicted[position]),
         }
 
-    mistakes = list(map(row, _furthest(off)))
-    uncertain = list(map(row, np.argsort(nearest, kind="stable")[:MAX_UNCERTAIN].tolist()))
-    return ReportExamples(*_with_texts([mistakes, uncertain], prepared))
+    mistakes = list(map(row, _largest(errors)))
+    uncertain = list(map(row, np.argsort(distances, kind="stable")[:MAX_UNCERTAIN].tolist()))
+    return _with_texts(prepared, mistakes, uncertain)
 
 
 def largest_errors(predicted: np.ndarray, truth: np.ndarray, prepared: Prepared) -> ReportExamples:
-    """Returns the texts whose predicted number is furthest from the true one.
+    """Return the texts with the largest absolute errors of a regression.
 
     Args:
-      predicted: Float [n].
+      predicted: Float [n], in stored order.
       truth: Float [n].
       prepared: The split.
     """
@@ -77,18 +85,23 @@ def largest_errors(predicted: np.ndarray, truth: np.ndarray, prepared: Prepared)
                 "predicted": f"{predicted[position]:.5g}",
             },
         )
-        for position in _furthest(np.abs(predicted - truth))
+        for position in _largest(np.abs(predicted - truth))
     ]
-    return ReportExamples(*_with_texts([mistakes], prepared))
+    return _with_texts(prepared, mistakes, [])
 
 
-def _furthest(off: np.ndarray) -> list[int]:
-    """Returns where numbers are above 0, the largest first."""
-    largest = np.argsort(-off, kind="stable")[:MAX_MISTAKES]
-    return largest[off[largest] > 0].tolist()
+def _largest(errors: np.ndarray) -> list[int]:
+    """Return the positions of the largest errors above 0, largest first."""
+    positions = np.argsort(-errors, kind="stable")[:MAX_MISTAKES]
+    positive: list[int] = positions[errors[positions] > 0].tolist()
+    return positive
 
 
-def _with_texts(parts: Sequence[_Rows], prepared: Prepared) -> list[list[dict[str, Any]]]:
-    """Returns the rows of each part, each with the "text" of its example."""
-    texts = texts_of(prepared, {position for part in parts for position, _ in part})
-    return [[{**row, "text": texts[position]} for position, row in part] for part in parts]
+def _with_texts(prepared: Prepared, mistakes: Rows, uncertain: Rows) -> ReportExamples:
+    """Return the rows, each with the "text" of its example."""
+    texts = texts_of(prepared, {position for position, _ in [*mistakes, *uncertain]})
+
+    def add_texts(rows: Rows) -> list[dict[str, Any]]:
+        return [{**row, "text": texts[position]} for position, row in rows]
+
+    return ReportExamples(add_texts(mistakes), add_texts(uncertain))

@@ -1,4 +1,4 @@
-"""Any number of labels a text, or a pair of texts. Importing this does not import TensorFlow."""
+"""Multi-label text classification. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,25 +25,31 @@ if TYPE_CHECKING:
 
 @section
 class TextMultiLabel(SupervisedTextTask):
-    """None, one or several labels out of `num_classes` for each text, or for each pair of texts.
+    """Classification of texts, or of pairs of texts, with any number of labels each.
 
-    Each label is a decision of its own: a sigmoid and binary cross-entropy, whose mean over all
-    labels is the loss. "accuracy" in training is the share of these decisions that are right; as
-    most labels of a text do not apply, it is high from the start.
+    Each label is a binary decision with a sigmoid; the loss is binary cross-entropy, averaged over
+    examples and labels. "accuracy" in training is the share of correct decisions. It is high from
+    the start, since most labels do not apply to a text.
 
-    `Stage.class_weights` is here how much more a text that has a label counts for that label than
-    one without: {label: weight}, or "balanced" for the number of training texts without it by that
-    of those with it. `Stage.label_smoothing` moves each target towards a half.
+    `Stage.class_weights` weights positive against negative examples per label: {label: weight}, or
+    "balanced" for negatives / positives in the training split. `Stage.label_smoothing` moves
+    targets towards 0.5.
 
-    Splits are made stratified by the rarest label of each text.
+    Splits that are created are stratified by each text's rarest label. The other attributes are
+    those of `SupervisedTextTask`.
 
     Attributes:
-      threshold: A label is given where its probability is above.
-      label_separator: What stands between the labels of a text where they are one string; lists
-        (of JSON lines, Parquet and `Texts`) are taken as they are. Nothing, or an empty list, means
-        that no label applies.
+      threshold: Labels with probabilities above it are predicted, in (0, 1).
+      label_separator: Separates labels that are given as one string. Lists (JSON lines, Parquet and
+        `Texts`) need none. An empty string or list means that no label applies.
 
-    The others are those of `SupervisedTextTask`.
+    Example:
+
+        >>> from sft_keras.tasks import TextMultiLabel
+        >>> TextMultiLabel(threshold=0.3, label_separator="|").faults()
+        []
+        >>> TextMultiLabel(threshold=1.5).faults()
+        ['`task.threshold` must be above 0 and below 1. Received: 1.5.']
     """
 
     activation: ClassVar = "sigmoid"
@@ -84,7 +90,9 @@ class TextMultiLabel(SupervisedTextTask):
     def targets(self, examples: Examples) -> np.ndarray:
         import numpy as np
 
-        return examples.occurrences.astype(np.float32)
+        from sft_keras.tasks.text_classification.multi_label_metrics import true_labels
+
+        return true_labels(examples).astype(np.float32)
 
     @override
     def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
@@ -111,10 +119,13 @@ class TextMultiLabel(SupervisedTextTask):
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """`outputs` are probabilities, float32 [n, num_classes]."""
-        from sft_keras.tasks.text_classification.multi_label_metrics import multi_label_metrics
+        """Return multi-label metrics; `outputs` are probabilities, float32 [n, num_classes]."""
+        from sft_keras.tasks.text_classification.multi_label_metrics import (
+            multi_label_metrics,
+            true_labels,
+        )
 
-        truth = prepared.examples.occurrences > 0
+        truth = true_labels(prepared.examples)
         return multi_label_metrics(outputs, truth, info.class_names, self.threshold, seed)
 
     @override
@@ -140,7 +151,7 @@ class TextMultiLabel(SupervisedTextTask):
 
     @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.text_signatures import any_labels, text_signatures
+        from sft_keras.tasks.text_signatures import multi_label_outputs, text_signatures
 
-        answer = any_labels(info.class_names, self.threshold)
-        return text_signatures(model, self.encoder(recipe), info, answer)
+        postprocess = multi_label_outputs(info.class_names, self.threshold)
+        return text_signatures(model, self.encoder(recipe), info, postprocess)

@@ -1,16 +1,24 @@
-"""Figures of a model that gives any number of labels, by scikit-learn, with bootstrap intervals."""
+"""Loss and metrics of multi-label classification, with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from sklearn import metrics
 
+from sft_keras.data.examples import Examples
 from sft_keras.evaluation.bootstrap import bootstrap_intervals
+
+
+def true_labels(examples: Examples) -> np.ndarray:
+    """Return which labels each example of a multi-label data set has, bool [n, num_classes]."""
+    if examples.occurrences is None:
+        raise TypeError(f"Examples of a multi-label split need occurrences: {examples.name}")
+    return np.greater(examples.occurrences, 0)
 
 
 def multi_label_metrics(
@@ -20,28 +28,28 @@ def multi_label_metrics(
     threshold: float,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns the figures of a split as plain values.
+    """Return the metrics of a split as plain values.
 
     Args:
       probabilities: Float [n, num_classes], each in 0..1.
       truth: Bool [n, num_classes].
-      class_names: Names in the order of the columns.
-      threshold: A label is given where its probability is above.
-      seed: Of the bootstrap.
+      class_names: Class names in the order of the columns.
+      threshold: Labels with probabilities above it are predicted.
+      seed: Seed of the bootstrap.
 
     Returns:
-      Micro F1 (over all decisions), macro F1 (the mean over the classes) and the share of examples
-      whose labels are all right ("exact_match") as {"value", "low", "high"} with 95 % intervals;
-      the mean binary cross-entropy as "loss"; "mean_average_precision" over the classes that occur,
-      which no threshold decides on; macro and weighted averages; precision, recall, F1 and support
-      per class. A ratio without examples counts as 0.
+      Micro F1 (over all decisions), macro F1 (the mean over classes) and the share of examples with
+      exactly the right labels ("exact_match") as {"value", "low", "high"} with 95 % intervals; the
+      mean binary cross-entropy as "loss"; "mean_average_precision" over the classes that occur,
+      independent of the threshold; macro and weighted averages; precision, recall, F1 and support
+      per class. Ratios with a denominator of 0 count as 0.
     """
-    given = probabilities > threshold
-    intervals = bootstrap_intervals(_resampled(given, truth), len(truth), seed)
+    predicted = probabilities > threshold
+    intervals = bootstrap_intervals(_make_resampled_metrics(predicted, truth), len(truth), seed)
 
     def scores(average: str | None) -> Any:
         return metrics.precision_recall_fscore_support(
-            truth, given, average=average, zero_division=0
+            truth, predicted, average=average, zero_division=0
         )
 
     precision, recall, f1, support = scores(None)
@@ -56,7 +64,7 @@ def multi_label_metrics(
         "micro_f1": {"value": float(scores("micro")[2]), **intervals["micro_f1"]},
         "macro_f1": {"value": float(f1.mean()), **intervals["macro_f1"]},
         "exact_match": {
-            "value": float(metrics.accuracy_score(truth, given)),
+            "value": float(metrics.accuracy_score(truth, predicted)),
             **intervals["exact_match"],
         },
         "mean_average_precision": _mean_average_precision(probabilities, truth),
@@ -80,7 +88,7 @@ def _averages(scores: Sequence[float]) -> dict[str, float]:
 
 
 def _mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Returns the mean over the classes that occur, NaN for none: of others there is no ranking."""
+    """Return the mean over the classes that occur, as others have no ranking; NaN if none does."""
     occurring = truth.any(axis=0)
     if not occurring.any():
         return float("nan")
@@ -91,52 +99,55 @@ def _mean_average_precision(probabilities: np.ndarray, truth: np.ndarray) -> flo
     )
 
 
-def _resampled(given: np.ndarray, truth: np.ndarray) -> Any:
-    """Returns the function from a resample to its figures, which go by counts per class alone.
+def _make_resampled_metrics(
+    predicted: np.ndarray, truth: np.ndarray
+) -> Callable[[np.ndarray], Mapping[str, float]]:
+    """Return the function from a resample to its metrics, computed from counts per class.
 
-    As in `classification_metrics`, a class that a resample lacks is left out of that mean.
+    As in `classification_metrics`, the mean over classes omits those missing from a resample.
     """
-    hits = (given & truth).astype(np.float64)
-    total = given.astype(np.float64) + truth
-    is_exact = (given == truth).all(axis=1)
+    hits = (predicted & truth).astype(np.float64)
+    total = predicted.astype(np.float64) + truth
+    is_exact = (predicted == truth).all(axis=1)
     occurring = total.any(axis=0).mean()
 
-    def figures(positions: np.ndarray) -> Mapping[str, float]:
-        times = np.bincount(positions, minlength=len(truth))
-        hit, all_of = times @ hits, times @ total
-        there = all_of > 0
+    def resampled_metrics(positions: np.ndarray) -> Mapping[str, float]:
+        repeats = np.bincount(positions, minlength=len(truth))
+        hit, sums = repeats @ hits, repeats @ total
+        defined = sums > 0
+        f1 = 2 * hit[defined] / sums[defined]
         return {
-            "micro_f1": 2 * hit.sum() / all_of.sum() if there.any() else 0.0,
-            "macro_f1": occurring * (2 * hit[there] / all_of[there]).mean() if there.any() else 0.0,
-            "exact_match": times @ is_exact / len(truth),
+            "micro_f1": 2 * hit.sum() / sums.sum() if defined.any() else 0.0,
+            "macro_f1": occurring * f1.mean() if defined.any() else 0.0,
+            "exact_match": repeats @ is_exact / len(truth),
         }
 
-    return figures
+    return resampled_metrics
 
 
 class LabelwiseCrossentropy(keras.losses.BinaryCrossentropy):
-    """Binary cross-entropy of each label, so that a sample weight may be that of a label.
+    """Binary cross-entropy with one value per label, so that sample weights can be per label.
 
-    Keras' own has a value an example, the mean over its labels; here the mean over examples and
-    labels is taken at once, which without weights is the same.
+    Keras' own loss has one value per example, the mean over its labels. This one has shape [batch,
+    num_classes] before reduction; without sample weights the mean is the same.
     """
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        """Returns the loss of each label, [batch, num_classes]."""
+        """Return the loss of each label, [batch, num_classes]."""
         expand = keras.ops.expand_dims
         return super().call(expand(y_true, -1), expand(y_pred, -1))
 
 
 def decision_accuracy(threshold: float) -> keras.metrics.Metric:
-    """Returns the metric "accuracy": over all labels, the share that is rightly given or not.
+    """Return the metric "accuracy": the share of correct decisions over examples and labels.
 
     Args:
-      threshold: A label is given where its probability is above; the metric is of logits.
+      threshold: Labels with probabilities above it are predicted. The metric itself takes logits.
     """
-    bound = math.log(threshold / (1 - threshold))
+    logit_threshold = math.log(threshold / (1 - threshold))
 
-    def is_right(y_true: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-        right = keras.ops.equal(y_true > 0.5, logits > bound)
-        return keras.ops.mean(keras.ops.cast(right, "float32"), axis=-1)
+    def is_correct(y_true: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+        correct = keras.ops.equal(y_true > 0.5, logits > logit_threshold)
+        return keras.ops.mean(keras.ops.cast(correct, "float32"), axis=-1)
 
-    return keras.metrics.MeanMetricWrapper(is_right, name="accuracy")
+    return keras.metrics.MeanMetricWrapper(is_correct, name="accuracy")

@@ -1,4 +1,4 @@
-"""A number a text, or a pair of texts. Importing this does not import TensorFlow."""
+"""Text regression. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -30,18 +30,24 @@ _BATCH = 1024
 
 @section
 class TextRegression(SupervisedTextTask):
-    """A number for each text, or for each pair of texts.
+    """Regression of one number per text, or per pair of texts.
 
-    The model answers in the unit of the labels: the head's last layer multiplies by the standard
-    deviation of the training labels and adds their mean (`DataInfo.facts["numbers"]`), so that what
-    is trained below it is of the size that weights begin with. The loss is the mean squared error
-    of standardised numbers: that in the labels' unit, with one by their variance as the weight of
-    every example, so that a learning rate means the same whatever the unit. 1 is what answering the
-    mean would cost. "mean_absolute_error" in training is in the labels' unit.
+    The model predicts in the unit of the labels: the head's last layer multiplies by the standard
+    deviation of the training labels and adds their mean (`DataInfo.facts["numbers"]`), so the
+    trainable layers below it predict standardized numbers, which suits their initial weights. The
+    loss is the mean squared error of standardized numbers, computed as that in the labels' unit
+    with 1 / variance as sample weight. A learning rate thus means the same whatever the unit, and
+    always predicting the mean costs 1. "mean_absolute_error" in training is in the labels' unit.
 
-    Splits are made stratified by the tenths of the training labels.
+    Splits that are created are stratified by deciles of the labels. The attributes are those of
+    `SupervisedTextTask`.
 
-    Attributes: those of `SupervisedTextTask`.
+    Example:
+
+        >>> from sft_keras.tasks import TextRegression
+        >>> task = TextRegression(sequence_length=64, pooling="first")
+        >>> task.monitors
+        ('val_loss',)
     """
 
     activation: ClassVar = "linear"
@@ -56,7 +62,7 @@ class TextRegression(SupervisedTextTask):
 
     @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """The facts hold "numbers", of the training labels."""
+        """Return the splits; `info.facts["numbers"]` describes the training labels."""
         from sft_keras.core.errors import DataError
 
         splits = super().open_data(recipe, seed)
@@ -64,7 +70,7 @@ class TextRegression(SupervisedTextTask):
         if labels.min() == labels.max():
             raise DataError(
                 f"All training texts of {splits.info.source!r} have the same label, "
-                f"{labels.max():g}, so that there is nothing to learn."
+                f"{labels.max():g}; there is nothing to learn."
             )
         numbers = {
             "mean": float(labels.mean()),
@@ -80,7 +86,7 @@ class TextRegression(SupervisedTextTask):
         import numpy as np
 
         batches = examples.stream(None).batch(_BATCH)
-        return np.concatenate([each["value"].numpy() for each in batches])[:, np.newaxis]
+        return np.concatenate([batch["value"].numpy() for batch in batches])[:, np.newaxis]
 
     @override
     def num_outputs(self, info: DataInfo) -> int:
@@ -122,7 +128,7 @@ class TextRegression(SupervisedTextTask):
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """`outputs` are numbers, float32 [n, 1]."""
+        """Return regression metrics; `outputs` are numbers, float32 [n, 1]."""
         from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
 
         return regression_metrics(outputs[:, 0], _labels(prepared), _variance(info), seed)
@@ -139,26 +145,28 @@ class TextRegression(SupervisedTextTask):
 
     @override
     def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
-        """R2, because it is what the loss says, turned round: a correlation is as high for answers
-        that are too large, or ten times too large, throughout."""
+        """Return R2, which ranks as the loss does.
+
+        A correlation is no judge: it is as high if all predictions are ten times too large.
+        """
         return "r2", metrics["r2"]["value"]
 
     @override
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """The largest errors."""
+        """Return the largest errors."""
         from sft_keras.tasks.text_classification.examples import largest_errors
 
         return largest_errors(outputs[:, 0], _labels(prepared), prepared)
 
     @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.text_signatures import a_number, text_signatures
+        from sft_keras.tasks.text_signatures import regression_outputs, text_signatures
 
-        signatures = text_signatures(model, self.encoder(recipe), info, a_number)
+        signatures = text_signatures(model, self.encoder(recipe), info, regression_outputs)
         numbers = info.facts["numbers"]
-        # At least a hundredth of what the numbers are about: float32 has no more than seven digits.
+        # At least 1 % of the mean, as float32 has only seven digits.
         unit = max(numbers["deviation"], abs(numbers["mean"]) / 100)
         return dataclasses.replace(signatures, compared="value", unit=unit)
 
@@ -174,7 +182,8 @@ def _variance(info: DataInfo) -> float:
 
 
 def _labels(prepared: Prepared) -> np.ndarray:
-    """Returns the labels of a split in stored order, float32 [n]."""
+    """Return the labels of a split in stored order, float32 [n]."""
     import numpy as np
 
+    assert prepared.targets is not None, "`preprocess` sets the targets"
     return prepared.targets.take(np.arange(len(prepared.examples))).numpy()[:, 0]

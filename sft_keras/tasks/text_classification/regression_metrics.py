@@ -1,4 +1,4 @@
-"""Figures of predicted numbers on one split, with bootstrap intervals."""
+"""Metrics of regression, with bootstrap confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from sft_keras.evaluation.bootstrap import bootstrap_intervals
 def regression_metrics(
     predicted: np.ndarray, truth: np.ndarray, variance: float, seed: int
 ) -> dict[str, Any]:
-    """Returns the figures of a split as plain values.
+    """Return the metrics of a split as plain values.
 
     Args:
       predicted: Float [n], in the unit of the labels.
       truth: Float [n].
-      variance: Of the training labels.
-      seed: Of the bootstrap.
+      variance: Variance of the training labels.
+      seed: Seed of the bootstrap.
 
     Returns:
-      The share of the variance that is explained ("r2", below 0 where the mean of the labels would
-      be the better answer), Pearson's and Spearman's correlation as {"value", "low", "high"} with
-      95 % intervals; what training minimises as "loss", which is "mean_squared_error" by
-      `variance`; "root_mean_squared_error" and "mean_absolute_error" in the labels' unit. What is
-      not defined, as a correlation where all labels are equal, is NaN.
+      R2 ("r2", negative if predicting the mean label would be better) and the Pearson and Spearman
+      correlations as {"value", "low", "high"} with 95 % intervals; the training loss
+      "mean_squared_error" / `variance` as "loss"; "mean_squared_error",
+      "root_mean_squared_error" and "mean_absolute_error" in the labels' unit. Undefined metrics,
+      such as a correlation of constant labels, are NaN.
     """
     predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
     squared = metrics.mean_squared_error(truth, predicted)
 
-    def figures(positions: np.ndarray) -> Mapping[str, float]:
-        return _shares(predicted[positions], truth[positions])
+    def resampled_metrics(positions: np.ndarray) -> Mapping[str, float]:
+        return _unitless_metrics(predicted[positions], truth[positions])
 
-    intervals = bootstrap_intervals(figures, len(truth), seed)
+    intervals = bootstrap_intervals(resampled_metrics, len(truth), seed)
     return {
         "examples": len(truth),
         "loss": float(squared / variance),
         **{
             name: {"value": value, **intervals[name]}
-            for name, value in _shares(predicted, truth).items()
+            for name, value in _unitless_metrics(predicted, truth).items()
         },
         "mean_squared_error": float(squared),
         "root_mean_squared_error": float(np.sqrt(squared)),
@@ -50,10 +50,11 @@ def regression_metrics(
     }
 
 
-def _shares(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Returns R2 and the correlations, NaN where the labels, or the answers, are all one number.
+def _unitless_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return R2 and the correlations, NaN if all labels, or all predictions, are equal.
 
-    By NumPy: checks of arguments and p-values would take most of the time of a thousand resamples.
+    NumPy instead of SciPy: argument checks and p-values would take most of the time of a thousand
+    resamples.
     """
     if np.ptp(truth) == 0:
         return dict.fromkeys(("r2", "pearson", "spearman"), np.nan)

@@ -1,4 +1,4 @@
-"""One label a text, or a pair of texts. Importing this does not import TensorFlow."""
+"""Text classification with one class per text. Importing this does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,12 +25,20 @@ if TYPE_CHECKING:
 
 @section
 class TextClassification(SupervisedTextTask, SingleLabelTask):
-    """One label out of `num_classes` for each text, or for each pair of texts.
+    """Classification of texts, or of pairs of texts, with one class each.
+
+    The head is a softmax; the loss is cross-entropy. The other attributes are those of
+    `SupervisedTextTask`.
 
     Attributes:
-      top_k: The k of top-k accuracy; left out where there are not more classes than that.
+      top_k: The k of top-k accuracy, which is omitted if there are at most k classes.
 
-    The others are those of `SupervisedTextTask`.
+    Example:
+
+        >>> from sft_keras.tasks import Clean, TextClassification
+        >>> task = TextClassification(sequence_length=256, clean=Clean(html=True))
+        >>> task.faults()
+        []
     """
 
     sources: ClassVar = ("tfds", *SupervisedTextTask.sources)
@@ -60,9 +68,10 @@ class TextClassification(SupervisedTextTask, SingleLabelTask):
 
     @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.text_signatures import one_label, text_signatures
+        from sft_keras.tasks.text_signatures import single_label_outputs, text_signatures
 
-        return text_signatures(model, self.encoder(recipe), info, one_label(info.class_names))
+        postprocess = single_label_outputs(info.class_names)
+        return text_signatures(model, self.encoder(recipe), info, postprocess)
 
     @override
     def export_limitation(self, quantized: bool) -> str | None:
