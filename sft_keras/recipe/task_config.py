@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 from sft_keras.recipe.stage import Stage
-
-if TYPE_CHECKING:
-    from sft_keras.recipe.recipe import Recipe
 
 
 class TaskConfig(abc.ABC):
@@ -62,7 +59,7 @@ class TaskConfig(abc.ABC):
         ]
 
     @abc.abstractmethod
-    def smoke_recipe(self, recipe: Recipe) -> Recipe:
+    def smoke_recipe(self, recipe: Any) -> Any:
         """Return the recipe reduced to synthetic data and random weights, to run within seconds."""
 
     def augmentation_fingerprint(self) -> str:

@@ -108,7 +108,7 @@ class Application:
         limits = self._model.limits
         if self._open_requests >= limits.open_requests:
             raise RequestError(
-                f"The server is busy with {self._open_requests} open requests, its limit. Try again.",
+                f"The server is busy: {self._open_requests} requests are open. Try again later.",
                 errors.BUSY,
             )
         self._open_requests += 1

@@ -178,12 +178,12 @@ def test_figures_are_those_of_scikit_learn():
 
 
 def test_a_resample_has_the_figures_that_scikit_learn_gives_it():
-    from sft_keras.tasks.text_classification.multi_label_metrics import _resampled
+    from sft_keras.tasks.text_classification.multi_label_metrics import _make_resampled_metrics
 
     draw = np.random.default_rng(0)
     truth, given = draw.random((2, 30, 3)) < 0.5
     positions = draw.integers(0, 30, 30)
-    found = _resampled(given, truth)(positions)
+    found = _make_resampled_metrics(given, truth)(positions)
     for average in ("micro", "macro"):
         expected = metrics.f1_score(truth[positions], given[positions], average=average)
         assert found[f"{average}_f1"] == pytest.approx(expected)
