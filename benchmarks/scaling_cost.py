@@ -122,7 +122,7 @@ def _stages(task: Task, backbone: Backbone) -> list[tuple[Stage, int, float]]:
     for stage in recipe.stages:
         set_trainable(staged, stage)
         is_stored = stage.unfreeze != "all"
-        model = staged.from_boundary(stage.unfreeze) if is_stored else staged.for_stage("all")
+        model = staged.suffix_model(stage.unfreeze) if is_stored else staged.stage_model("all")
         size = sum(4 * int(tf.size(each.value)) for each in model.trainable_variables)
         found.append((stage, size, _flops(model)))
     return found

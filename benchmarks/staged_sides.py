@@ -142,7 +142,7 @@ def frozen_pass(
 ) -> list[dict[str, tf.Tensor]]:
     """Returns what the frozen blocks of each stage give, per split; timed as "frozen pass"."""
     blocks = len(staged.backbone.blocks)
-    prefix = staged.prefix_with_outputs([blocks - stage.unfreeze for stage in recipe.stages])
+    prefix = staged.prefix_model([blocks - stage.unfreeze for stage in recipe.stages])
 
     @tf.function(input_signature=[tf.TensorSpec(prefix.input_shape, tf.uint8)])
     def compute(batch: tf.Tensor) -> list[tf.Tensor]:

@@ -1,1 +1,1 @@
-"""Pretrained backbones: how each is built, its input scaling and its ordered blocks."""
+"""Pretrained backbones: their construction, weights, input scaling and ordered blocks."""

@@ -1,4 +1,7 @@
-"""The backbones of `keras.applications`: one row says how each is scaled and cut into blocks."""
+"""Backbones of `keras.applications`: a table with the scaling and the blocks of each.
+
+To add an architecture, add a `Family` and a row to `APPLICATIONS`.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +34,11 @@ from sft_keras.recipe.section import did_you_mean
 
 @dataclass(frozen=True)
 class Family:
-    """What backbones of one architecture have in common.
+    """What the backbones of one architecture have in common.
 
     Attributes:
-      scaling: What its `preprocess_input` does.
-      blocks: Matches the names of the layers of a block; see `find_blocks`.
+      scaling: The scaling of its `preprocess_input`, see `scaling_layers`.
+      blocks: The pattern of the layer names of a block, see `find_blocks`.
     """
 
     scaling: Scaling
@@ -50,14 +53,14 @@ _MOBILENET_V2 = Family("tf", r"(expanded_conv|block_\d+)_")
 _MOBILENET_V3 = Family("none", r"(expanded_conv(?:_\d+)?)_[a-z]")
 _EFFICIENTNET = Family("none", r"(block\d[a-z]+)_")
 _EFFICIENTNET_V2 = Family("none", r"(block\d[a-z]+)_")
-# A stage and the transition that halves it: what crosses the boundary is then four times smaller.
+# A stage with the transition that halves its resolution: cached features are four times smaller.
 _DENSENET = Family("torch", r"(?:conv|pool)(?P<stage>[2-5])_")
-# The branches of an Inception block have numbers for names; only its concatenation has its own.
+# Only the concatenation at the end of an Inception block is named; its branches are numbered.
 _INCEPTION = Family("tf", r"(mixed\d+)$")
 _XCEPTION = Family("tf", r"(block\d+)_")
 _CONVNEXT = Family("none", r".*(stage_\d)_(block_\d+)_")
 
-# Preset name -> (constructor in keras.applications, family).
+# Preset -> (constructor in keras.applications, family).
 APPLICATIONS: dict[str, tuple[str, Family]] = {
     "vgg16": ("VGG16", _VGG),
     "vgg19": ("VGG19", _VGG),
@@ -91,22 +94,26 @@ APPLICATIONS: dict[str, tuple[str, Family]] = {
     },
 }
 
-# Arguments of the constructors that the recipe or this package already decides.
+# Constructor arguments that are set by the recipe or this package -> what to do instead.
 _DECIDED = {
-    "include_top": "the task brings its own head",
+    "include_top": "the task adds its own head",
     "weights": "set `backbone.weights`",
     "input_shape": "set `backbone.image_size`",
-    "input_tensor": "the package makes the input",
+    "input_tensor": "the package creates the input",
     "pooling": "the head pools the feature map",
-    "classes": "the task brings its own head",
-    "classifier_activation": "the task brings its own head",
+    "classes": "the task adds its own head",
+    "classifier_activation": "the task adds its own head",
     "include_preprocessing": "the scaling is part of the backbone",
-    "name": "the blocks are found by layer names",
+    "name": "blocks are identified by layer names",
 }
 
 
 def build_application(name: str, backbone: Backbone) -> BuiltBackbone:
-    """Builds the backbone "keras:`name`".
+    """Build the backbone "keras:`name`".
+
+    Args:
+      name: A key of `APPLICATIONS`.
+      backbone: The section of the recipe; its `arguments` are passed on to the constructor.
 
     Raises:
       BackboneError: If the name or an argument is unknown, the image size is too small, or the
@@ -115,8 +122,8 @@ def build_application(name: str, backbone: Backbone) -> BuiltBackbone:
     if name not in APPLICATIONS:
         hint = did_you_mean(name.lower(), APPLICATIONS)
         raise BackboneError(
-            f"`backbone.preset` names no backbone of keras.applications that can be cut into "
-            f"blocks. Received: 'keras:{name}'.{hint}\nKnown: {', '.join(APPLICATIONS)}."
+            "`backbone.preset` must name a backbone of keras.applications that can be divided into "
+            f"blocks. Received: 'keras:{name}'.{hint}\nAvailable: {', '.join(APPLICATIONS)}."
         )
     constructor_name, family = APPLICATIONS[name]
     constructor = getattr(keras.applications, constructor_name)
@@ -129,31 +136,31 @@ def build_application(name: str, backbone: Backbone) -> BuiltBackbone:
 
 
 def _check_arguments(constructor: Any, backbone: Backbone) -> None:
-    known = [name for name in inspect.signature(constructor).parameters if name not in _DECIDED]
+    allowed = [name for name in inspect.signature(constructor).parameters if name not in _DECIDED]
     for name in backbone.arguments:
         if name in _DECIDED:
             raise BackboneError(
-                f"`backbone.arguments` must not hold {name!r}: {_DECIDED[name]}. "
+                f"`backbone.arguments` must not contain {name!r}: {_DECIDED[name]}. "
                 f"Received: {dict(backbone.arguments)}."
             )
-        if name not in known:
+        if name not in allowed:
             raise BackboneError(
-                f"{backbone.preset} takes no argument {name!r}.{did_you_mean(name, known)} "
-                f"`backbone.arguments` may hold: {', '.join(known) or 'nothing'}."
+                f"{backbone.preset} has no argument {name!r}.{did_you_mean(name, allowed)} "
+                f"`backbone.arguments` may contain: {', '.join(allowed) or 'nothing'}."
             )
 
 
 def _with_weights(constructor: Any, backbone: Backbone) -> tuple[keras.Model, bool]:
-    """Returns the model and whether its weights were loaded after it was made, from a file."""
+    """Return the model, and whether its weights were loaded from a file after construction."""
     if backbone.is_pretrained or backbone.weights is None:
-        own = "imagenet" if backbone.is_pretrained else None
+        weights = "imagenet" if backbone.is_pretrained else None
         try:
-            with watched_downloads() as asked:
-                return _construct(constructor, backbone, own), False
+            with watched_downloads() as addresses:
+                return _construct(constructor, backbone, weights), False
         except Exception as error:  # Keras raises a bare Exception for a failed download.
-            if not asked:
+            if not addresses:
                 raise
-            file = _cached_file(backbone, asked[0], error)
+            file = _cached_file(backbone, addresses[0], error)
     else:
         file = check_weights_file(backbone)
     model = _construct(constructor, backbone, None)
@@ -162,12 +169,12 @@ def _with_weights(constructor: Any, backbone: Backbone) -> tuple[keras.Model, bo
 
 
 def _construct(constructor: Any, backbone: Backbone, weights: str | None) -> keras.Model:
-    """Calls the constructor; says which recipe it was where Keras raises bare errors."""
+    """Call the constructor, and turn Keras' errors into ones that show the recipe's settings."""
     height, width = backbone.image_size
     try:
         with warnings.catch_warnings():
-            # MobileNets have weights for some image sizes; taking those of 224 x 224 for any
-            # other is what a user of another size wants.
+            # MobileNets have weights for some image sizes only. For others Keras uses those of
+            # 224 x 224, which is what the user wants.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
             return constructor(
                 include_top=False,
@@ -179,22 +186,22 @@ def _construct(constructor: Any, backbone: Backbone, weights: str | None) -> ker
         raise BackboneError(
             f"{backbone.preset} cannot be built with image_size={backbone.image_size}, "
             f"weights={backbone.weights!r} and arguments={dict(backbone.arguments)}. "
-            f"Keras says: {error}"
+            f"Keras reports: {error}"
         ) from error
     except OSError as error:
         raise BackboneError(
             f"The downloaded weights of {backbone.preset} are damaged: {error}\n"
-            f"Delete its file in {_weights_folder()}, and Keras will download it again."
+            f"Delete the file in {_weights_folder()}, and Keras will download it again."
         ) from error
 
 
 def _cached_file(backbone: Backbone, address: str, error: Exception) -> Path:
-    """Returns the file Keras wanted to download if it is there all the same.
+    """Return the file that Keras tried to download, if it exists in the cache nevertheless.
 
-    Keras does not look into its own folder where it may not write into it.
+    Keras ignores its own folder if it is not writable.
 
     Raises:
-      BackboneError: If it is not there; says what to do.
+      BackboneError: If the file does not exist.
     """
     file = _weights_folder() / Path(urllib.parse.urlsplit(address).path).name
     if file.is_file():
@@ -202,8 +209,8 @@ def _cached_file(backbone: Backbone, address: str, error: Exception) -> Path:
     raise BackboneError(
         f"The weights of {backbone.preset} are missing and could not be downloaded: {error}\n"
         f"Expected: {file}\n"
-        f"Put that file there (it comes from {address}), pass --set=backbone.weights=FILE if it "
-        "lies elsewhere, pass --set=backbone.weights=none for random weights, or try "
+        f"Copy the file there (from {address}), pass --set=backbone.weights=FILE if it is "
+        "elsewhere, pass --set=backbone.weights=none for random weights, or try "
         "--recipe=quickstart, which needs no network."
     ) from error
 
@@ -213,17 +220,17 @@ def _weights_folder() -> Path:
 
 
 def _efficientnet_file_scaling(model: keras.Model) -> tuple[keras.Layer, ...]:
-    """Returns the scaling that EfficientNet (not V2) lacks when its weights come from a file.
+    """Return the scaling that EfficientNet (not V2) lacks if its weights come from a file.
 
-    ImageNet's weights were trained on (image - mean) / deviation, but Keras' normalisation layer
-    gives (image - mean) / sqrt(deviation). With weights="imagenet" Keras makes up for that by one
-    more layer; loading the same weights from a file it does not, and the network sees images of
-    half the contrast. Scaling around the mean beforehand comes to the same.
+    The ImageNet weights were trained on (image - mean) / deviation, but Keras' normalization layer
+    computes (image - mean) / sqrt(deviation). With weights="imagenet" Keras compensates with one
+    more layer. If the same weights are loaded from a file it does not, and the network sees images
+    of half the contrast. Scaling around the mean beforehand has the same effect.
     """
     normalization = next(x for x in model.layers if isinstance(x, keras.layers.Normalization))
     mean = keras.ops.convert_to_numpy(normalization.mean).reshape(-1)
     if not np.allclose(mean, IMAGENET_MEAN, atol=1e-3):
-        return ()  # Trained from random weights, where Keras has no such layer.
+        return ()  # Trained from random weights, without Keras' additional layer.
     factors = [deviation**-0.5 for deviation in IMAGENET_DEVIATION]
     offsets = [255 * m * (1 - f) for m, f in zip(IMAGENET_MEAN, factors, strict=True)]
     return (affine(factors, offsets),)

@@ -1,8 +1,12 @@
-"""Cutting a backbone into ordered blocks, and cutting it in two at a block's boundary.
+"""Divide a backbone into ordered blocks, and split it in two at the boundary of a block.
 
-A boundary is a tensor that every path from the input to the output runs through. Nothing computed
-crosses it on the side, so what lies below can be computed once and stored. Where a model has
-several inputs, those that are still read above the boundary, such as a padding mask, travel along.
+A boundary is a tensor that every path from the input to the output passes through. No other
+computed tensor crosses it, so everything below can be computed once and cached. If the model has
+several inputs, those that are still read above the boundary, such as a padding mask, pass through:
+
+    input ----> [ stem ] -> [ block1 ] -> boundary -> [ block2 ] -> output
+    mask  --+---------------------------> mask -----------^
+            (passthrough)
 """
 
 from __future__ import annotations
@@ -25,24 +29,24 @@ class Block:
     """Consecutive layers of a backbone that are frozen or trained together.
 
     Attributes:
-      name: What the network itself calls the block, e.g. "conv5_block3"; "stem" for what comes
-        before the first named block.
+      name: The network's own name for the block, e.g. "conv5_block3"; "stem" for the layers before
+        the first named block.
       layers: Its layers, in the order in which they run.
-      output: The tensor all paths run through at the block's upper end.
-      carried: The model's inputs that are read above it too.
+      output: The tensor at its upper end that all paths pass through.
+      passthrough: The inputs of the model that are also read above the block.
     """
 
     name: str
     layers: tuple[keras.Layer, ...]
     output: keras.KerasTensor
-    carried: tuple[keras.KerasTensor, ...] = ()
+    passthrough: tuple[keras.KerasTensor, ...] = ()
 
     @property
     def boundary(self) -> Any:
-        """`output`, or where inputs are carried {"boundary": output, name of an input: input}."""
-        if not self.carried:
+        """`output`, or {"boundary": output, input name: input, ...} if inputs pass through."""
+        if not self.passthrough:
             return self.output
-        return {BOUNDARY: self.output, **{tensor.name: tensor for tensor in self.carried}}
+        return {BOUNDARY: self.output, **{tensor.name: tensor for tensor in self.passthrough}}
 
 
 @dataclass(frozen=True)
@@ -50,39 +54,49 @@ class BuiltBackbone:
     """A backbone with its weights, its input scaling and its blocks.
 
     Attributes:
-      model: Functional; from scaled images, float [batch, height, width, 3], to one feature map,
-        float [batch, rows, columns, channels]; or from a dict of token tensors to one tensor.
-      blocks: From input to output; every layer of `model`, the input layer aside, is in exactly
-        one of them.
-      preprocess: Layers to apply in turn to RGB images, 0 to 255, float [batch, height, width,
-        3]; they give what `model` was trained on. Empty where the model scales by itself.
-      origin: The network of KerasHub whose layers `model` is made of, where that is kept.
+      model: A Functional model, from scaled images, float [batch, height, width, 3], to a feature
+        map, float [batch, rows, columns, channels]; or from a dict of token tensors to one tensor.
+      blocks: The blocks from input to output. Every layer of `model` except input layers is in
+        exactly one of them.
+      preprocess: Layers that scale RGB images in 0..255, float [batch, height, width, 3], to the
+        range that `model` was trained on. Empty if the model scales its input itself.
+      hub_model: The KerasHub model whose layers `model` consists of, for text backbones.
+
+    Example:
+
+    ```python
+    backbone = build_backbone(Backbone(preset="keras:resnet50"))
+    [block.name for block in backbone.top_blocks(2)]  # ["conv5_block2", "conv5_block3"]
+    prefix, suffix = backbone.split(2)
+    ```
     """
 
     model: keras.Model
     blocks: tuple[Block, ...]
     preprocess: tuple[keras.Layer, ...]
-    origin: keras.Model | None = None
+    hub_model: keras.Model | None = None
 
-    def top(self, unfreeze: int | Literal["all"]) -> tuple[Block, ...]:
-        """Returns the top `unfreeze` blocks, from input to output."""
+    def top_blocks(self, unfreeze: int | Literal["all"]) -> tuple[Block, ...]:
+        """Return the top `unfreeze` blocks, from input to output."""
         count = len(self.blocks)
         return self.blocks if unfreeze == "all" else self.blocks[count - unfreeze :]
 
-    def cut(self, unfreeze: int | Literal["all"]) -> tuple[keras.Model | None, keras.Model | None]:
-        """Cuts `model` below its top `unfreeze` blocks; both parts share its layers.
+    def split(
+        self, unfreeze: int | Literal["all"]
+    ) -> tuple[keras.Model | None, keras.Model | None]:
+        """Split `model` below its top `unfreeze` blocks; both parts share its layers.
 
         Args:
-          unfreeze: Blocks above the cut, counted from the top, or "all".
+          unfreeze: The number of blocks above the split, or "all".
 
         Returns:
-          The part below the cut (None if that is empty: all blocks are above), which gives
-          `Block.boundary`, and the part above (None if `unfreeze` is 0), which takes it; as a
-          list in the order of the names if it is a dict. One after the other computes what
-          `model` does.
+          The prefix, whose output is `Block.boundary` (None if all blocks are above the split), and
+          the suffix, whose input it is (None if `unfreeze` is 0). If the boundary is a dict, the
+          suffix takes a list of its tensors in the order of their names. The suffix of the prefix
+          computes the same as `model`.
 
         Raises:
-          BackboneError: If there are not that many blocks.
+          BackboneError: If the backbone has fewer blocks.
         """
         count = len(self.blocks)
         above = count if unfreeze == "all" else unfreeze
@@ -101,34 +115,42 @@ class BuiltBackbone:
         below = f"{self.model.name}_to_{top.name}"
         beyond = f"{self.model.name}_after_{top.name}"
         prefix = keras.Model(self.model.input, top.boundary, name=below)
-        # As a list, because Keras wants the keys of a dict to be the tensors' own names.
-        inputs = keras.tree.flatten(top.boundary) if top.carried else top.output
-        # Where the model's own inputs are among these, Keras says of them that they belong to the
-        # new graph, and could then no longer save `model`.
-        places = [(tensor, tensor._keras_history) for tensor in self.model.inputs]
+        # As a list, because in a dict Keras requires the tensors' own names as keys.
+        inputs = keras.tree.flatten(top.boundary) if top.passthrough else top.output
+        # Keras reassigns the model's own inputs among these to the new graph, and could then no
+        # longer save `model`.
+        histories = [(tensor, tensor._keras_history) for tensor in self.model.inputs]
         suffix = keras.Model(inputs, self.model.output, name=beyond)
-        for tensor, place in places:
-            tensor._keras_history = place
+        for tensor, history in histories:
+            tensor._keras_history = history
         return prefix, suffix
 
 
 def find_blocks(model: keras.Model, names: re.Pattern[str], stem: str = STEM) -> tuple[Block, ...]:
-    """Returns the blocks of a Functional model, from its input to its output.
+    r"""Return the blocks of a Functional model, from input to output.
 
-    A block ends at the first boundary at or after the last layer that carries its name. What
-    comes before the first block is the stem; what comes after the last one, such as a closing
-    normalisation, belongs to the last.
+    A block ends at the first boundary at or after the last layer with its name. Layers before the
+    first block form the stem; layers after the last block, such as a final normalization, belong
+    to it.
 
     Args:
-      model: Functional, with one output tensor.
-      names: Matched from the start of each layer's name; its groups, joined, are the name of the
-        block the layer belongs to, a group named "stage" that holds "2" giving "stage2". Layers
-        it does not match belong to the block around them.
-      stem: What the block before the first is called.
+      model: A Functional model with one output tensor.
+      names: A pattern that is matched from the start of each layer's name. Its groups, joined by
+        "_", are the name of the layer's block; a group named "stage" that matches "2" becomes
+        "stage2". Layers that do not match belong to the block around them.
+      stem: The name of the block before the first.
 
     Raises:
-      BackboneError: If no layer has such a name, if blocks overlap so that no boundary lies
-        between them, or if a layer is used more than once.
+      BackboneError: If no layer matches, if blocks overlap so that no boundary lies between them,
+        or if a layer is used more than once.
+
+    Example:
+
+    ```python
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+    blocks = find_blocks(vgg16, re.compile(r"(block\d)_"))
+    [block.name for block in blocks]  # ["block1", "block2", "block3", "block4", "block5"]
+    ```
     """
     operations, boundaries = find_boundaries(model)
     first: dict[str, int] = {}
@@ -141,7 +163,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str], stem: str = STEM) ->
             last[name] = position
     if not first:
         raise BackboneError(
-            f"The blocks of {model.name} cannot be told apart, so nothing could be unfrozen. "
+            f"The blocks of {model.name} cannot be identified, so none could be unfrozen. "
             f"Expected layers with names like {names.pattern!r}. "
             f"Received: {_shortened([operation.name for operation in operations])}."
         )
@@ -150,7 +172,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str], stem: str = STEM) ->
     if below:
         ends[max(below)] = stem
     for name in sorted(last, key=last.__getitem__):
-        # Blocks whose layers interleave find the same boundary, or one inside another block.
+        # If the layers of two blocks interleave, their boundary is the same or inside the other.
         end = min(position for position in boundaries if position >= last[name])
         if end in ends or any(first[other] <= end < last[other] for other in last):
             raise BackboneError(
@@ -172,13 +194,19 @@ def _block_name(match: re.Match[str]) -> str:
 def find_boundaries(
     model: keras.Model,
 ) -> tuple[list[keras.Operation], dict[int, tuple[keras.KerasTensor, ...]]]:
-    """Returns the operations in the order they run, and the positions that end at a boundary.
+    """Return the operations in execution order, and those whose output is a boundary.
 
-    An operation's output is a boundary if, once it is there, it is the only tensor still waited
-    for, inputs of a model of several aside: everything before leads to it and everything after
-    comes from it, whatever order the operations run in. Keras can then build `keras.Model(output,
-    model.output)`; trying that at each operation takes seconds, this walk milliseconds. With each
-    position come the inputs that are read above it.
+    The output of an operation is a boundary if it is the only live tensor after that operation,
+    apart from inputs of a model with several: everything before leads to it and everything after
+    depends on it, for any execution order. Keras can then build `keras.Model(output,
+    model.output)`; trying that for each operation takes seconds, this liveness analysis
+    milliseconds.
+
+    Args:
+      model: A Functional model with one output tensor.
+
+    Returns:
+      The operations, and {index of an operation: inputs that are also read above its output}.
 
     Raises:
       BackboneError: If the model has several outputs, or uses a layer more than once.
@@ -189,36 +217,36 @@ def find_boundaries(
             f"Received: {model.name} with {len(model.outputs)} outputs."
         )
     operations = [op for op in model.operations if not isinstance(op, keras.layers.InputLayer)]
-    waiting = {id(model.outputs[0]): 1}
+    pending_reads = {id(model.outputs[0]): 1}
     for operation in operations:
         for tensor in _flat(operation.input):
-            waiting[id(tensor)] = waiting.get(id(tensor), 0) + 1
+            pending_reads[id(tensor)] = pending_reads.get(id(tensor), 0) + 1
     inputs = {id(tensor): tensor for tensor in model.inputs}
-    # The image itself is not carried: a network that reads it again has no boundary before.
-    may_travel = set(inputs) if len(inputs) > 1 else set()
+    # A single input, the image, does not pass through: if it is read again, there is no boundary.
+    may_pass_through = set(inputs) if len(inputs) > 1 else set()
     live = set(inputs)
     boundaries: dict[int, tuple[keras.KerasTensor, ...]] = {}
     for position, operation in enumerate(operations):
         for tensor in _flat(operation.input):
             if id(tensor) not in live:
                 raise _used_twice(model)
-            waiting[id(tensor)] -= 1
-            if not waiting[id(tensor)]:
+            pending_reads[id(tensor)] -= 1
+            if not pending_reads[id(tensor)]:
                 live.remove(id(tensor))
         outputs = _flat(operation.output)
-        live.update(id(tensor) for tensor in outputs if id(tensor) in waiting)
-        if len(outputs) == 1 and live - may_travel == {id(outputs[0])}:
-            boundaries[position] = tuple(inputs[each] for each in inputs if each in live)
+        live.update(id(tensor) for tensor in outputs if id(tensor) in pending_reads)
+        if len(outputs) == 1 and live - may_pass_through == {id(outputs[0])}:
+            boundaries[position] = tuple(tensor for key, tensor in inputs.items() if key in live)
     if live != {id(model.outputs[0])}:
         raise _used_twice(model)
     return operations, boundaries
 
 
 def _used_twice(model: keras.Model) -> BackboneError:
-    # `Operation.input` and `.output` are those of the first use; the others are missing then.
+    # `Operation.input` and `.output` are those of the first use; other uses are not visible.
     return BackboneError(
-        f"A layer of {model.name} is used more than once, so blocks would share it and neither "
-        "could be frozen alone. Choose another backbone."
+        f"A layer of {model.name} is used more than once, so two blocks might share it, and "
+        "neither could be frozen on its own. Choose another backbone."
     )
 
 
@@ -232,20 +260,20 @@ def _slices(
     ends: dict[int, str],
     boundaries: dict[int, tuple[keras.KerasTensor, ...]],
 ) -> tuple[Block, ...]:
-    """Returns one block for each stretch of operations, checked to hold every layer once."""
+    """Return a block per range of operations, after checking that every layer is in one."""
     blocks = []
     start = 0
     for end in sorted(ends):
-        stretch = operations[start : end + 1]
-        layers = tuple(op for op in stretch if isinstance(op, keras.Layer))
-        blocks.append(Block(ends[end], layers, stretch[-1].output, boundaries[end]))
+        members = operations[start : end + 1]
+        layers = tuple(op for op in members if isinstance(op, keras.Layer))
+        blocks.append(Block(ends[end], layers, members[-1].output, boundaries[end]))
         start = end + 1
     covered = sorted(id(layer) for block in blocks for layer in block.layers)
     inputs = keras.layers.InputLayer
     if covered != sorted(id(layer) for layer in model.layers if not isinstance(layer, inputs)):
         raise BackboneError(
-            f"The blocks of {model.name} do not hold each of its layers exactly once, so a stage "
-            "could not say what it trains. Choose another backbone."
+            f"The blocks of {model.name} do not contain each of its layers exactly once, so it is "
+            "undefined what a stage trains. Choose another backbone."
         )
     return tuple(blocks)
 

@@ -1,7 +1,7 @@
-"""Keras and KerasHub download weights on their own; here that fails in seconds where it must.
+"""Let downloads by Keras and KerasHub fail fast when there is no network.
 
-Without a network they would wait for name servers or try again for minutes, and then raise
-errors that do not say which file is missing.
+On their own they would wait for name servers or retry for minutes, and then raise errors that do
+not name the missing file.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 
 from sft_keras.core import network
 
-_SILENCE = 20.0  # Seconds without a byte after which a download counts as failed.
+_SOCKET_TIMEOUT = 20.0  # seconds without a byte after which a download fails
 
 
 class DownloadRefused(Exception):
-    """A library asked for the network where there is none.
+    """A library tried to use the network although there is none.
 
-    Not an OSError: libraries take those for a passing fault of the network and try again.
+    Not an OSError: libraries treat those as a temporary failure of the network and retry.
     """
 
 
 class _Watch(threading.local):
-    """What the audit hook looks at: where this thread notes addresses, None if it does not."""
+    """State of the audit hook per thread: the addresses requested so far, None when inactive."""
 
-    asked: list[str] | None = None
+    addresses: list[str] | None = None
 
 
 _watch = _Watch()
@@ -37,44 +37,52 @@ _watch = _Watch()
 
 @contextlib.contextmanager
 def watched_downloads() -> Iterator[list[str]]:
-    """Within it, a download fails at once without a network, and soon on a silent one.
+    """Context manager: fail downloads at once if offline, and after 20 s of silence otherwise.
 
     Yields:
-      The addresses asked for so far, in order; a bare host where only that is known.
+      The addresses requested so far, in order; only the host name if the library bypasses urllib.
 
     Raises:
-      DownloadRefused: If something within needs the network and there is none.
+      DownloadRefused: If the block needs the network and there is none.
+
+    Example:
+
+    ```python
+    with watched_downloads() as addresses:
+        model = keras.applications.VGG16()
+    ```
     """
     _install_hook()
-    silence = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SILENCE)
-    _watch.asked = asked = []
+    previous_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SOCKET_TIMEOUT)
+    addresses: list[str] = []
+    _watch.addresses = addresses
     try:
-        yield asked
+        yield addresses
     finally:
-        _watch.asked = None
-        socket.setdefaulttimeout(silence)
+        _watch.addresses = None
+        socket.setdefaulttimeout(previous_timeout)
 
 
 @functools.cache
 def _install_hook() -> None:
-    # An audit hook sees requests of every library, whichever HTTP client it uses, before name
-    # servers are asked. It cannot be taken out again, so it rests on `_watch.asked`.
+    # An audit hook sees the requests of every library, whichever HTTP client it uses, before name
+    # resolution. It cannot be removed again, so `_watch.addresses` switches it off.
     sys.addaudithook(_on_event)
 
 
 def _on_event(event: str, details: tuple[Any, ...]) -> None:
-    # The event first: it is asked for at the interpreter's end too, when `_watch` is gone.
+    # The event first: the hook is also called at interpreter exit, when `_watch` is gone.
     if event not in ("urllib.Request", "socket.getaddrinfo"):
         return
-    asked = _watch.asked
-    if asked is None:
+    addresses = _watch.addresses
+    if addresses is None:
         return
-    asked.append(str(details[0]))
-    _watch.asked = None  # `is_online` may itself ask for an address.
+    addresses.append(str(details[0]))
+    _watch.addresses = None  # `is_online` may itself resolve an address.
     try:
         online = network.is_online()
     finally:
-        _watch.asked = asked
+        _watch.addresses = addresses
     if not online:
         raise DownloadRefused("There is no network.")

@@ -1,6 +1,6 @@
-"""From RGB images, 0 to 255, to what a backbone was trained on, as built-in Keras layers.
+"""Scale RGB images in 0..255 to the range a backbone was trained on, with built-in Keras layers.
 
-Being built-in layers they are saved with the model and load again with `safe_mode` on.
+As built-in layers they are saved with the model and load with `safe_mode` on.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import keras
 
 Scaling = Literal["tf", "torch", "caffe", "none"]
 
-# Of ImageNet's red, green and blue, from 0 to 1; and of blue, green and red, from 0 to 255, as
-# keras.applications.imagenet_utils has them.
+# ImageNet statistics of red, green and blue in 0..1; and of blue, green and red in 0..255. The
+# values are those of keras.applications.imagenet_utils.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 _CAFFE_BGR_MEAN = (103.939, 116.779, 123.68)
 
 
 def scaling_layers(scaling: Scaling) -> tuple[keras.Layer, ...]:
-    """Returns the layers that scale as `keras.applications.*.preprocess_input` does.
+    """Return layers equivalent to `keras.applications.*.preprocess_input`.
 
     Args:
-      scaling: "tf": to [-1, 1]. "torch": to [0, 1], then normalised by ImageNet's channel
-        statistics. "caffe": to BGR, centred on ImageNet's channel means. "none": the model
-        scales by itself.
+      scaling: "tf": to [-1, 1]. "torch": to [0, 1], then normalized by ImageNet's channel
+        statistics. "caffe": to BGR, minus ImageNet's channel means. "none": no layers, because the
+        model scales its input itself.
     """
     if scaling == "tf":
         return (affine(1 / 127.5, -1.0),)
@@ -41,10 +41,14 @@ def scaling_layers(scaling: Scaling) -> tuple[keras.Layer, ...]:
 def affine(
     scale: float | Sequence[float], offset: float | Sequence[float]
 ) -> keras.layers.Rescaling:
-    """Returns the layer that computes `image * scale + offset`, by channel where lists are given.
+    """Return a layer that computes `image * scale + offset`.
 
     It computes in float32 under mixed precision too: 255 times a rounding error of bfloat16 is
     more than one grey level.
+
+    Args:
+      scale: One number, or one per channel.
+      offset: One number, or one per channel.
     """
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="scale_input")
 

@@ -1,4 +1,16 @@
-"""The text backbones: encoders of KerasHub, from its presets, a preset folder or Hugging Face's."""
+"""Text backbones: encoders of KerasHub, from its presets, preset folders or Hugging Face folders.
+
+The backbone maps token tensors to one tensor, chosen by `Output`:
+
+    "mean"    mean over the tokens that are not padding     float [batch, hidden]
+    "first"   the first token, e.g. BERT's [CLS]            float [batch, hidden]
+    "pooled"  the pretrained pooling layer over the first   float [batch, hidden]
+    "tokens"  every token                                   float [batch, tokens, hidden]
+    "masked"  the tokens at "mask_positions"                float [batch, positions, hidden]
+
+The layers below are registered with Keras as "sft_keras>NAME". Saved models and the keys of cached
+features contain these class names, so they must not change.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +31,12 @@ from sft_keras.recipe.section import did_you_mean
 
 EMBEDDINGS = "embeddings"
 Output = Literal["mean", "first", "pooled", "tokens", "masked"]
-"""What a backbone gives for a text: the mean over its tokens, what stands at the first of them,
-that after the layer which was trained along with it, what stands at each, or at some of them."""
+"""The output of a text backbone, see the module's docstring."""
 MASK_POSITIONS = "mask_positions"
 
 _LAYERS = r"(transformer_layer_\d+)$"
-# Class in keras_hub.models -> names of the layers of a block; None where layers share weights, or
-# hand each other more than one tensor, so that they are frozen together.
+# Class in keras_hub.models -> pattern of the layer names of a block, see `find_blocks`. None if its
+# layers share weights or pass on several tensors, so that they can only be frozen together.
 TEXT_FAMILIES: dict[str, str | None] = {
     "AlbertBackbone": None,
     "BertBackbone": _LAYERS,
@@ -35,9 +46,9 @@ TEXT_FAMILIES: dict[str, str | None] = {
     "RobertaBackbone": _LAYERS,
     "XLMRobertaBackbone": _LAYERS,
 }
-_LETTERS = string.ascii_lowercase + string.digits + string.punctuation
+_CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation
 _DECIDED = ("name", "dtype", "trainable")
-# A random network of this size tries a recipe in seconds.
+# A random network small enough to try a recipe in seconds.
 _TINY = {
     "num_layers": 2,
     "num_heads": 2,
@@ -48,24 +59,30 @@ _TINY = {
 
 
 def build_text_backbone(backbone: Backbone, output: Output, sequence_length: int) -> BuiltBackbone:
-    """Builds an encoder that reads token tensors.
+    """Build an encoder of token tensors.
 
     Args:
-      backbone: "hub:NAME" (a preset of KerasHub, or a preset folder), "hf:FOLDER" (a model of
-        Hugging Face's) or "tiny:bert" (two layers, random weights). Its `arguments` may hold those
-        of the KerasHub class, e.g. {"dropout": 0.2}.
-      output: What it gives for a text.
-      sequence_length: The most tokens that it will be given.
+      backbone: The section of the recipe. Its preset is "hub:NAME" (a KerasHub preset or preset
+        folder), "hf:FOLDER" (a Hugging Face model) or "tiny:bert" (two layers, random weights).
+        Its `arguments` may contain those of the KerasHub class, e.g. {"dropout": 0.2}.
+      output: The output, see the module's docstring.
+      sequence_length: The maximum number of tokens of its inputs.
 
     Returns:
-      The backbone: from {"token_ids", "padding_mask" and, for some, "segment_ids"}, int32
-      [batch, tokens], to float [batch, hidden], or [batch, tokens, hidden] for "tokens". For
-      "masked" it takes "mask_positions" too, int32 [batch, places], and gives float [batch, places,
-      hidden]. Blocks are the embeddings and each transformer layer.
+      The backbone. Its inputs are {"token_ids", "padding_mask" and, for some, "segment_ids"}, int32
+      [batch, tokens] each, and for "masked" also "mask_positions", int32 [batch, positions]. Its
+      blocks are the embeddings and every transformer layer.
 
     Raises:
-      BackboneError: If the preset is unknown, is not there and cannot be downloaded, is none of a
-        text encoder, or was trained on shorter texts.
+      BackboneError: If the preset is unknown, cannot be downloaded, is no text encoder, or has
+        fewer position embeddings than `sequence_length`.
+
+    Example:
+
+    ```python
+    built = build_text_backbone(Backbone(preset="tiny:bert"), "mean", sequence_length=64)
+    features = built.model(encoder.inputs(texts))  # [batch, 16]
+    ```
     """
     import keras_hub
 
@@ -76,19 +93,20 @@ def build_text_backbone(backbone: Backbone, output: Output, sequence_length: int
     else:
         preset = text_preset(backbone)
         if kind == "hf":
-            _say_what_is_left_out(Path(preset), backbone)
+            _warn_about_dropped_head(Path(preset), backbone)
         model = _load(preset, backbone)
     _require_known_family(model, backbone)
     if sequence_length > model.max_sequence_length:
         raise BackboneError(
             f"`task.sequence_length` must be at most {model.max_sequence_length} for "
-            f"{backbone.preset}, which knows no places beyond. Received: {sequence_length}."
+            f"{backbone.preset}, which has no position embeddings beyond. "
+            f"Received: {sequence_length}."
         )
-    return _built(model, output, backbone)
+    return _to_built_backbone(model, output, backbone)
 
 
 def text_preset(backbone: Backbone) -> str:
-    """Returns what KerasHub loads the backbone and its tokenizer from.
+    """Return the name, address or folder that KerasHub loads the backbone and its tokenizer from.
 
     Raises:
       BackboneError: If it is neither a folder nor a preset of a text encoder.
@@ -101,9 +119,8 @@ def text_preset(backbone: Backbone) -> str:
         if not (folder / "config.json").is_file():
             raise BackboneError(
                 f"`backbone.preset` must name a folder with a config.json. Received: "
-                f"{backbone.preset!r}, which is {folder.absolute()}. Expected: what "
-                "`save_pretrained` of Hugging Face's (hf:) or `save_to_preset` of KerasHub's "
-                "models (hub:) makes."
+                f"{backbone.preset!r}, which is {folder.absolute()}. Expected: a folder from "
+                "`save_pretrained` of Hugging Face (hf:) or `save_to_preset` of KerasHub (hub:)."
             )
         return str(folder)
     if "://" in name:
@@ -113,7 +130,7 @@ def text_preset(backbone: Backbone) -> str:
     ]
     if name not in known:
         raise BackboneError(
-            "`backbone.preset` names neither a folder nor a KerasHub preset of a text encoder. "
+            "`backbone.preset` must name a folder or a KerasHub preset of a text encoder. "
             f"Received: {backbone.preset!r}.{did_you_mean(name, known)}\n"
             f"See the `presets` of keras_hub.models: {', '.join(TEXT_FAMILIES)}."
         )
@@ -126,7 +143,7 @@ def _load(preset: str, backbone: Backbone) -> keras.Model:
     for key in _DECIDED:
         if key in backbone.arguments:
             raise BackboneError(
-                f"`backbone.arguments` must not hold {key!r}: the package decides it. "
+                f"`backbone.arguments` must not contain {key!r}: the package sets it. "
                 f"Received: {dict(backbone.arguments)}."
             )
     return load_preset(keras_hub.models.Backbone, preset, backbone, **backbone.arguments)
@@ -136,37 +153,38 @@ def _require_known_family(model: keras.Model, backbone: Backbone) -> None:
     family = type(model).__name__
     if family not in TEXT_FAMILIES:
         raise BackboneError(
-            f"{backbone.preset} is a {family}, which is no text encoder that is known here. "
+            f"{backbone.preset} is a {family}, which is no supported text encoder. "
             f"Expected one of: {', '.join(TEXT_FAMILIES)}."
         )
 
 
-def _built(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackbone:
-    # A plain Functional model of the same graph, as of images.
+def _to_built_backbone(model: keras.Model, output: Output, backbone: Backbone) -> BuiltBackbone:
+    # A plain Functional model of the same graph, as for images.
     inputs = dict(model.input)
     if output == "masked":
         inputs[MASK_POSITIONS] = keras.Input((None,), dtype="int32", name=MASK_POSITIONS)
     graph = keras.Model(inputs, _output_of(model, inputs, output, backbone), name=model.name)
     for layer in graph.layers:
         if type(layer).build is keras.layers.Layer.build:
-            # As DeBERTa's relative embedding: with a shape to build from, a saved one would be
-            # loaded as built without building the layer inside it, and fail.
+            # E.g. DeBERTa's relative embedding. If it had a build shape, Keras would mark a loaded
+            # one as built without building the layer inside it, and fail.
             layer._build_shapes_dict = None
     pattern = TEXT_FAMILIES[type(model).__name__]
     if pattern is None:
         layers = [layer for layer in graph.layers if not isinstance(layer, keras.layers.InputLayer)]
-        blocks = (Block("encoder", tuple(layers), graph.output),)
+        blocks: tuple[Block, ...] = (Block("encoder", tuple(layers), graph.output),)
     else:
         blocks = find_blocks(graph, re.compile(pattern), stem=EMBEDDINGS)
-    return BuiltBackbone(graph, blocks, (), origin=model)
+    return BuiltBackbone(graph, blocks, (), hub_model=model)
 
 
 def _output_of(
     model: keras.Model, inputs: Mapping[str, Any], output: Output, backbone: Backbone
 ) -> keras.KerasTensor:
-    given: Any = model.output
-    by_name: Mapping[str, Any] = given if isinstance(given, dict) else {"sequence_output": given}
-    tokens = by_name["sequence_output"]
+    output_tensors: Any = model.output
+    if not isinstance(output_tensors, dict):
+        output_tensors = {"sequence_output": output_tensors}
+    tokens = output_tensors["sequence_output"]
     if output == "tokens":
         return tokens
     if output == "masked":
@@ -174,26 +192,30 @@ def _output_of(
     if output == "first":
         return tokens[:, 0, :]
     if output == "pooled":
-        if "pooled_output" not in by_name:
+        if "pooled_output" not in output_tensors:
             raise BackboneError(
                 f"`task.pooling` is 'pooled', and {backbone.preset}, a {type(model).__name__}, "
-                "has no pooled output. Take 'mean' or 'first'."
+                "has no pooled output. Use 'mean' or 'first'."
             )
-        return by_name["pooled_output"]
+        return output_tensors["pooled_output"]
     return MeanOverTokens(name="mean_over_tokens")(tokens, model.input["padding_mask"])
 
 
 @keras.saving.register_keras_serializable("sft_keras")
 class MeanOverTokens(keras.layers.Layer):
-    """The mean of a sequence, padding left out.
-
-    Call arguments: float [batch, tokens, hidden] and int [batch, tokens], 1 for a token and 0 for
-    padding. Returns float [batch, hidden].
-    """
+    """Mean over the tokens of a sequence, without padding."""
 
     def call(self, sequence: Any, padding_mask: Any) -> Any:
-        """Returns the mean."""
-        # Not [:, :, None], which LiteRT has no operation for where both sizes are free.
+        """Return the mean of every sequence.
+
+        Args:
+          sequence: Float [batch, tokens, hidden].
+          padding_mask: Int [batch, tokens], 1 for a token and 0 for padding.
+
+        Returns:
+          Float [batch, hidden].
+        """
+        # Not [:, :, None]: LiteRT has no operation for it if both sizes are dynamic.
         mask = keras.ops.expand_dims(keras.ops.cast(padding_mask, sequence.dtype), -1)
         count = keras.ops.maximum(keras.ops.sum(mask, axis=1), 1)
         return keras.ops.sum(sequence * mask, axis=1) / count
@@ -201,30 +223,34 @@ class MeanOverTokens(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("sft_keras")
 class AtPlaces(keras.layers.Layer):
-    """What stands at some places of a sequence.
+    """The tokens of a sequence at given positions."""
 
-    Call arguments: float [batch, tokens, hidden] and int [batch, places]. Returns float [batch,
-    places, hidden].
-    """
+    def call(self, sequence: Any, positions: Any) -> Any:
+        """Return the features at the positions.
 
-    def call(self, sequence: Any, places: Any) -> Any:
-        """Returns what stands there."""
-        return keras.ops.take_along_axis(sequence, places[:, :, None], axis=1)
+        Args:
+          sequence: Float [batch, tokens, hidden].
+          positions: Int [batch, positions].
+
+        Returns:
+          Float [batch, positions, hidden].
+        """
+        return keras.ops.take_along_axis(sequence, positions[:, :, None], axis=1)
 
 
-def _say_what_is_left_out(folder: Path, backbone: Backbone) -> None:
-    """Warns of a trained head in a Hugging Face folder: only what is below it is loaded."""
+def _warn_about_dropped_head(folder: Path, backbone: Backbone) -> None:
+    """Log a warning if a Hugging Face folder has a trained head, which KerasHub drops silently."""
     config = read_config(folder / "config.json", backbone)
     heads = [name for name in config.get("architectures") or () if re.search(r"For[A-Z]", name)]
     if heads:
         logging.warning(
-            "%s holds a trained %s. Its head is not loaded: a new one is trained.",
+            "%s contains a trained %s. Its head is not loaded; a new one is trained.",
             backbone.preset,
             ", ".join(heads),
         )
 
 
 def tiny_vocabulary() -> tuple[str, ...]:
-    """Returns the pieces of "tiny:bert": special tokens, and each letter as a piece."""
-    continued = (f"##{letter}" for letter in _LETTERS)
-    return ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *continued)
+    """Return the WordPiece vocabulary of "tiny:bert": special tokens and single characters."""
+    continuations = (f"##{character}" for character in _CHARACTERS)
+    return ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_CHARACTERS, *continuations)

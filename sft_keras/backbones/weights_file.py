@@ -1,4 +1,4 @@
-"""Loading a backbone's weights from a file the recipe names."""
+"""Load the weights of a backbone from the file that a recipe names."""
 
 from __future__ import annotations
 
@@ -13,40 +13,44 @@ from sft_keras.recipe.section import did_you_mean
 
 
 def check_weights_file(backbone: Backbone) -> Path:
-    """Returns the path in `backbone.weights`.
+    """Return the path in `backbone.weights`.
 
     Raises:
-      BackboneError: If there is no such file.
+      BackboneError: If the file does not exist.
     """
     path = Path(str(backbone.weights)).expanduser()
     if not path.is_file():
         hint = did_you_mean(str(backbone.weights), PRETRAINED)
         raise BackboneError(
             "`backbone.weights` must be 'pretrained', none or the path of a weights file. "
-            f"Received: {backbone.weights!r}, and there is no file {path.absolute()}.{hint}"
+            f"Received: {backbone.weights!r}, but {path.absolute()} does not exist.{hint}"
         )
     return path
 
 
 def load_weights_file(model: keras.Model, path: Path, backbone: Backbone) -> None:
-    """Loads the weights file at `path` into `model`, which is what `backbone` asks for.
+    """Load a weights file into a model.
+
+    Args:
+      model: The model that `backbone` describes, whose weights are overwritten.
+      path: A file from `keras.Model.save_weights`.
+      backbone: The section of the recipe, for error messages.
 
     Raises:
-      BackboneError: If the file is damaged or holds the weights of something else.
+      BackboneError: If the file is damaged or holds the weights of another architecture.
     """
+    cause: Exception | None = None
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             model.load_weights(path)
-        # Keras only warns of layers inside layers that a file of an older version lacks.
-        complaint = "; ".join(str(one.message) for one in caught)
-    except Exception as error:  # h5py and zipfile have many for a damaged file.
-        complaint, cause = str(error) or type(error).__name__, error
-    else:
-        cause = None
-    if complaint:
+        # For nested layers that are missing from a file of an older version, Keras only warns.
+        problem = "; ".join(str(warning.message) for warning in caught)
+    except Exception as error:  # h5py and zipfile raise many types for a damaged file.
+        problem, cause = str(error) or type(error).__name__, error
+    if problem:
         raise BackboneError(
             f"The weights in {path} do not fit {backbone.preset} without its top. Expected: a "
-            "file that `save_weights` made of the same backbone with the same arguments. "
-            f"Keras says: {complaint}"
+            "file from `save_weights` of the same backbone with the same arguments. "
+            f"Keras reports: {problem}"
         ) from cause

@@ -68,7 +68,7 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
       store: The recipe's section.
       inputs: A batch of what the model reads.
     """
-    prefix, _ = staged.backbone.cut(len(staged.backbone.blocks) - below)
+    prefix, _ = staged.backbone.split(len(staged.backbone.blocks) - below)
     block = staged.backbone.blocks[below - 1]
     like = whole = keras.tree.map_structure(_spec, block.boundary)
     if any(None in spec.shape for spec in tf.nest.flatten(like)):
@@ -78,10 +78,10 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
         )
         whole = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
     stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(whole))
-    # Without what is carried: Keras cannot describe a model that returns one of its inputs.
+    # Without passthrough inputs: Keras cannot describe a model that returns one of its inputs.
     graph = keras.Model(staged.backbone.model.input, block.output)
     settings = {
-        "carried": [tensor.name for tensor in block.carried],
+        "carried": [tensor.name for tensor in block.passthrough],
         "precision": store.precision,
         "batch_size": store.batch_size,
         "stored": [[spec.dtype.name, list(spec.shape)] for spec in stored],

@@ -140,7 +140,7 @@ def run_pass(
 
     Args:
       prefix: From what the model reads to a list of boundaries, see
-        `StagedModel.prefix_with_outputs`.
+        `StagedModel.prefix_model`.
       batches: Of at most `batch_size` examples; those of the processes of `devices` in turn.
       batch_size: The prefix is always run on so many; the last batch is filled up, so that it is
         traced once and gives an example the same bits in any company.

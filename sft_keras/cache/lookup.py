@@ -191,7 +191,7 @@ class RowProvider:
         boundaries = [wanted["validation"].boundary for wanted, _ in lacking]
         below = [boundary.below for boundary in boundaries]
         return run_pass(
-            self._staged.prefix_with_outputs(below),
+            self._staged.prefix_model(below),
             self._batches(lacking, todo, sinks),
             batch_size=store.batch_size,
             stored=[boundary.stored for boundary in boundaries],
@@ -275,7 +275,7 @@ class RowProvider:
         """Compares the first row with what the network gives now."""
         batch = next(iter(ordered_batches(wanted.prepared, 1)))
         inputs = tf.nest.map_structure(as_model_input, batch["input"])
-        outputs = self._staged.prefix_with_outputs([wanted.boundary.below])(inputs, training=False)
+        outputs = self._staged.prefix_model([wanted.boundary.below])(inputs, training=False)
         rows = next(iter(ordered_batches(stored, 1)))["input"]
         return all(
             np.allclose(row, now, rtol=0.0, atol=_SAME * max(1e-6, np.abs(now).max()))

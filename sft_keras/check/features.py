@@ -73,7 +73,7 @@ def _computed(
     staged: StagedModel, recipe: Recipe, prepared: Mapping[str, Prepared], info: DataInfo
 ) -> np.ndarray:
     """Returns the same where nothing is stored."""
-    prefix = staged.prefix_with_outputs([len(staged.backbone.blocks)])
+    prefix = staged.prefix_model([len(staged.backbone.blocks)])
     batches = [recipe.task.evaluation_batches(prepared[name], recipe, info) for name in SPLITS]
 
     @tf.function(input_signature=[batches[0].element_spec[0]], autograph=False)

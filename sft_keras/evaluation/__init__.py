@@ -1,1 +1,1 @@
-"""Evaluation: inference over a split, and the metrics that several tasks share."""
+"""Evaluation: inference over a split, and the metrics that tasks share."""

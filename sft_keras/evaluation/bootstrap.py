@@ -1,4 +1,4 @@
-"""Percentile bootstrap intervals of a split's figures (Efron & Tibshirani 1993, chapter 13)."""
+"""Percentile bootstrap intervals of metrics (Efron & Tibshirani 1993, chapter 13)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ _CONFIDENCE = 0.95
 
 
 def bootstrap_intervals(
-    figures: Callable[[np.ndarray], Mapping[str, float]], count: int, seed: int
+    compute_metrics: Callable[[np.ndarray], Mapping[str, float]], count: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """Returns the 95 % interval of each figure under resampling of the examples.
+    """Return the 95 % confidence interval of every metric under resampling of the examples.
 
     Args:
-      figures: From the positions of a resample, int64 [count], to its figures; NaN where one is not
-        defined for it, which leaves the resample out.
+      compute_metrics: From the indices of a resample, int64 [count], to its metrics. NaN marks a
+        metric that is undefined for a resample, which its interval then ignores.
       count: The number of examples.
       seed: The same seed gives the same intervals.
 
     Returns:
-      {name: {"low", "high"}}; NaN where the figure is defined for no resample.
+      {metric: {"low", "high"}}; NaN if the metric is undefined for every resample.
+
+    Example:
+
+    ```python
+    bootstrap_intervals(lambda rows: {"accuracy": is_right[rows].mean()}, len(is_right), seed=0)
+    ```
     """
-    draw = np.random.default_rng(seed)
-    found = [figures(draw.integers(0, count, count)) for _ in range(_RESAMPLES)]
-    return {name: _interval(np.array([each[name] for each in found])) for name in found[0]}
+    random = np.random.default_rng(seed)
+    resampled = [compute_metrics(random.integers(0, count, count)) for _ in range(_RESAMPLES)]
+    return {
+        name: _interval(np.array([metrics[name] for metrics in resampled])) for name in resampled[0]
+    }
 
 
 def _interval(values: np.ndarray) -> dict[str, float]:

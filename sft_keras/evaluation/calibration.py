@@ -1,8 +1,8 @@
-"""How far probabilities can be believed, and one number that mends most of it.
+"""Calibration of a classifier: measuring it, and temperature scaling.
 
-A classifier is calibrated if of the examples to which it gives 0.8, eight in ten are right. Fine-
-tuned networks are mostly too sure of themselves. Dividing logits by a temperature that is fitted on
-the validation split changes no prediction, and brings most of it right (Guo et al. 2017,
+A classifier is calibrated if 80 % of the examples that it predicts with a confidence of 0.8 are
+correct. Fine-tuned networks are mostly overconfident. Dividing the logits by a temperature that is
+fitted on the validation split changes no prediction and removes most of the error (Guo et al. 2017,
 arXiv:1706.04599, sections 2 and 4.2).
 """
 
@@ -13,76 +13,92 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-_FEWEST, _MOST_BINS = 5, 15
-_IN_A_BIN = 20  # examples that there should be on average, or the bins show noise
-_LEAST, _MOST = 0.1, 10.0  # the temperatures that are tried
-_ENOUGH = 10_000  # examples to fit one number
-_SMALLEST = np.finfo(np.float32).tiny
+_MIN_BINS, _MAX_BINS = 5, 15
+_EXAMPLES_PER_BIN = 20  # on average; with fewer, bins show noise
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.1, 10.0
+_FIT_EXAMPLES = 10_000  # enough for a single parameter
+_TINY = np.finfo(np.float32).tiny
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the temperature at which some examples' labels are likeliest.
+    """Return the temperature that maximizes the likelihood of the labels.
 
     Args:
-      probabilities: Of the model, float [n, num_classes].
-      labels: Int [n].
+      probabilities: The model's outputs, float [n, num_classes].
+      labels: Class indices, int [n].
 
     Returns:
-      The temperature; 1.0 where there is no such: without a mistake (or a hit) among the examples
-      there is nothing that would hold it.
+      The temperature, between 0.1 and 10. It is 1.0 if the likelihood has no maximum there, e.g.
+      because all predictions are right or all are wrong.
+
+    Example:
+
+    ```python
+    temperature = fit_temperature(validation_probabilities, validation_labels)
+    calibrated = apply_temperature(test_probabilities, temperature)
+    ```
     """
-    every = -(-len(labels) // _ENOUGH)
-    probabilities, labels = probabilities[::every], labels[::every]
+    step = -(-len(labels) // _FIT_EXAMPLES)
+    probabilities, labels = probabilities[::step], labels[::step]
 
     def loss(logarithm: float) -> float:
-        return _loss(apply_temperature(probabilities, np.exp(logarithm)), labels)
+        return _log_loss(apply_temperature(probabilities, np.exp(logarithm)), labels)
 
-    bounds = (np.log(_LEAST), np.log(_MOST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    temperature = float(np.exp(found.x))
-    is_at_an_end = not 1.01 * _LEAST < temperature < _MOST / 1.01
-    return 1.0 if is_at_an_end else round(temperature, 4)
+    bounds = (np.log(_MIN_TEMPERATURE), np.log(_MAX_TEMPERATURE))
+    optimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    temperature = float(np.exp(optimum.x))
+    is_at_bound = not 1.01 * _MIN_TEMPERATURE < temperature < _MAX_TEMPERATURE / 1.01
+    return 1.0 if is_at_bound else round(temperature, 4)
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Returns what the probabilities are once the logits are divided by a temperature, float64."""
-    # Softmax forgets what is added to all logits, so their logarithms serve as well.
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST)) / temperature
+    """Return the probabilities after dividing the logits by a temperature.
+
+    Args:
+      probabilities: Float [n, num_classes].
+      temperature: Above 1 to lower the confidence, below 1 to raise it.
+
+    Returns:
+      float64 [n, num_classes].
+    """
+    # Softmax is invariant to a constant added to all logits, so logarithms serve as logits.
+    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Returns how the probabilities of the predicted classes fit how often these are right.
+    """Return how well the confidence of the predictions matches their accuracy.
 
     Args:
       probabilities: Float [n, num_classes].
-      labels: Int [n].
+      labels: Class indices, int [n].
 
     Returns:
-      {"error": the expected calibration error, 0..1, over bins of equal width, 5 to 15 of them;
-      "loss": the mean negative log-likelihood, which judges probabilities without bins; "bins": of
-      those that have examples {"from", "to", "count", "confidence", "accuracy"}, means}.
+      "error": the expected calibration error, 0..1, over 5 to 15 bins of equal width;
+      "loss": the mean negative log-likelihood, which judges probabilities without bins;
+      "bins": for every bin with examples {"from", "to", "count", "confidence", "accuracy"}, the
+      last two as means over its examples.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     is_right = probabilities.argmax(axis=1) == labels
-    count = min(max(len(labels) // _IN_A_BIN, _FEWEST), _MOST_BINS)
-    numbers = np.minimum((confidence * count).astype(int), count - 1)
+    num_bins = min(max(len(labels) // _EXAMPLES_PER_BIN, _MIN_BINS), _MAX_BINS)
+    bin_indices = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     bins = [
         {
-            "from": number / count,
-            "to": (number + 1) / count,
-            "count": int(own.sum()),
-            "confidence": float(confidence[own].mean()),
-            "accuracy": float(is_right[own].mean()),
+            "from": index / num_bins,
+            "to": (index + 1) / num_bins,
+            "count": int(in_bin.sum()),
+            "confidence": float(confidence[in_bin].mean()),
+            "accuracy": float(is_right[in_bin].mean()),
         }
-        for number in range(count)
-        if (own := numbers == number).any()
+        for index in range(num_bins)
+        if (in_bin := bin_indices == index).any()
     ]
-    error = sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins)
-    return {"error": error / len(labels), "loss": _loss(probabilities, labels), "bins": bins}
+    error = sum(part["count"] * abs(part["accuracy"] - part["confidence"]) for part in bins)
+    return {"error": error / len(labels), "loss": _log_loss(probabilities, labels), "bins": bins}
 
 
-def _loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    likely = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return -float(np.log(np.maximum(likely, _SMALLEST)).mean())
+def _log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    likelihood = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -float(np.log(np.maximum(likelihood, _TINY)).mean())

@@ -1,4 +1,4 @@
-"""The whole model's answers for a split, in stored order."""
+"""Inference of a model over the batches of a split."""
 
 from __future__ import annotations
 
@@ -11,30 +11,51 @@ import tensorflow as tf
 from sft_keras.distributed.devices import ONE_DEVICE, Devices
 
 
-def answers(
+def predict_batches(
     model: keras.Model, batches: tf.data.Dataset, devices: Devices = ONE_DEVICE
 ) -> np.ndarray:
-    """Returns the model's outputs for every example of (x, y, ...) batches, float32 [n, ...].
+    """Return the model's outputs for every example, in the order of the batches.
 
-    Where batches are of different lengths, shorter outputs are filled up with zeros.
+    A plain loop over a function that is traced once for batches of any size. `Model.predict` adds
+    dataset options and callbacks, which cost more than they gain here.
 
-    A plain loop over a function that is traced once, for batches of any size: `Model.predict` puts
-    data set options and callbacks around it that cost more than they give here.
+    Args:
+      model: A model with one output.
+      batches: Batches (x, ...), of which only x is used.
+      devices: The devices to compute on.
+
+    Returns:
+      float32 [examples, ...]; outputs of shorter batches of texts are padded as in
+      `concatenate_padded`.
+
+    Example:
+
+    ```python
+    probabilities = predict_batches(model, task.evaluation_batches(test, recipe, info))
+    ```
     """
-    answer = devices.make_predict_function(
+    predict = devices.make_predict_function(
         lambda x: model(x, training=False), batches.element_spec[0]
     )
-    return joined([answer(batch[0]).numpy() for batch in batches])
+    return concatenate_padded([predict(batch[0]).numpy() for batch in batches])
 
 
-def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the outputs for batches as one array; see `answers` for those of other lengths."""
+def concatenate_padded(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate outputs of batches along the first axis.
+
+    Args:
+      parts: Arrays [batch, ...]. With three or more dimensions, the second is the length of the
+        texts, in which they may differ.
+
+    Returns:
+      An array [examples, ...]; shorter outputs are padded with zeros at the end.
+    """
     if parts[0].ndim > 2:
         longest = max(part.shape[1] for part in parts)
-        parts = [_lengthened(part, longest) for part in parts]
+        parts = [_pad_length(part, longest) for part in parts]
     return np.concatenate(parts)
 
 
-def _lengthened(outputs: np.ndarray, places: int) -> np.ndarray:
-    missing = [(0, 0), (0, places - outputs.shape[1])]
-    return np.pad(outputs, [*missing, *[(0, 0)] * (outputs.ndim - 2)])
+def _pad_length(outputs: np.ndarray, length: int) -> np.ndarray:
+    padding = [(0, 0), (0, length - outputs.shape[1])]
+    return np.pad(outputs, [*padding, *[(0, 0)] * (outputs.ndim - 2)])

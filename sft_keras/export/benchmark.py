@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.export import converters
 from sft_keras.export.comparison import (
     align_outputs,
@@ -136,7 +136,7 @@ class ExportBenchmark:
         """Return the inputs of a split, and the trained model's metrics on it."""
         if name not in self._splits:
             batches = self._batches(name)
-            outputs = answers(self._restored.model, batches)
+            outputs = predict_batches(self._restored.model, batches)
             inputs = write_probe_inputs(input_batches(batches), outputs, self._scratch / name)
             self._splits[name] = inputs, self._metrics(name, outputs)
         return self._splits[name]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sft_keras.core.errors import ExportError
-from sft_keras.evaluation.inference import joined
+from sft_keras.evaluation.inference import concatenate_padded
 from sft_keras.export import runtime_probe
 from sft_keras.export.formats import Format
 from sft_keras.export.isolated_process import run_isolated
@@ -83,7 +83,7 @@ def probe(
                 size: float(np.median(arrays[f"timed-{size:03d}"])) for size in TIMED_BATCH_SIZES
             }
             signature = json.loads(str(arrays["signature"]))
-    all_outputs = joined(batches)
+    all_outputs = concatenate_padded(batches)
     if not np.isfinite(all_outputs).all():
         raise ExportError(f"{path} returns values that are not finite. Choose another format.")
     return ProbeResult(all_outputs, times, signature["takes"], signature["gives"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.evaluation.inference import joined
+from sft_keras.evaluation.inference import concatenate_padded
 from sft_keras.export.converters import named_inputs
 
 TIMED_BATCH_SIZES = (1, 32)
@@ -63,7 +63,7 @@ def write_probe_inputs(batches: Iterable[Inputs], outputs: np.ndarray, folder: P
     masks = write_batches(batches, folder)
     if outputs.ndim == 2:
         return ProbeInputs(folder, outputs, np.ones(len(outputs), bool))
-    valid = joined([mask[:, :, np.newaxis] for mask in masks])[:, :, 0] > 0
+    valid = concatenate_padded([mask[:, :, np.newaxis] for mask in masks])[:, :, 0] > 0
     return ProbeInputs(folder, outputs * valid[:, :, np.newaxis], valid)
 
 
@@ -100,7 +100,7 @@ def _batch_of_size(batches: list[Inputs], size: int) -> Inputs:
     for name in batches[0]:
         parts = [inputs[name] for inputs in batches]
         if parts[0].dtype.kind == "i":  # token ids, padded to the longest text of their batch
-            rows = joined([part[:, :, np.newaxis] for part in parts])[:, :, 0]
+            rows = concatenate_padded([part[:, :, np.newaxis] for part in parts])[:, :, 0]
         else:
             rows = np.concatenate(parts)
         batch[name] = rows[list(itertools.islice(itertools.cycle(range(len(rows))), size))]

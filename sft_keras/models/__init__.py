@@ -1,1 +1,1 @@
-"""The staged model: a backbone in blocks, a head, and low-rank adapters."""
+"""Models: the backbone with a head, split at the freeze boundary, and LoRA adapters."""

@@ -1,4 +1,8 @@
-"""The new layers that are trained on top of a backbone."""
+"""The new layers that are trained on top of a backbone.
+
+A head maps the backbone's features to logits, not probabilities: the loss is exact on logits, while
+a softmax inside the model would have to be clipped. Logits are float32 under every dtype policy.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,25 @@ def classification_head(
     hidden: tuple[int, ...],
     dropout: float,
 ) -> keras.Model:
-    """Returns a model from a feature map [height, width, channels] to logits [num_classes].
+    """Return a head that classifies a feature map.
 
-    Logits rather than probabilities: the loss is exact on them, where a softmax inside the model
-    would be clipped. They are float32 under every dtype policy.
+    Args:
+      features_shape: (height, width, channels), without the batch dimension.
+      num_classes: The number of classes.
+      pooling: "average" or "max" over height and width, or "flatten".
+      hidden: Units of the hidden layers with ReLU, from input to output; may be empty.
+      dropout: Dropout rate before the last layer, 0 for none.
+
+    Returns:
+      A model from float [batch, height, width, channels] to logits, float32 [batch, num_classes].
+
+    Example:
+
+    ```python
+    head = classification_head(
+        (7, 7, 512), num_classes=5, pooling="average", hidden=(), dropout=0.2
+    )
+    ```
     """
     features = keras.Input(features_shape, name="features")
     if pooling == "average":
@@ -38,9 +57,15 @@ def classification_head(
 def token_head(
     features_shape: tuple[int | None, ...], *, outputs: int, dropout: float
 ) -> keras.Model:
-    """Returns a model from features of tokens [tokens, hidden] to logits [tokens, outputs].
+    """Return a head that applies one dense layer to the features of a text or of each token.
 
-    They are float32 under every dtype policy.
+    Args:
+      features_shape: (hidden,) or (tokens, hidden), without the batch dimension.
+      outputs: The number of logits, per text or per token.
+      dropout: Dropout rate before the dense layer, 0 for none.
+
+    Returns:
+      A model from float [batch, ..., hidden] to logits, float32 [batch, ..., outputs].
     """
     features = keras.Input(features_shape, name="features")
     x = keras.layers.Dropout(dropout, name="dropout")(features) if dropout else features
@@ -48,7 +73,7 @@ def token_head(
     return keras.Model(features, logits, name="head")
 
 
-def rescaled(head: keras.Model, scale: float, offset: float) -> keras.Model:
-    """Returns a head whose outputs are multiplied by `scale`, and `offset` added, in float32."""
+def rescale_outputs(head: keras.Model, scale: float, offset: float) -> keras.Model:
+    """Return a head with outputs `head(x) * scale + offset`, float32; it shares the layers."""
     unit = keras.layers.Rescaling(scale, offset, dtype="float32", name="unit")
     return keras.Model(head.input, unit(head.output), name=head.name)

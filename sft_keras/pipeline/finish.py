@@ -52,7 +52,7 @@ class RunFinisher:
     ) -> None:
         self._staged, self._recipe, self._test = staged, recipe, test
         self._info, self._run, self._temperature = info, run, temperature
-        self.model = staged.model if temperature == 1.0 else staged.calibrated(temperature)
+        self.model = staged.model if temperature == 1.0 else staged.with_temperature(temperature)
 
     def save(self) -> Snapshot:
         """Writes model.keras and what files of its own the task has; returns {"notes"}."""

@@ -162,7 +162,7 @@ def _run_one(
             recipe.task.check_against_data(recipe, info)
             backbone = bench.backbone(recipe)
             for stage in recipe.stages:
-                backbone.cut(stage.unfreeze)
+                backbone.split(stage.unfreeze)
                 layers_to_adapt(backbone, stage)
             staged = build_staged(recipe, backbone, info)
             stages = train_stages(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sft_keras.data.examples import DataInfo, Splits
     from sft_keras.data.prepared import Prepared
     from sft_keras.distributed.devices import Devices
-    from sft_keras.evaluation.monitor import OutputMonitor
+    from sft_keras.evaluation.output_monitors import OutputMonitor
     from sft_keras.models.staged import StagedModel
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
@@ -204,9 +204,9 @@ class Task(TaskConfig):
           By default float32 [n, ...] in stored order, zero-padded to the longest batch; see
           `Outputs`.
         """
-        from sft_keras.evaluation.inference import answers
+        from sft_keras.evaluation.inference import predict_batches
 
-        return answers(model, batches, devices)
+        return predict_batches(model, batches, devices)
 
     @abc.abstractmethod
     def evaluate(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sft_keras.data.examples import DataInfo
     from sft_keras.data.prepared import Prepared
-    from sft_keras.evaluation.monitor import OutputMonitor
+    from sft_keras.evaluation.output_monitors import OutputMonitor
     from sft_keras.recipe.recipe import Recipe
     from sft_keras.recipe.stage import Stage
     from sft_keras.tasks.labelled_batches import Augmentation, SampleWeighting
@@ -127,7 +127,7 @@ class SingleLabelTask(SupervisedTask):
 
     @override
     def output_monitors(self, info: DataInfo) -> list[OutputMonitor]:
-        from sft_keras.evaluation.collapse import CollapseMonitor
+        from sft_keras.evaluation.output_monitors import CollapseMonitor
 
         return [CollapseMonitor(info.class_names)]
 

@@ -17,7 +17,7 @@ from sft_keras.core.errors import LossError
 from sft_keras.core.reporter import Reporter
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.distributed.devices import ONE_DEVICE, Devices
-from sft_keras.evaluation.monitor import OutputMonitor
+from sft_keras.evaluation.output_monitors import OutputMonitor
 from sft_keras.models.lora import layers_to_adapt
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.stage import Length, Stage

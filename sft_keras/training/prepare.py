@@ -26,7 +26,7 @@ def prepare_stage(
     """
     set_trainable(staged, stage)
     set_penalties(staged, stage)
-    made = staged.from_boundary if from_boundary else staged.for_stage
+    made = staged.suffix_model if from_boundary else staged.stage_model
     model = made(stage.unfreeze)
     model.compile(
         optimizer=build_optimizer(stage, staged, steps),

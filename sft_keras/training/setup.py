@@ -15,7 +15,7 @@ from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.core.errors import BackboneError, DataError, SFTError, numbered
 from sft_keras.data.examples import DataInfo, Splits
 from sft_keras.data.prepared import Prepared
-from sft_keras.models.lora import adapted, layers_to_adapt
+from sft_keras.models.lora import attach_adapters, layers_to_adapt
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
@@ -41,7 +41,7 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     recipe.task.check_against_data(recipe, splits.info)
     for stage in recipe.stages:
         # These refuse what the backbone cannot do, before the long work.
-        backbone.cut(stage.unfreeze)
+        backbone.split(stage.unfreeze)
         layers_to_adapt(backbone, stage)
     return backbone, splits
 
@@ -71,7 +71,7 @@ def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> Sta
 def stage_adapters(
     staged: StagedModel, recipe: Recipe, stage: Stage
 ) -> contextlib.AbstractContextManager[None]:
-    """Returns the block in which a stage's adapters are in the model; see `adapted`."""
+    """Returns the block in which a stage's adapters are in the model; see `attach_adapters`."""
     index = recipe.number_of(stage)
     seed = np.random.SeedSequence([recipe.seed, _ADAPTERS, index]).generate_state(1)
-    return adapted(staged.backbone, stage, int(seed[0]))
+    return attach_adapters(staged.backbone, stage, int(seed[0]))

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sft_keras.distributed.devices import ONE_DEVICE, Devices, Shard
 from sft_keras.distributed.sync_batch_norm import row_mask
-from sft_keras.evaluation.monitor import OutputMonitor
+from sft_keras.evaluation.output_monitors import OutputMonitor
 from sft_keras.models.losses import SelfWeightedLoss
 from sft_keras.training.gradient_monitor import GradientMonitor
 

@@ -236,7 +236,7 @@ def _evaluated(
 ) -> tuple[Any, dict[str, Any]]:
     """Returns what the model answers of a split, and the figures of that."""
     prepared = source.prepared[split]
-    model = staged.answering(stage.unfreeze, source.from_boundary)
+    model = staged.inference_model(stage.unfreeze, source.from_boundary)
     batches = recipe.task.evaluation_batches(prepared, recipe, info)
     outputs = recipe.task.predict_outputs(model, batches, devices)
     return outputs, recipe.task.evaluate(outputs, prepared, info, recipe.seed)

@@ -52,8 +52,8 @@ def test_prefix_and_suffix_together_are_the_whole_bit_for_bit(built):
 
 
 def test_cutting_off_nothing_or_everything_leaves_the_model_itself(vgg16):
-    assert vgg16.cut(0) == (vgg16.model, None)
-    assert vgg16.cut("all") == vgg16.cut(5) == (None, vgg16.model)
+    assert vgg16.split(0) == (vgg16.model, None)
+    assert vgg16.split("all") == vgg16.split(5) == (None, vgg16.model)
 
 
 def test_blocks_have_the_networks_own_names(vgg16):
@@ -68,7 +68,7 @@ def test_unfreezing_more_blocks_than_there_are_names_them(vgg16, unfreeze):
     with pytest.raises(
         BackboneError, match=r"from 0 to 5.*Received: -?\d.*block1, block2"
     ) as error:
-        vgg16.cut(unfreeze)
+        vgg16.split(unfreeze)
     assert str(unfreeze) in str(error.value)
 
 
@@ -123,12 +123,12 @@ def test_a_layer_used_twice_is_refused():
 
 
 def test_layers_without_block_names_are_refused():
-    with pytest.raises(BackboneError, match="cannot be told apart"):
+    with pytest.raises(BackboneError, match="cannot be identified"):
         find_blocks(branching_model(), re.compile(r"(stage)_"))
 
 
 def test_a_saved_model_loads_after_it_was_cut(vgg16, tmp_path):
-    vgg16.cut(2)
+    vgg16.split(2)
     x = inputs = keras.Input((*SIZE, 3))
     for layer in vgg16.preprocess:
         x = layer(x)

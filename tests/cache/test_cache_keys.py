@@ -267,7 +267,7 @@ def test_being_used_compiled_or_frozen_changes_no_key(key, build_staged):
     staged, images = build_staged(), np.zeros((1, 16, 16, 3), np.float32)
     before = [boundary_of(staged, below, Store(), images).key for below in (1, 2, 3, 4)]
     for unfreeze in (0, 1, 2, "all"):
-        staged.for_stage(unfreeze)
+        staged.stage_model(unfreeze)
     staged.backbone.model.trainable = False
     after = [boundary_of(staged, below, Store(), images).key for below in (1, 2, 3, 4)]
     assert after == before

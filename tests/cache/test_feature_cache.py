@@ -22,7 +22,7 @@ from sft_keras.core.errors import RecipeError
 from sft_keras.core.reporter import SILENT
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.examples import DataInfo
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.models.heads import classification_head
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import Augment, ImageClassification
@@ -122,12 +122,12 @@ def losses_of(network, data, cache, **fields):
         batches = task.training_batches(source.prepared["train"], recipe, stage, info)
         losses += [model.train_on_batch(*batch) for batch in batches.take(3 * stage.epochs)]
         validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
-        model = staged.answering(stage.unfreeze, source.from_boundary)
-        predicted.append(answers(model, validation))
+        model = staged.inference_model(stage.unfreeze, source.from_boundary)
+        predicted.append(predict_batches(model, validation))
         store.drop_after(stage)
     assert not store.held
     whole = task.evaluation_batches(data[0]["validation"], recipe, info)
-    return losses, [*predicted, answers(staged.model, whole)]
+    return losses, [*predicted, predict_batches(staged.model, whole)]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_computing_in_bfloat16_leaves_the_layers_as_they_were(data):
     store, recipe = store_for(staged, data, store=Store(precision="bfloat16"))
     store.input_of(recipe.stages[0])
     assert {layer.dtype_policy.name for layer in staged.backbone.model.layers} == {"float32"}
-    assert staged.for_stage(0).output.dtype == "float32"
+    assert staged.stage_model(0).output.dtype == "float32"
 
 
 def test_one_pass_stores_the_boundaries_of_all_stages_ahead(data):

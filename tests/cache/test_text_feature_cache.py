@@ -20,7 +20,7 @@ from sft_keras.data.examples import DataInfo, Examples
 from sft_keras.data.features import InMemoryFeatures
 from sft_keras.data.fingerprint import DIGEST_SIZE, digest
 from sft_keras.data.prepared import Prepared
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
 from sft_keras.training.prepare import prepare_stage
@@ -111,7 +111,7 @@ def losses_of(data, cache, folder=None):
             shapes.append({tuple(each.shape) for each in tf.nest.flatten(batch[0])})
         store.drop_after(stage)
     validation = recipe.task.evaluation_batches(prepared["validation"], recipe, info)
-    return losses, answers(staged.model, validation), shapes
+    return losses, predict_batches(staged.model, validation), shapes
 
 
 @pytest.fixture(scope="module")

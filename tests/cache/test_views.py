@@ -63,7 +63,7 @@ def test_a_view_is_what_the_prefix_gives_for_an_augmented_image_with_its_label(
     assert found["epoch_seconds"] == pytest.approx(found["seconds"] * share)
     split = source.prepared["train"]
     assert (split.views, split.has_targets) == (VIEWS, True)
-    prefix = staged.prefix_with_outputs([len(staged.backbone.blocks)])
+    prefix = staged.prefix_model([len(staged.backbone.blocks)])
     found = {}
     for rows, images, labels in plan.task.augmented_views(prepared["train"], plan, INFO, VIEWS):
         stored = split.features.take(rows)

@@ -1,7 +1,7 @@
 """Batches that are filled up to one size give what they give as they are, and XLA compiles them.
 
 With one device of TensorFlow's XLA for CPUs in place of a TPU's cores; with several, uncompiled, in
-tests/workers.
+tests/distributed/test_workers.py.
 """
 
 import keras
@@ -20,7 +20,7 @@ from sft_keras.distributed.devices import ONE_DEVICE
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.distributed.sync_batch_norm import synchronized_statistics
 from sft_keras.distributed.tpu import XlaReplicas
-from sft_keras.evaluation.collapse import CollapseMonitor
+from sft_keras.evaluation.output_monitors import CollapseMonitor
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.tasks import Clean, ImageClassification, MaskedLM, TokenClassification
 from sft_keras.tasks.masked_lm.head import MaskedAccuracy, MaskedLoss

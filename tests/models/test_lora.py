@@ -11,7 +11,7 @@ import sft_keras
 from sft_keras import Backbone, Data, LoRA, Recipe, Stage, Texts
 from sft_keras.backbones.text import build_text_backbone
 from sft_keras.core.errors import LossError, RecipeError
-from sft_keras.models.lora import adapted, adapter_variables, layers_to_adapt
+from sft_keras.models.lora import adapter_variables, attach_adapters, layers_to_adapt
 from sft_keras.recipe.loader import to_lines, to_plain
 from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.runs.folder import RunFolder
@@ -107,7 +107,7 @@ def test_the_matrices_and_the_head_train_and_nothing_else(data, unfreeze):
     with stage_adapters(staged, plan, plan.stages[0]):
         for _ in range(2):
             set_trainable(staged, plan.stages[0])
-            model = staged.for_stage(unfreeze)
+            model = staged.stage_model(unfreeze)
             train = {variable.path for variable in model.trainable_variables}
             assert train == {v.path for v in may_move(staged, plan.stages[0]).values()}
         names = {path.rsplit("/", 1)[1] for path in train - {"logits/kernel", "logits/bias"}}
@@ -297,7 +297,7 @@ def test_adapters_that_cannot_be_are_refused_before_the_long_work(build_staged):
     images = build_staged().backbone
     with pytest.raises(RecipeError, match=r"`stages.top.adapter` is for Dense .*block3.* have no"):
         layers_to_adapt(images, stage())
-    with pytest.raises(RecipeError, match="have none"), adapted(images, stage(), seed=0):
+    with pytest.raises(RecipeError, match="have none"), attach_adapters(images, stage(), seed=0):
         pass
 
 

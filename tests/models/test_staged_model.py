@@ -62,7 +62,7 @@ def test_plain_keras_trains_what_was_called_with_training_false(staged, images):
 def test_frozen_blocks_answer_in_training_as_they_do_in_inference(headless, images):
     before = batch_norm_state(headless)
     expected = headless.backbone.model(images / 64 - 2.0).numpy()
-    features = headless.for_stage(0)
+    features = headless.stage_model(0)
     for training in (False, True, True):
         np.testing.assert_array_equal(features(images, training=training).numpy(), expected)
     assert not changed(before, batch_norm_state(headless))
@@ -73,7 +73,7 @@ def test_dropout_and_statistics_follow_the_flag_above_the_cut_alone(
     headless, images, unfreeze, above
 ):
     before = batch_norm_state(headless)
-    features = headless.for_stage(unfreeze)
+    features = headless.stage_model(unfreeze)
     first, second = (features(images, training=True).numpy() for _ in range(2))
     assert not np.array_equal(first, second)
     moved = changed(before, batch_norm_state(headless))
@@ -89,12 +89,12 @@ def test_a_layer_whose_call_takes_no_flag_is_in_the_mode_of_its_side(
     assert top.name == "block2"
     model = keras.Model(staged.backbone.model.input, top.output, name="tiny")
     backbone = dataclasses.replace(staged.backbone, model=model, blocks=(*lower, top))
-    features = without_head(staged, backbone).for_stage(unfreeze)
+    features = without_head(staged, backbone).stage_model(unfreeze)
     assert (features(images, training=True).numpy() == 0).any() == drops
 
 
 def test_dropout_of_the_head_is_on_while_the_backbone_is_frozen(staged, images):
-    model = staged.for_stage(0)
+    model = staged.stage_model(0)
     first, second = (model(images, training=True).numpy() for _ in range(2))
     assert not np.array_equal(first, second)
     first, second = (model(images, training=False).numpy() for _ in range(2))
@@ -103,7 +103,7 @@ def test_dropout_of_the_head_is_on_while_the_backbone_is_frozen(staged, images):
 
 @pytest.mark.parametrize("unfreeze", CUTS)
 def test_the_cut_model_computes_what_the_whole_one_does(staged, images, unfreeze):
-    logits = staged.for_stage(unfreeze)(images, training=False)
+    logits = staged.stage_model(unfreeze)(images, training=False)
     whole = staged.model(images, training=False).numpy()
     np.testing.assert_array_equal(tf.nn.softmax(logits).numpy(), whole)
     assert np.ptp(whole, axis=0).min() > 1e-3  # the answers do depend on the images
@@ -113,7 +113,7 @@ def test_the_cut_model_computes_what_the_whole_one_does(staged, images, unfreeze
     ("unfreeze", "above"), [(0, set()), (1, {"block3"}), (2, {"block2", "block3"})]
 )
 def test_no_gradient_reaches_below_the_cut_whatever_the_flags_say(staged, images, unfreeze, above):
-    model = staged.for_stage(unfreeze)
+    model = staged.stage_model(unfreeze)
     weights = [v for v in staged.backbone.model.weights if v.trainable]
     assert {v.path.split("_")[0] for v in weights} == {"stem", "block1", "block2", "block3"}
     with tf.GradientTape() as tape:
@@ -136,7 +136,7 @@ def test_a_calibrated_model_divides_its_logits_and_is_loaded_by_keras_alone(
     from sft_keras.evaluation.calibration import apply_temperature
 
     given = staged.model(images, training=False).numpy()
-    calibrated = staged.calibrated(2.5)
+    calibrated = staged.with_temperature(2.5)
     np.testing.assert_allclose(
         calibrated(images, training=False), apply_temperature(given, 2.5), rtol=1e-4, atol=1e-6
     )

@@ -42,7 +42,7 @@ def assert_parts_make_the_whole(built: BuiltBackbone, unfreeze: int) -> None:
     """Below and above the cut compute what the whole does; above are the top blocks' layers."""
     shape = (2, *built.model.input_shape[1:])
     x = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
-    prefix, suffix = built.cut(unfreeze)
+    prefix, suffix = built.split(unfreeze)
     top = [id(layer) for block in built.blocks[-unfreeze:] for layer in block.layers]
     above = [x for x in suffix.layers if not isinstance(x, keras.layers.InputLayer)]
     assert list(map(id, above)) == top

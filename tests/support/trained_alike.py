@@ -10,7 +10,7 @@ import tensorflow as tf
 from sft_keras import Store
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.reporter import SILENT
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
@@ -48,7 +48,7 @@ def losses_and_answers(recipe, cache, steps=3):
     batches = task.training_batches(source.prepared["train"], opened.recipe, stage, opened.info)
     losses = [model.train_on_batch(*batch)[0] for batch in batches.take(steps)]
     test = task.evaluation_batches(opened.prepared["test"], opened.recipe, opened.info)
-    return losses, answers(opened.staged.model, test)
+    return losses, predict_batches(opened.staged.model, test)
 
 
 def stored_views(recipe, folder, views=2):

@@ -326,7 +326,7 @@ def test_models_of_earlier_trials_do_not_stay_in_memory(tiny_recipe):
     for _ in range(2):
         built = bench.backbone(tiny_recipe)
         staged = build_staged(tiny_recipe, built, info)
-        made = (staged.head, staged.model, staged.for_stage(1), staged.from_boundary(1))
+        made = (staged.head, staged.model, staged.stage_model(1), staged.suffix_model(1))
         assert made[1](np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 2)
         seen.append([weakref.ref(model) for model in made])
         del staged, made

@@ -55,7 +55,7 @@ def test_exactly_the_unfrozen_blocks_and_the_head_train_after_any_toggling(stage
     for unfreeze in (0, 2, 0, "all", 1, 3, 0, 2, "all", 0):
         set_trainable(staged, stage(unfreeze))
         assert paths(staged.model.trainable_variables) == trains[unfreeze]
-        assert paths(staged.for_stage(unfreeze).trainable_variables) == trains[unfreeze]
+        assert paths(staged.stage_model(unfreeze).trainable_variables) == trains[unfreeze]
 
 
 def test_batch_norm_trains_when_asked_and_only_in_unfrozen_blocks(staged):
@@ -71,14 +71,14 @@ def test_a_backbone_that_came_frozen_as_a_whole_is_unfrozen(staged):
     staged.backbone.model.trainable = False
     set_trainable(staged, stage("all"))
     everything = HEAD | BLOCK3 | BLOCK2 | BLOCK1 | STEM
-    assert paths(staged.for_stage("all").trainable_variables) == everything
+    assert paths(staged.stage_model("all").trainable_variables) == everything
     assert paths(staged.model.trainable_variables) == everything
 
 
 def test_a_head_that_was_frozen_trains(staged):
     staged.head.trainable = False
     set_trainable(staged, stage(0))
-    assert paths(staged.for_stage(0).trainable_variables) == HEAD
+    assert paths(staged.stage_model(0).trainable_variables) == HEAD
 
 
 def test_what_may_move_follows_the_recipe_and_not_the_flags(staged):

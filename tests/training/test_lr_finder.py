@@ -96,7 +96,7 @@ def test_the_model_is_bit_for_bit_as_before(build_staged, colours, fields, bound
     set_penalties(staged, before_the_test)
     images, labels = colours
     if boundary:
-        images = staged.backbone.cut(1)[0].predict(images / 64 - 2, verbose=0)
+        images = staged.backbone.split(1)[0].predict(images / 64 - 2, verbose=0)
     before = state(staged)
     seeds = [value for path, *_, value in before[0] if path.endswith("seed_generator_state")]
     assert len(seeds) == 4

@@ -69,7 +69,7 @@ class Update:
     def __init__(self, staged, stage, seed=0):
         set_trainable(staged, stage)
         self.optimizer = build_optimizer(stage, staged, STEPS)
-        self.variables = staged.for_stage(stage.unfreeze).trainable_variables
+        self.variables = staged.stage_model(stage.unfreeze).trainable_variables
         random = np.random.default_rng(seed)
         for variable in self.variables:
             variable.assign(random.normal(size=variable.shape))
@@ -143,7 +143,7 @@ def test_layer_decay_tells_two_variables_of_one_name_apart(staged_of_equal_names
     plan = stage(layer_decay=0.5)
     factors = layer_multipliers(staged_of_equal_names, plan)
     set_trainable(staged_of_equal_names, plan)
-    variables = staged_of_equal_names.for_stage("all").trainable_variables
+    variables = staged_of_equal_names.stage_model("all").trainable_variables
     assert [factors[id(v)] for v in variables] == [0.5, 0.5, 1.0, 1.0]
     optimizer = build_optimizer(plan, staged_of_equal_names, STEPS)
     before = [v.numpy() for v in variables]
@@ -211,7 +211,7 @@ def test_two_accumulated_batches_are_one_step_on_both(staged):
 
     def gradients(update, part):
         with tf.GradientTape() as tape:
-            value = loss(labels[part], staged.for_stage("all")(images[part], training=False))
+            value = loss(labels[part], staged.stage_model("all")(images[part], training=False))
         found = tape.gradient(value, [v.value for v in update.variables])
         return {v.path: g.numpy() for v, g in zip(update.variables, found)}
 

@@ -392,7 +392,7 @@ def test_mixed_precision_trains_float32_weights_to_float32_logits(build_staged, 
     result = run(staged, plan, colours, has_start=True)
     assert staged.backbone.blocks[-1].output.dtype == policy.removeprefix("mixed_")
     assert {str(value.dtype) for value in values(staged).values()} == {"float32"}
-    assert staged.for_stage(1).output.dtype == "float32"
+    assert staged.stage_model(1).output.dtype == "float32"
     assert staged.model.output.dtype == "float32"
     assert result.audit.moved_variables == 6
     assert layers_of(changed(before, values(staged))) <= {"block3_conv", "hidden_1", "logits"}

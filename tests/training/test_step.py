@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from sft_keras import Stage
 from sft_keras.core.errors import LossError
-from sft_keras.evaluation.collapse import CollapseMonitor
+from sft_keras.evaluation.output_monitors import CollapseMonitor
 from sft_keras.tasks import ImageClassification
 from sft_keras.training.gradient_monitor import GradientMonitor
 from sft_keras.training.prepare import prepare_stage
@@ -160,7 +160,7 @@ def test_one_class_for_all_is_said(given, right, is_said):
             logits = np.eye(3, dtype=np.float32)[[one]] * 9
             watch.update_state(np.eye(3, dtype=np.float32)[[other]], logits)
     warning = watch.warning()
-    assert ("given the class 'bee'" in warning) if is_said else warning is None
+    assert ("as the class 'bee'" in warning) if is_said else warning is None
 
 
 @pytest.mark.parametrize("clip", [None, 0.05])

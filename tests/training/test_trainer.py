@@ -10,7 +10,7 @@ from prepared_split import coloured_splits
 from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.core.errors import DataError
 from sft_keras.data.examples import DataInfo
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import trainer as training
@@ -76,7 +76,7 @@ def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
     )
     assert head["test"] is None
     batches = plan.task.evaluation_batches(prepared["test"], plan, INFO)
-    outputs = answers(staged.model, batches)
+    outputs = predict_batches(staged.model, batches)
     expected = plan.task.evaluate(outputs, prepared["test"], INFO, plan.seed)
     assert top["test"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert top["test"]["confusion_matrix"] == expected["confusion_matrix"]

@@ -22,7 +22,7 @@ def masked_lm_head(backbone: BuiltBackbone) -> keras.Model:
     with GELU, layer normalisation, then the transposed token embedding, which is the backbone's own
     and trains or is frozen with its block, and a bias.
     """
-    embedding = backbone.origin.token_embedding
+    embedding = backbone.hub_model.token_embedding
     (owner,) = (layer for layer in backbone.model.layers if embedding in iter_layers(layer))
     features = keras.Input(backbone.model.output_shape[1:], name="features")
     x = keras.layers.Dense(embedding.output_dim, activation="gelu", name="transform")(features)

@@ -20,7 +20,7 @@ def save_text_preset(built: BuiltBackbone, backbone: Backbone, folder: Path) -> 
       backbone: What it was built from; says which tokenizer goes with it.
       folder: Where to write; made if it is not there.
     """
-    built.origin.save_to_preset(str(folder))
+    built.hub_model.save_to_preset(str(folder))
     _tokenizer(backbone).save_to_preset(str(folder))
 
 

@@ -94,11 +94,11 @@ class TextRegression(SupervisedTextTask):
 
     @override
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        from sft_keras.models.heads import rescaled
+        from sft_keras.models.heads import rescale_outputs
 
         staged = super().build_model(backbone, info)
         numbers = info.facts["numbers"]
-        head = rescaled(staged.head, scale=numbers["deviation"], offset=numbers["mean"])
+        head = rescale_outputs(staged.head, scale=numbers["deviation"], offset=numbers["mean"])
         return dataclasses.replace(staged, head=head)
 
     @override

@@ -105,7 +105,7 @@ def test_the_tied_embedding_trains_with_its_block_and_not_with_the_head(recipe):
     for unfreeze in (0, "all", 1, "all", 0):
         stage = Stage(name="x", epochs=1, learning_rate=1e-3, unfreeze=unfreeze)
         set_trainable(staged, stage)
-        trains = [v.path for v in staged.for_stage(unfreeze).trainable_variables]
+        trains = [v.path for v in staged.stage_model(unfreeze).trainable_variables]
         assert len(set(trains)) == len(trains)
         assert set(trains) == set(may_move(staged, stage))
         assert head <= set(trains) and (table in trains) == (unfreeze == "all")

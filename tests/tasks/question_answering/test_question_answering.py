@@ -14,7 +14,7 @@ from sft_keras import Backbone, Data, Questions, Recipe, Stage
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.errors import BackboneError, RecipeError
 from sft_keras.core.reporter import SILENT
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import QuestionAnswering
 from sft_keras.tasks.question_answering.decode import question_answers
@@ -89,7 +89,7 @@ def evaluated(run, recipe, opened):
     info, prepared = opened
     test = prepared["test"]
     assert len(test.details) > 2 * len({window.question.name for window in test.details})
-    logits = answers(run.model, recipe.task.evaluation_batches(test, recipe, info))
+    logits = predict_batches(run.model, recipe.task.evaluation_batches(test, recipe, info))
     return question_answers(logits, test.details, recipe.task.max_answer_length)
 
 

@@ -262,7 +262,7 @@ def test_other_families_have_a_block_a_layer(family, monkeypatch):
     names = [block.name for block in built.blocks]
     assert names == ["embeddings", "transformer_layer_0", "transformer_layer_1"]
     for unfreeze in range(4):
-        built.cut(unfreeze)
+        built.split(unfreeze)
 
 
 @pytest.mark.parametrize("family", ["AlbertBackbone", "DebertaV3Backbone"])

@@ -15,7 +15,7 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, TaggedWords
 from sft_keras.core.errors import DataError, RecipeError
-from sft_keras.evaluation.inference import answers
+from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import TokenClassification
@@ -163,7 +163,7 @@ def test_an_entity_must_be_right_at_both_ends_and_in_its_type():
 def test_the_exported_model_finds_the_entities_that_evaluation_counted(run, recipe, opened):
     task = recipe.task
     splits, prepared = opened[0], opened[1]["test"]
-    outputs = answers(run.model, task.evaluation_batches(prepared, recipe, splits.info))
+    outputs = predict_batches(run.model, task.evaluation_batches(prepared, recipe, splits.info))
     expected = []
     for number, tags in enumerate(predicted_tags(outputs, prepared, TAGS)):
         words = prepared.details[number].words
