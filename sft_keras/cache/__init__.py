@@ -1,8 +1,9 @@
-"""What frozen blocks give for each example, computed once: in memory, or on disk between runs.
+"""Feature cache: the outputs of frozen blocks, computed once and kept in memory or on disk.
 
-A boundary's outputs are found again by two hashes and nothing else. The collection is named by the
-hash of all that computes them: the weights below the boundary, the graph, the scaling of the input,
-dtypes and library versions. A row in it is named by the hash of what goes in: the very pixels or
-tokens. So rows are shared between runs, splits, folds and seeds, whatever the data is called and
-wherever it lies, and a row of other weights or of another image cannot be found by mistake.
+Cached features are addressed by two hashes. A *collection* holds the rows of one boundary; its key
+is the hash of everything that computes them: the weights below the boundary, the graph, the input
+scaling, dtypes and library versions. A *row* holds the features of one example; its name is the
+hash of the model's input, i.e. the exact pixels or tokens. Rows are therefore shared between runs,
+splits, folds and seeds, regardless of what the data is called and where it is stored, and a row
+computed with other weights or for another image is never returned by mistake.
 """

@@ -1,4 +1,4 @@
-"""One boundary of a model: what it gives, how that is stored, and in which collection."""
+"""A boundary of a model: the tensors above its frozen blocks, how they are stored, and where."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class Boundary:
     """A boundary and the collection of its rows.
 
     Attributes:
-      below: Blocks below it.
-      key: The collection's name.
-      like: Shape (without the batch) and dtype of each tensor that the suffix takes; None for an
-        axis of tokens.
-      stored: The same of each tensor of a row as it is stored, in the order of `tf.nest.flatten`.
-      about: For people: what is computed, with what.
+      below: Number of blocks below the boundary.
+      key: Key of the collection.
+      like: Shape (without the batch) and dtype of each tensor that the trainable suffix receives;
+        None for a token axis.
+      stored: Shape (without the batch) and dtype of each tensor as stored, in the order of
+        `tf.nest.flatten`.
+      about: Human-readable description of what was computed, and how.
     """
 
     below: int
@@ -39,16 +40,16 @@ class Boundary:
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What a row is on disk."""
+        """Layout of a row on disk."""
         return tuple(map(field_of, self.stored))
 
     @property
     def row_size(self) -> int:
-        """Bytes a row."""
+        """Bytes per row."""
         return row_size(self.fields)
 
     def with_targets(self, size: int) -> Boundary:
-        """Returns the boundary for augmented views, whose rows hold their y too, float32 [size]."""
+        """Return the boundary of augmented views, whose rows also store y, float32 [size]."""
         target = tf.TensorSpec([size], tf.float32)
         return dataclasses.replace(
             self,
@@ -60,25 +61,26 @@ class Boundary:
 
 
 def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure) -> Boundary:
-    """Returns the boundary above the first `below` blocks, with the weights as they are now.
+    """Return the boundary above the first `below` blocks, keyed by the current weights.
 
     Args:
       staged: The model.
-      below: From 1 to the number of blocks.
-      store: The recipe's section.
-      inputs: A batch of what the model reads.
+      below: Number of blocks below the boundary, from 1 to the number of blocks.
+      store: The `store` section of the recipe.
+      inputs: A batch of model inputs, padded to the maximum sequence length.
     """
-    prefix, _ = staged.backbone.split(len(staged.backbone.blocks) - below)
+    prefix, _ = staged.backbone.cut(len(staged.backbone.blocks) - below)
+    assert prefix is not None  # only below the first block is there none
     block = staged.backbone.blocks[below - 1]
-    like = whole = keras.tree.map_structure(_spec, block.boundary)
+    like = full_size = keras.tree.map_structure(_spec, block.boundary)
     if any(None in spec.shape for spec in tf.nest.flatten(like)):
-        # Of texts, rows are stored as long as the longest may be.
+        # Text rows are stored at the maximum sequence length.
         like_inputs = keras.tree.map_structure(
             lambda tensor: keras.KerasTensor(tensor.shape, tensor.dtype.name), inputs
         )
-        whole = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
-    stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(whole))
-    # Without passthrough inputs: Keras cannot describe a model that returns one of its inputs.
+        full_size = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
+    stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(full_size))
+    # Carried tensors are excluded: Keras cannot serialize a model that returns one of its inputs.
     graph = keras.Model(staged.backbone.model.input, block.output)
     settings = {
         "carried": [tensor.name for tensor in block.passthrough],
@@ -99,11 +101,11 @@ def _spec(tensor: keras.KerasTensor) -> tf.TensorSpec:
     return tf.TensorSpec(tensor.shape[1:], tensor.dtype)
 
 
-def _stored(given: tf.TensorSpec, store: Store) -> tf.TensorSpec:
-    """Returns a tensor as it is stored: floats in the narrowest dtype that was asked for."""
-    if not given.dtype.is_floating:
-        return given
-    asked = [given.dtype, tf.as_dtype(store.dtype)]
+def _stored(spec: tf.TensorSpec, store: Store) -> tf.TensorSpec:
+    """Return the stored form of a tensor: floats take the narrowest dtype that applies."""
+    if not spec.dtype.is_floating:
+        return spec
+    dtypes = [spec.dtype, tf.as_dtype(store.dtype)]
     if store.precision == "bfloat16":
-        asked.append(tf.bfloat16)
-    return tf.TensorSpec(given.shape, min(asked, key=lambda dtype: dtype.size))
+        dtypes.append(tf.bfloat16)
+    return tf.TensorSpec(spec.shape, min(dtypes, key=lambda dtype: dtype.size))

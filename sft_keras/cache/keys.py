@@ -1,4 +1,4 @@
-"""The hashes by which stored boundary outputs are found again."""
+"""Hashes that address cached features: collection keys and the row names of augmented views."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from sft_keras.data.fingerprint import DIGEST_SIZE
 
 _FORMAT = 1
 _PACKAGES = ("tensorflow", "keras", "keras-hub")
-_REFERENCES = ("keras_history", "input_layers", "output_layers")  # name layers in a configuration
-# What an object's configuration has beside its class and "config", and that decides on no bit: the
-# name is in "config" too, and a layer has a "build_config" only once it was called.
-_SILENT = ("name", "build_config", "compile_config")
-_HISTORY = ("build_config", "compile_config")  # of a configuration: what was done with the layer
+_REFERENCES = ("keras_history", "input_layers", "output_layers")  # entries that hold layer names
+# Entries of a serialized object, beside its class and "config", that do not affect its output: the
+# name is repeated in "config", and a layer has a "build_config" only after it has been called.
+_IRRELEVANT = ("name", "build_config", "compile_config")
 
 
 def collection_key(
     prefix: keras.Model, preprocess: Sequence[keras.Layer], settings: Mapping[str, Any]
 ) -> str:
-    """Returns the name of the collection of what a prefix gives, 64 hexadecimal digits.
+    """Return the key of the collection of a prefix's outputs, 64 hexadecimal digits.
 
     Args:
-      prefix: From scaled input to the boundary, with its weights.
+      prefix: The model from scaled input to the boundary, with its weights.
       preprocess: The layers that scale the input, see `BuiltBackbone.preprocess`.
-      settings: Whatever else decides on the bits that are stored, such as their dtype; JSON-able.
+      settings: Everything else that affects the stored bits, such as their dtype;
+        JSON-serializable.
     """
     parts = {
         "format": _FORMAT,
         "versions": {"sft_keras": versions.__version__, **_versions()},
-        # Kinds of device round differently: a GPU multiplies in TF32 where a CPU does in float32.
+        # Device types round differently: a GPU multiplies in TF32 where a CPU uses float32.
         "devices": sorted({device.device_type for device in tf.config.list_logical_devices()}),
         "graph": [_configuration(part) for part in (prefix, *preprocess)],
         "weights": [_weights_digest(part) for part in (prefix, *preprocess)],
@@ -49,16 +49,16 @@ def collection_key(
 
 
 def view_rows(digests: np.ndarray, labels: np.ndarray, views: int, drawn_from: str) -> np.ndarray:
-    """Returns the names of the rows of augmented views, uint8 [views * n, DIGEST_SIZE].
+    """Return the row names of augmented views, uint8 [views * n, DIGEST_SIZE].
 
-    A view depends on the whole split: its examples are drawn, and mixed, in batches.
+    A view depends on the whole split because examples are drawn, and mixed, in batches.
 
     Args:
-      digests: Of the split's examples, uint8 [n, DIGEST_SIZE].
-      labels: int32 [n], or targets, float32 [n, ...]; what is made of them is stored with the
-        views, mixed as the images are.
-      views: How many there are of each.
-      drawn_from: All that decides on what is drawn: the augmentation, the seed, the batch size.
+      digests: Input digests of the split's examples, uint8 [n, DIGEST_SIZE].
+      labels: int32 [n], or targets, float32 [n, ...]. The targets derived from them are stored
+        with the views, mixed as the images are.
+      views: Number of views per example.
+      drawn_from: Everything that affects the random draws: augmentation, seed and batch size.
     """
     split = hashlib.sha256(drawn_from.encode())
     split.update(np.ascontiguousarray(digests).tobytes())
@@ -78,29 +78,29 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        # As with tf-nightly, which is tensorflow under another name.
+        # tf-nightly, for example, provides tensorflow under another name.
         return getattr(sys.modules.get(package), "__version__", "not installed")
 
 
 def _configuration(part: keras.Layer) -> str:
-    """Returns the configuration of a layer or model, without what says nothing on its output."""
+    """Return the configuration of a layer or model, reduced to what affects its output."""
     config = _plain(keras.saving.serialize_keras_object(part), {})
     return json.dumps(config, sort_keys=True, default=repr)
 
 
 def _plain(config: Any, numbers: dict[str, str]) -> Any:
-    """Returns a configuration without what says nothing, and with layers called by their order.
+    """Return a configuration without irrelevant entries and with layer names canonicalized.
 
-    Keras numbers the names it makes up by what was built before in the process. Only names are
-    changed, where a name stands: the "relu" of an activation is no name, whatever layers are
-    called, nor is that of a dtype policy.
+    Keras numbers its default layer names by what was built earlier in the process. Names are
+    replaced only in entries that hold layer names: the "relu" of an activation stays as it is,
+    whatever the layers are called, and so does the name of a dtype policy.
 
     Args:
-      config: Of a layer, or a part of it.
-      numbers: {name: what to call it}, of the layers met so far; those that are new are added.
+      config: Configuration of a layer, or a part of one.
+      numbers: {layer name: canonical name} of the layers seen so far; extended in place.
     """
     if isinstance(config, list | tuple):
-        return [_plain(each, numbers) for each in config]
+        return [_plain(item, numbers) for item in config]
     if not isinstance(config, Mapping) or "DTypePolicy" in str(config.get("class_name")):
         return config
     is_object = "class_name" in config
@@ -110,28 +110,28 @@ def _plain(config: Any, numbers: dict[str, str]) -> Any:
             plain[key] = _numbered(value, numbers)
         elif is_object and key == "config" and isinstance(value, Mapping):
             plain["called"] = _numbered(value.get("name"), numbers)
-            # Frozen or not, it computes the same.
-            kept = {each: value[each] for each in value if each not in ("name", "trainable")}
+            # A layer computes the same whether it is frozen or not.
+            kept = {name: value[name] for name in value if name not in ("name", "trainable")}
             plain[key] = _plain(kept, numbers)
-        elif not (is_object and key in _SILENT):
+        elif not (is_object and key in _IRRELEVANT):
             plain[key] = _plain(value, numbers)
     return plain
 
 
 def _numbered(value: Any, numbers: dict[str, str]) -> Any:
-    """Returns a name, or lists and dicts with names in them, with numbers for the names."""
+    """Return a name, or nested lists and dicts of names, with the names replaced by numbers."""
     if isinstance(value, str):
         return numbers.setdefault(value, f"#{len(numbers)}")
     if isinstance(value, list | tuple):
-        return [_numbered(each, numbers) for each in value]
+        return [_numbered(item, numbers) for item in value]
     if isinstance(value, Mapping):
-        return {key: _numbered(each, numbers) for key, each in value.items()}
+        return {key: _numbered(item, numbers) for key, item in value.items()}
     return value
 
 
 def _weights_digest(part: keras.Layer) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for variable in part.weights:
-        found.update(f"{variable.dtype}{tuple(variable.shape)}".encode())
-        found.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return found.hexdigest()
+        digest.update(f"{variable.dtype}{tuple(variable.shape)}".encode())
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()

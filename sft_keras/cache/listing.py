@@ -1,4 +1,4 @@
-"""What lies in the cache, in words: the lines that `python -m sft_keras.cache` prints."""
+"""The output of `python -m sft_keras.cache`: the table of shards, verification and pruning."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from sft_keras.core.errors import RecipeError
 
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _HEADINGS = ("what", "rows", "size", "dtype", "last used", "state", "shard")
-_TO_THE_RIGHT = ("rows", "size")
+_RIGHT_ALIGNED = ("rows", "size")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A shard, or what is in its place.
+    """A shard's folder, damaged or not.
 
     Attributes:
-      path: Its folder.
+      path: Folder of the shard.
       size: Bytes on disk.
-      shard: Its description; None if that cannot be had.
-      fault: What is wrong with it, as far as its description and the lengths of its files tell;
-        "" for nothing.
+      shard: Its description; None if it cannot be read.
+      fault: What is wrong according to the description and the file sizes; "" if nothing is.
     """
 
     path: Path
@@ -38,7 +37,7 @@ class Entry:
 
     @property
     def what(self) -> str:
-        """What was computed."""
+        """What the shard holds: backbone and boundary."""
         if self.shard is None:
             return "?"
         about = self.shard.about
@@ -47,20 +46,24 @@ class Entry:
 
     @property
     def used(self) -> float:
-        """When it was last used, in seconds since 1970; 0 if that is not known."""
+        """Time of last use, in seconds since the epoch; 0 if unknown."""
         return 0.0 if self.shard is None else self.shard.used
 
     @property
     def label(self) -> str:
-        """Where it is, in short."""
+        """Abbreviated path."""
         return f"{self.path.parent.name[:8]}/{self.path.name[:8]}"
 
 
 def parse_size(text: str) -> int:
-    """Returns the number of bytes that a size such as "10GB" stands for.
+    """Return a size such as "10GB" in bytes.
 
     Raises:
-      RecipeError: If it is no such size.
+      RecipeError: If `text` is not a size.
+
+    Example:
+      >>> parse_size("1.5 kB")
+      1500
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
     units = {unit.lower(): factor for unit, factor in _UNITS.items()}
@@ -70,32 +73,34 @@ def parse_size(text: str) -> int:
             return int(number * units.get(unit, 1))
     raise RecipeError(
         "--prune must be a size: a number and one of the units "
-        f"{', '.join(_UNITS)} (1 kB is 1000 bytes), such as 10GB; 0 deletes all. "
+        f"{', '.join(_UNITS)} (1 kB is 1000 bytes), such as 10GB; 0 deletes everything. "
         f"Received: {text!r}."
     )
 
 
 def as_size(count: int) -> str:
-    """Returns a number of bytes in a unit that leaves few digits."""
-    unit = max((each for each in _UNITS if count >= _UNITS[each]), key=_UNITS.get, default="B")
-    return f"{count} B" if unit == "B" else f"{count / _UNITS[unit]:.1f} {unit}"
+    """Return a number of bytes in the largest unit that fits, such as "2.3 GB"."""
+    factor, unit = max(
+        ((factor, unit) for unit, factor in _UNITS.items() if count >= factor), default=(1, "B")
+    )
+    return f"{count} B" if unit == "B" else f"{count / factor:.1f} {unit}"
 
 
 def table(store: DiskStore) -> Iterator[str]:
-    """Yields the lines of a table of all shards, used last first, and where and how much it is."""
+    """Yield the lines of a table of all shards, most recently used first, and a summary."""
     entries = _entries(store)
     if entries:
         yield from _aligned([_HEADINGS, *map(_cells, entries)])
         yield ""
     yield f"{_amount(entries) if entries else 'Nothing is stored'} in {store.folder}"
-    parts = list(store.parts())
-    if parts:
-        size = sum(map(_size_of, parts))
-        yield f"{len(parts)} half-written, {as_size(size)}: by a run that goes on, or has died"
+    partial = list(store.partial_shards())
+    if partial:
+        size = sum(map(_size_of, partial))
+        yield f"{len(partial)} half-written, {as_size(size)}: by a run that is active, or died"
 
 
 def verified(store: DiskStore) -> Iterator[tuple[Entry, str]]:
-    """Reads everything; yields each shard with what is wrong with it, "" for nothing."""
+    """Read every shard; yield it and what is wrong with it, "" if nothing is."""
     for entry in _entries(store):
         fault = entry.fault
         if entry.shard is not None:
@@ -111,22 +116,22 @@ def verified(store: DiskStore) -> Iterator[tuple[Entry, str]]:
 
 
 def prune(store: DiskStore, most: int) -> Iterator[str]:
-    """Deletes what was used longest ago until at most `most` bytes are left; yields what it did."""
+    """Delete the least recently used shards until at most `most` bytes are left; yield a log."""
     before = {entry.path: entry for entry in _entries(store)}
     deleted = [before[path] for path in store.prune(most) if path in before]
     for entry in deleted:
         reason = entry.fault or f"last used {_moment(entry.used)}"
         yield f"{entry.label}  {entry.what}  {as_size(entry.size)}  {reason}"
-    left = _amount(_entries(DiskStore(store.folder)))  # also what could not be deleted
+    left = _amount(_entries(DiskStore(store.folder)))  # includes what could not be deleted
     yield f"Deleted: {_amount(deleted)}. Left: {left} in {store.folder}"
 
 
 def _entries(store: DiskStore) -> list[Entry]:
-    found = []
+    entries = []
     for path in store.shards():
         with contextlib.suppress(FileNotFoundError):  # A run has deleted it meanwhile.
-            found.append(_entry(path))
-    return sorted(found, key=lambda entry: entry.used, reverse=True)
+            entries.append(_entry(path))
+    return sorted(entries, key=lambda entry: entry.used, reverse=True)
 
 
 def _entry(path: Path) -> Entry:
@@ -151,14 +156,14 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         size,
         _dtypes(entry.shard),
         _moment(entry.used),
-        "whole",
+        "ok",
         entry.label,
     )
 
 
 def _dtypes(shard: Shard) -> str:
-    """Returns the dtypes of the boundary's tensors, not of targets stored beside them."""
-    # The description for people knows bfloat16, which a field calls uint16.
+    """Return the dtypes of the boundary's tensors, without targets stored beside them."""
+    # A field stores bfloat16 as uint16; the human-readable description names the real dtype.
     stored = shard.about.get("stored") or [[field.dtype] for field in shard.fields]
     return ", ".join(dict.fromkeys(str(dtype) for dtype, *_ in stored))
 
@@ -167,7 +172,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         cells = [
-            cell.rjust(width) if heading in _TO_THE_RIGHT else cell.ljust(width)
+            cell.rjust(width) if heading in _RIGHT_ALIGNED else cell.ljust(width)
             for heading, cell, width in zip(_HEADINGS, row, widths)
         ]
         yield "  ".join(cells).rstrip()
@@ -183,7 +188,7 @@ def _amount(entries: Iterable[Entry]) -> str:
 def _size_of(path: Path) -> int:
     total = 0
     for file in path.rglob("*"):
-        with contextlib.suppress(OSError):  # It is just being deleted, or may not be looked at.
+        with contextlib.suppress(OSError):  # It is being deleted, or may not be read.
             total += file.stat().st_size
     return total
 

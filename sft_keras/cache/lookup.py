@@ -1,4 +1,4 @@
-"""Finds the rows of boundaries in memory and on disk, and computes what is lacking in one pass."""
+"""Look up the rows of boundaries in memory and on disk, and compute missing rows in one pass."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from sft_keras.cache.boundary import Boundary
 from sft_keras.cache.disk import Collection, DiskStore
-from sft_keras.cache.extraction import Batch, Sink, as_model_input, run_pass, shared_out
+from sft_keras.cache.extraction import Batch, as_model_input, run_pass
 from sft_keras.cache.memory import MemoryStore
-from sft_keras.cache.request import Wanted
+from sft_keras.cache.pass_batches import pass_batches
+from sft_keras.cache.placement import Location
+from sft_keras.cache.row_request import RowRequest, SplitRequests
+from sft_keras.cache.sink import Sink
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.examples import DataInfo
@@ -27,25 +30,24 @@ from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 
-Place = Literal["memory", "disk"]
-WantedSplits = Mapping[str, Wanted]
-"""The rows of one boundary, by split."""
+Missing = Sequence[tuple[SplitRequests, Location]]
+"""Boundaries with missing rows, and where each is to be stored. All have the same row names."""
 
-# Share of the largest number by which a spot check may differ: bfloat16 rounds by less.
-_SAME = 2e-2
-# Seconds after which what another machine has written must be there: file systems of a network show
-# a folder as it was up to a minute ago.
-_SEEN_AFTER = 90.0
+# Tolerance of a spot check, as a share of the largest value; bfloat16 rounding stays below it.
+_TOLERANCE = 2e-2
+# Seconds until rows written by another machine must be visible: network file systems may show a
+# folder as it was up to a minute ago.
+_VISIBLE_AFTER = 90.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Pass:
-    """What a pass over the data did.
+class PassResult:
+    """The outcome of a pass over the data.
 
     Attributes:
-      examples: How many inputs were computed, each view counted, by all processes together.
-      seconds: What computing them took.
-      failures: {key of a collection: why it is not stored}.
+      examples: Number of inputs computed by all processes together; every view counts.
+      seconds: Time that computing took.
+      failures: {collection key: error because of which it was not stored}.
     """
 
     examples: int
@@ -54,7 +56,12 @@ class Pass:
 
 
 class RowProvider:
-    """Looks rows up, and computes them."""
+    """Looks up rows in memory and on disk, and computes missing ones.
+
+    Attributes:
+      memory: The cache in memory.
+      disk: The cache on disk.
+    """
 
     def __init__(
         self,
@@ -71,78 +78,79 @@ class RowProvider:
         self._reporter, self._devices = reporter, devices
         self._collections: dict[str, Collection] = {}
 
-    def find_in_memory(self, wanted: WantedSplits) -> dict[str, Prepared] | None:
-        """Returns the splits if all rows are in memory."""
-        found = {name: each.in_memory(self.memory) for name, each in wanted.items()}
-        if any(features is None for features in found.values()):
-            return None
-        return {name: wanted[name].read_from(features) for name, features in found.items()}
+    def find_in_memory(self, requests: SplitRequests) -> dict[str, Prepared] | None:
+        """Return the splits with cached features, or None unless all rows are in memory."""
+        features = {name: request.in_memory(self.memory) for name, request in requests.items()}
+        return _with_features(requests, features)
 
     def find_on_disk(
-        self, wanted: WantedSplits, is_new: bool = False
+        self, requests: SplitRequests, is_new: bool = False
     ) -> dict[str, Prepared] | None:
-        """Returns the splits if all rows are on disk.
+        """Return the splits with cached features, or None unless all rows are on disk.
 
         Args:
-          wanted: The rows.
-          is_new: Whether this process has written them. Otherwise the first of them is computed
-            anew and compared, in case that something decides on it which no key covers.
+          requests: The rows.
+          is_new: Whether this run has just written them. Otherwise the first row is recomputed and
+            compared, in case something affects the features that the key does not cover.
         """
-        found = self._on_disk(wanted, is_new)
-        deadline = time.monotonic() + _SEEN_AFTER
-        while is_new and self._devices.num_workers > 1 and None in found.values():
+        features = self._on_disk(requests, is_new)
+        deadline = time.monotonic() + _VISIBLE_AFTER
+        while is_new and self._devices.processes > 1 and None in features.values():
             if time.monotonic() > deadline:
                 break
             time.sleep(1.0)
-            found = self._on_disk(wanted, is_new)
-        if None in found.values():
+            features = self._on_disk(requests, is_new)
+        splits = _with_features(requests, features)
+        if splits is None:
             return None
-        splits = {name: wanted[name].read_from(features) for name, features in found.items()}
-        if not is_new and not self._is_same(wanted["validation"], splits["validation"]):
+        validation = requests["validation"]
+        if not is_new and not self._matches(validation, splits["validation"]):
             self._reporter.line(
-                "cache  not what the network gives now, and computed again: "
-                f"{wanted['validation'].boundary.about['boundary']} in {self.disk.folder}"
+                "cache  does not match the current output of the network, will be computed again: "
+                f"{validation.boundary.about['boundary']} in {self.disk.folder}"
             )
-            self.disk.delete(wanted["validation"].boundary.key)
-            self.disk.delete(wanted["train"].boundary.key)
-            self._forget(wanted)
+            self.disk.delete(validation.boundary.key)
+            self.disk.delete(requests["train"].boundary.key)
+            self._forget(requests)
             return None
         return splits
 
-    def _on_disk(self, wanted: WantedSplits, is_new: bool) -> dict[str, Features | None]:
+    def _on_disk(self, requests: SplitRequests, is_new: bool) -> dict[str, Features | None]:
         if is_new:
-            self._forget(wanted)
-        return {name: each.on_disk(self._collection(each)) for name, each in wanted.items()}
+            self._forget(requests)
+        return {
+            name: request.on_disk(self._collection(request)) for name, request in requests.items()
+        }
 
-    def is_mostly_on_disk(self, wanted: WantedSplits) -> bool:
-        """Whether at least half of the rows are on disk."""
-        if not all(any(self.disk.shards(each.boundary.key)) for each in wanted.values()):
+    def is_mostly_on_disk(self, requests: SplitRequests) -> bool:
+        """Return whether at least half of the rows are on disk."""
+        if not all(any(self.disk.shards(request.boundary.key)) for request in requests.values()):
             return False
-        names = [each.names for each in wanted.values()]
-        found = [self._collection(each).find(each.names) for each in wanted.values()]
-        return 2 * sum((each >= 0).sum() for each in found) >= sum(map(len, names))
+        total = sum(len(request.names) for request in requests.values())
+        rows = [self._collection(request).find(request.names) for request in requests.values()]
+        return 2 * sum((numbers >= 0).sum() for numbers in rows) >= total
 
-    def compute(self, lacking: Sequence[tuple[WantedSplits, Place]]) -> Pass:
-        """Computes what is lacking of several boundaries in one traversal of the network.
+    def compute(self, missing: Missing) -> PassResult:
+        """Compute the missing rows of several boundaries in one pass over the data.
 
-        Each process computes its part of what any of them lacks, and all of them must ask for it.
-        What one cannot write is left out, and said in the result.
+        Each process computes its share of the rows that any process lacks, so all of them must
+        call this with the same boundaries. A write error ends up in the result's `failures`.
         """
-        todo = {name: self._todo(name, lacking) for name in lacking[0][0]}
-        is_on_disk = any(place == "disk" for _, place in lacking)
-        takes_all = is_on_disk and self._devices.num_workers > 1 and not self._is_disk_shared()
+        todo = {name: self._missing_rows(name, missing) for name in missing[0][0]}
+        is_on_disk = any(location == "disk" for _, location in missing)
+        takes_all = is_on_disk and self._devices.processes > 1 and not self._is_disk_shared()
         counts: Counter[str] = Counter()
-        targets: dict[str, tuple[Boundary, Place]] = {}
-        for wanted, place in lacking:
-            for name, each in wanted.items():
-                counts[each.boundary.key] += len(todo[name])
-                targets[each.boundary.key] = (each.boundary, place)
+        targets: dict[str, tuple[Boundary, Location]] = {}
+        for requests, location in missing:
+            for name, request in requests.items():
+                counts[request.boundary.key] += len(todo[name])
+                targets[request.boundary.key] = (request.boundary, location)
         sinks: dict[str, Sink] = {}
         total = sum(map(len, todo.values()))
         try:
             for key, target in targets.items():
                 sinks[key] = self._sink(*target, counts[key], takes_all)
-            seconds = self._run(lacking, todo, sinks, total)
+            seconds = self._run(missing, todo, sinks, total)
             for sink in sinks.values():
                 sink.commit()
         except KeyboardInterrupt:
@@ -152,47 +160,45 @@ class RowProvider:
         finally:
             for sink in sinks.values():
                 sink.close()
-        return Pass(total, seconds, self._failures(sinks))
+        return PassResult(total, seconds, self._failures(sinks))
 
     def _failures(self, sinks: Mapping[str, Sink]) -> dict[str, OSError]:
-        """Returns what cannot be used since this process, or another, could not store it."""
-        (failed,) = self._devices.all_gather(
-            [[each.failure is not None for each in sinks.values()]]
-        )
+        """Return the collections that this process, or another one, could not store."""
+        (failed,) = self._devices.gathered([[sink.failure is not None for sink in sinks.values()]])
         return {
             key: sink.failure or OSError("by another worker")
-            for (key, sink), is_failed in zip(sinks.items(), failed.any(axis=0))
+            for (key, sink), is_failed in zip(sinks.items(), np.any(failed, axis=0).tolist())
             if is_failed
         }
 
     def _is_disk_shared(self) -> bool:
-        """Whether all processes have the same folder on disk."""
-        token = self._devices.all_gather([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
-        mark = self.disk.folder / f".shared-{token.tobytes().hex()}"
-        with contextlib.suppress(OSError):  # What the chief cannot write is not shared.
+        """Return whether all processes see the same cache folder."""
+        token = self._devices.gathered([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
+        marker = self.disk.folder / f".shared-{token.tobytes().hex()}"
+        with contextlib.suppress(OSError):  # A folder that the chief cannot write is not shared.
             if self._devices.is_chief:
-                mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.touch()
-        self._devices.barrier()
-        is_shared = self._devices.all_agree(os.path.exists(mark))
+                marker.parent.mkdir(parents=True, exist_ok=True)
+                marker.touch()
+        self._devices.wait()
+        is_shared = self._devices.all_agree(os.path.exists(marker))
         with contextlib.suppress(OSError):
             if self._devices.is_chief:
-                mark.unlink()
+                marker.unlink()
         return is_shared
 
     def _run(
         self,
-        lacking: Sequence[tuple[WantedSplits, Place]],
+        missing: Missing,
         todo: Mapping[str, np.ndarray],
         sinks: Mapping[str, Sink],
         total: int,
     ) -> float:
         store, blocks = self._recipe.store, self._staged.backbone.blocks
-        boundaries = [wanted["validation"].boundary for wanted, _ in lacking]
+        boundaries = [requests["validation"].boundary for requests, _ in missing]
         below = [boundary.below for boundary in boundaries]
         return run_pass(
-            self._staged.prefix_model(below),
-            self._batches(lacking, todo, sinks),
+            self._staged.prefix_with_outputs(below),
+            self._batches(missing, todo, sinks),
             batch_size=store.batch_size,
             stored=[boundary.stored for boundary in boundaries],
             in_bfloat16=[
@@ -207,51 +213,51 @@ class RowProvider:
         )
 
     def _batches(
-        self,
-        lacking: Sequence[tuple[WantedSplits, Place]],
-        todo: Mapping[str, np.ndarray],
-        sinks: Mapping[str, Sink],
+        self, missing: Missing, todo: Mapping[str, np.ndarray], sinks: Mapping[str, Sink]
     ) -> Iterator[Batch]:
+        """Yield the batches of a pass: plain splits first, then augmented views."""
         recipe, size = self._recipe, self._recipe.store.batch_size
-        splits = lacking[0][0]  # the rows of each boundary have the same names
+        task: Any = recipe.task  # its configuration declares no `augmented_views`
+        splits = missing[0][0]  # the row names are the same at every boundary
         plain = [name for name in todo if splits[name].views is None and len(todo[name])]
         number = 0
         parts = [(splits[name], todo[name]) for name in plain]
-        for names, inputs in shared_out(parts, size, self._devices):
-            # Every split of a boundary has the same sink, but for one of views.
-            yield Batch(names, inputs, [sinks[each[plain[0]].boundary.key] for each, _ in lacking])
+        for names, inputs in pass_batches(parts, size, self._devices):
+            # All plain splits of a boundary share one sink.
+            batch_sinks = [sinks[requests[plain[0]].boundary.key] for requests, _ in missing]
+            yield Batch(names, inputs, batch_sinks)
             number += 1
         for name in todo:
             views = splits[name].views
             if views is None or not len(todo[name]):
                 continue
-            own = [sinks[each[name].boundary.key] for each, _ in lacking]
-            # Texts at full length, so that they can be batched anew.
-            whole = dataclasses.replace(splits[name].prepared, lengths=None)
-            drawn = recipe.task.augmented_views(whole, recipe, self._info, views)
-            for rows, batch, targets in with_options(drawn.rebatch(size)):
-                is_own = self._devices.is_assigned(number)
+            view_sinks = [sinks[requests[name].boundary.key] for requests, _ in missing]
+            # Texts at full length, so that they can be rebatched.
+            full_length = dataclasses.replace(splits[name].prepared, lengths=None)
+            drawn = task.augmented_views(full_length, recipe, self._info, views)
+            for rows, inputs, targets in with_options(drawn.rebatch(size)):
+                is_local = self._devices.has_turn(number)
                 names = splits[name].names[rows.numpy()]
-                yield Batch(names, batch if is_own else None, own, [targets])
+                yield Batch(names, inputs if is_local else None, view_sinks, [targets])
                 number += 1
 
-    def _todo(self, name: str, lacking: Sequence[tuple[WantedSplits, Place]]) -> np.ndarray:
-        """Returns the rows of a split to compute: what any of the boundaries lacks."""
-        lacks = np.zeros(len(lacking[0][0][name].names), bool)
-        for wanted, place in lacking:
-            each = wanted[name]
-            if place == "memory":
-                found = self.memory.find(each.boundary.key, each.names)
+    def _missing_rows(self, name: str, missing: Missing) -> np.ndarray:
+        """Return the rows of a split that any boundary lacks in any process, int64 [m]."""
+        is_missing = np.zeros(len(missing[0][0][name].names), bool)
+        for requests, location in missing:
+            request = requests[name]
+            if location == "memory":
+                rows = self.memory.find(request.boundary.key, request.names)
             else:
-                found = self._collection(each).find(each.names)
-            lacks |= found < 0
-        lacks = self._devices.sum_over_workers([lacks.astype(np.int32)])[0] > 0
-        if lacking[0][0][name].views is not None:
-            lacks[:] = lacks.any()  # a view is drawn in a batch with others
-        return np.flatnonzero(lacks)
+                rows = self._collection(request).find(request.names)
+            is_missing |= rows < 0
+        is_missing = self._devices.totals([is_missing.astype(np.int32)])[0] > 0
+        if missing[0][0][name].views is not None:
+            is_missing[:] = is_missing.any()  # a view depends on the others of its batch
+        return np.flatnonzero(is_missing)
 
-    def _sink(self, boundary: Boundary, place: Place, count: int, takes_all: bool) -> Sink:
-        if place == "memory":
+    def _sink(self, boundary: Boundary, location: Location, count: int, takes_all: bool) -> Sink:
+        if location == "memory":
             return Sink(lambda: self.memory.writer(boundary.key, count), on_disk=False)
         return Sink(
             lambda: self.disk.writer(boundary.key, boundary.fields, boundary.about),
@@ -260,27 +266,40 @@ class RowProvider:
             gives_up=self._recipe.cache == "auto",
         )
 
-    def _collection(self, wanted: Wanted) -> Collection:
-        key = wanted.boundary.key
+    def _collection(self, request: RowRequest) -> Collection:
+        key = request.boundary.key
         if key not in self._collections:
-            self._collections[key] = self.disk.collection(key, wanted.boundary.fields)
+            self._collections[key] = self.disk.collection(key, request.boundary.fields)
         return self._collections[key]
 
-    def _forget(self, wanted: WantedSplits) -> None:
-        """Has the collections read again that were opened before something was written."""
-        for each in wanted.values():
-            self._collections.pop(each.boundary.key, None)
+    def _forget(self, requests: SplitRequests) -> None:
+        """Drop collections that were opened before rows were written, to reopen them."""
+        for request in requests.values():
+            self._collections.pop(request.boundary.key, None)
 
-    def _is_same(self, wanted: Wanted, stored: Prepared) -> bool:
-        """Compares the first row with what the network gives now."""
-        batch = next(iter(ordered_batches(wanted.prepared, 1)))
+    def _matches(self, request: RowRequest, stored: Prepared) -> bool:
+        """Return whether the first stored row matches the current output of the network."""
+        batch = next(iter(ordered_batches(request.prepared, 1)))
         inputs = tf.nest.map_structure(as_model_input, batch["input"])
-        outputs = self._staged.prefix_model([wanted.boundary.below])(inputs, training=False)
+        prefix = self._staged.prefix_with_outputs([request.boundary.below])
+        outputs = prefix(inputs, training=False)
         rows = next(iter(ordered_batches(stored, 1)))["input"]
         return all(
-            np.allclose(row, now, rtol=0.0, atol=_SAME * max(1e-6, np.abs(now).max()))
-            for row, now in zip(_as_floats(rows), _as_floats(outputs), strict=True)
+            np.allclose(row, output, rtol=0.0, atol=_TOLERANCE * max(1e-6, np.abs(output).max()))
+            for row, output in zip(_as_floats(rows), _as_floats(outputs), strict=True)
         )
+
+
+def _with_features(
+    requests: SplitRequests, features: Mapping[str, Features | None]
+) -> dict[str, Prepared] | None:
+    """Return the splits with cached features, or None if any features are missing."""
+    splits = {
+        name: requests[name].with_features(split_features)
+        for name, split_features in features.items()
+        if split_features is not None
+    }
+    return splits if len(splits) == len(features) else None
 
 
 def _as_floats(tensors: Structure) -> list[np.ndarray]:

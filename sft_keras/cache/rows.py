@@ -1,10 +1,11 @@
-"""What a stored row is made of. NumPy only."""
+"""The layout of a stored row: its fields, its bytes and its name. Requires only NumPy."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -14,8 +15,8 @@ class Field:
     """One tensor of a row.
 
     Attributes:
-      dtype: NumPy's name of it; bfloat16, which NumPy does not know, is kept as uint16.
-      shape: Without the batch.
+      dtype: NumPy dtype name. bfloat16, which NumPy lacks, is stored as uint16.
+      shape: Shape without the batch dimension.
     """
 
     dtype: str
@@ -23,38 +24,63 @@ class Field:
 
     @property
     def size(self) -> int:
-        """Bytes a row."""
+        """Bytes per row."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
+class RowWriter(Protocol):
+    """Adds rows to a collection. They become visible at `commit`; after an error, `discard`."""
+
+    def append(self, names: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
+        """Add rows.
+
+        Args:
+          names: uint8 [m, DIGEST_SIZE].
+          arrays: One array [m, ...] per field.
+
+        Raises:
+          OSError: If the rows cannot be written.
+        """
+
+    def commit(self) -> None:
+        """Make the rows visible.
+
+        Raises:
+          OSError: If the rows cannot be written.
+        """
+
+    def discard(self) -> None:
+        """Drop all rows that are not committed."""
+
+
 def row_size(fields: Sequence[Field]) -> int:
-    """Returns how many bytes a row takes."""
+    """Return the size of a row in bytes."""
     return sum(field.size for field in fields)
 
 
 def to_bytes(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns rows as uint8 [m, row_size], from an array [m, ...] for each field."""
-    # Not -1 for the second size, which cannot be told where there are no rows.
-    sizes = [(len(array), math.prod(array.shape[1:])) for array in arrays]
+    """Return rows as uint8 [m, row_size], from one array [m, ...] per field."""
+    # The second size is explicit because -1 cannot be inferred when there are no rows.
+    shapes = [(len(array), math.prod(array.shape[1:])) for array in arrays]
     flat = [
-        np.ascontiguousarray(array).reshape(size).view(np.uint8)
-        for array, size in zip(arrays, sizes)
+        np.ascontiguousarray(array).reshape(shape).view(np.uint8)
+        for array, shape in zip(arrays, shapes)
     ]
     return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
 
 def from_bytes(rows: np.ndarray, fields: Sequence[Field]) -> list[np.ndarray]:
-    """Returns an array [m, ...] for each field; the inverse of `to_bytes`."""
-    found, start = [], 0
+    """Return one array [m, ...] per field; the inverse of `to_bytes`."""
+    arrays, start = [], 0
     for field in fields:
-        part = np.ascontiguousarray(rows[:, start : start + field.size])
-        found.append(part.view(field.dtype).reshape(len(rows), *field.shape))
+        columns = np.ascontiguousarray(rows[:, start : start + field.size])
+        arrays.append(columns.view(field.dtype).reshape(len(rows), *field.shape))
         start += field.size
-    return found
+    return arrays
 
 
 class RowIndex:
-    """Finds the numbers of rows by their names."""
+    """Map from row names to row numbers."""
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
@@ -63,11 +89,11 @@ class RowIndex:
         return len(self._numbers)
 
     def add(self, names: np.ndarray, first: int) -> None:
-        """Notes names, uint8 [m, DIGEST_SIZE], as rows `first`, `first` + 1, ..."""
+        """Register names, uint8 [m, DIGEST_SIZE], as the rows `first`, `first` + 1, ..."""
         for number, name in enumerate(names, first):
             self._numbers.setdefault(name.tobytes(), number)
 
     def find(self, names: np.ndarray) -> np.ndarray:
-        """Returns the numbers of rows, int64 [m]; -1 where there is none of that name."""
+        """Return row numbers, int64 [m]; -1 where no row has that name."""
         get = self._numbers.get
         return np.array([get(name.tobytes(), -1) for name in names], np.int64)

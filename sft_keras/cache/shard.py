@@ -1,8 +1,8 @@
-"""One shard of stored rows on disk: written whole or not at all. No TensorFlow.
+"""A shard: a folder of rows on disk, written atomically. Does not import TensorFlow.
 
-about.json   what it is, and checksums of the rest
-names        16 bytes a row
-rows         the rows, one after the other
+about.json   description, and checksums of the other files
+names        16 bytes per row
+rows         the rows, concatenated
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ from sft_keras.core.files import checksum_of, file_checksum, sync_folder
 from sft_keras.data.fingerprint import DIGEST_SIZE
 
 PART = ".part-"
-"""How the names of half-written and half-deleted shards begin."""
+"""Prefix of the folder names of half-written and half-deleted shards."""
 SHARD_NAME = re.compile("[0-9a-f]{32}")
-"""What the name of a shard's folder looks like."""
+"""Pattern of a shard's folder name."""
 
 _FORMAT = 1
 _ABOUT, _NAMES, _ROWS = "about.json", "names", "rows"
-_SYNCED_EVERY = 2**26  # bytes; more would pile up in memory where the disk is slow
+_SYNCED_EVERY = 2**26  # bytes; on a slow disk, more would accumulate in memory
 
 
 class DamagedShardError(Exception):
-    """A shard is not what was written; its message says what is wrong."""
+    """The contents of a shard differ from what was written. The message says how."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A shard's description, as `about.json` has it.
+    """The description of a shard, as read from `about.json`.
 
     Attributes:
-      path: Its folder.
-      count: Rows.
-      fields: What a row is made of.
-      about: For people: what was computed, with what.
+      path: Folder of the shard.
+      count: Number of rows.
+      fields: Layout of a row.
+      about: Human-readable description of what was computed, and how.
       checksums: SHA-256 of the files "names" and "rows".
-      used: When it was last used, in seconds since 1970, as of when this was read.
+      used: Time of last use, in seconds since the epoch, as of loading.
     """
 
     path: Path
@@ -62,61 +62,66 @@ class Shard:
 
     @property
     def size(self) -> int:
-        """Bytes on disk, to within a block or two."""
+        """Bytes on disk, excluding the description and the rounding to file-system blocks."""
         return self.count * (row_size(self.fields) + DIGEST_SIZE)
 
     @classmethod
     def load(cls, path: Path) -> Shard:
-        """Reads the description and checks that the files are there and of the right length.
+        """Read the description and check that the files exist and have the expected sizes.
 
         Raises:
-          DamagedShardError: If not.
-          FileNotFoundError: If the whole shard is not there, or no longer.
-          OSError: If it cannot be read, which says nothing about what it holds.
+          DamagedShardError: If a file is missing or has another size, or if the description is
+            invalid.
+          FileNotFoundError: If the shard does not exist, or was deleted meanwhile.
+          OSError: If it cannot be read. It is not necessarily damaged then.
         """
         try:
             with (path / _ABOUT).open(encoding="utf-8") as file:
                 used = os.fstat(file.fileno()).st_mtime
-                shard = cls._described(path, json.load(file), used)
+                shard = cls._from_description(path, json.load(file), used)
             sizes = {_NAMES: shard.count * DIGEST_SIZE, _ROWS: shard.count * row_size(shard.fields)}
-            for name, size in sizes.items():
-                found = (path / name).stat().st_size
-                if found != size:
-                    raise DamagedShardError(f"{name} has {found} bytes and not {size}")
+            for name, expected in sizes.items():
+                size = (path / name).stat().st_size
+                if size != expected:
+                    raise DamagedShardError(f"{name} has {size} bytes, expected {expected}")
         except (FileNotFoundError, IsADirectoryError) as error:
             if not path.is_dir():
                 raise
-            raise DamagedShardError(f"{Path(error.filename).name} is not there") from error
+            raise DamagedShardError(f"{Path(error.filename).name} is missing") from error
         except (ValueError, RecursionError) as error:
             raise DamagedShardError(f"{_ABOUT} cannot be read: {error!r}") from error
         return shard
 
     @classmethod
-    def _described(cls, path: Path, text: Any, used: float) -> Shard:
-        """Returns the shard that a description is of.
+    def _from_description(cls, path: Path, description: Any, used: float) -> Shard:
+        """Return the shard of a parsed description.
 
         Raises:
-          DamagedShardError: If it is no description.
+          DamagedShardError: If the description is invalid.
         """
         try:
-            checksum = text.pop("checksum")
-            if checksum != checksum_of(text):
-                raise DamagedShardError(f"{_ABOUT} was changed")
-            if text["format"] != _FORMAT:
-                raise DamagedShardError(f"format {text['format']} is not {_FORMAT}")
-            fields = tuple(Field(dtype, tuple(shape)) for dtype, shape in text["fields"])
-            row_size(fields)  # fails for a dtype that there is not
-            checksums = {name: str(text["checksums"][name]) for name in (_NAMES, _ROWS)}
-            return cls(path, int(text["count"]), fields, dict(text["about"]), checksums, used)
+            checksum = description.pop("checksum")
+            if checksum != checksum_of(description):
+                raise DamagedShardError(f"the checksum of {_ABOUT} does not match")
+            if description["format"] != _FORMAT:
+                raise DamagedShardError(f"format is {description['format']}, expected {_FORMAT}")
+            fields = tuple(Field(dtype, tuple(shape)) for dtype, shape in description["fields"])
+            row_size(fields)  # raises for an unknown dtype
+            checksums = {name: str(description["checksums"][name]) for name in (_NAMES, _ROWS)}
+            count, about = int(description["count"]), dict(description["about"])
+            return cls(path, count, fields, about, checksums, used)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedShardError(f"{_ABOUT} is no description: {error!r}") from error
+            raise DamagedShardError(f"{_ABOUT} is not a description: {error!r}") from error
 
     def verify(self, progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Reads all of it and compares the checksums; `progress` is told (bytes done, in all).
+        """Read the whole shard and compare checksums.
+
+        Args:
+          progress: Called with (bytes read, total bytes).
 
         Raises:
-          DamagedShardError: If they differ.
-          OSError: If it cannot be read.
+          DamagedShardError: If a checksum does not match.
+          OSError: If the shard cannot be read.
         """
         done = 0
 
@@ -127,42 +132,49 @@ class Shard:
 
         for name, expected in self.checksums.items():
             if file_checksum(self.path / name, advance) != expected:
-                raise DamagedShardError(f"the checksum of {name} does not fit")
+                raise DamagedShardError(f"the checksum of {name} does not match")
 
     def names(self) -> np.ndarray:
-        """Returns the names of the rows, uint8 [count, DIGEST_SIZE].
+        """Return the names of the rows, uint8 [count, DIGEST_SIZE].
 
         Raises:
-          DamagedShardError: If there are not so many.
-          OSError: If they cannot be read.
+          DamagedShardError: If the file does not have `count` names.
+          OSError: If it cannot be read.
         """
         names = np.fromfile(self.path / _NAMES, np.uint8)
-        if names.size != self.count * DIGEST_SIZE:
-            raise DamagedShardError(f"{_NAMES} has {names.size} bytes")
+        expected = self.count * DIGEST_SIZE
+        if names.size != expected:
+            raise DamagedShardError(f"{_NAMES} has {names.size} bytes, expected {expected}")
         return names.reshape(-1, DIGEST_SIZE)
 
     def open_rows(self) -> BinaryIO:
-        """Returns the file of the rows, open and unbuffered: rows are read in any order."""
+        """Open the file of the rows, unbuffered because rows are read in random order."""
         return (self.path / _ROWS).open("rb", buffering=0)
 
     def mark_used(self) -> None:
-        """Notes that it was used now, for `prune`."""
-        with contextlib.suppress(OSError):  # A folder that is read-only serves as well.
+        """Record the current time as the time of last use, for `prune`."""
+        with contextlib.suppress(OSError):  # A read-only folder can still be read.
             os.utime(self.path / _ABOUT)
 
 
 class ShardWriter:
-    """Writes one shard. Nothing is to be found until `commit`; after an error, `discard`."""
+    """Writes one shard. It becomes visible at `commit`; after an error, call `discard`."""
 
     def __init__(self, folder: Path, fields: Sequence[Field], about: Mapping[str, Any]) -> None:
-        """Begins a shard in `folder`, which is made; `about` must be JSON-able.
+        """Start a new shard.
+
+        Args:
+          folder: Folder of the collection; created if missing.
+          fields: Layout of a row.
+          about: Human-readable description; must be JSON-serializable.
 
         Raises:
           OSError: If the folder cannot be written.
+          TypeError: If `about` is not JSON-serializable.
         """
         self._folder, self._fields = folder, tuple(fields)
-        # As it will be read, so that its checksum fits; and what JSON cannot hold fails now and
-        # not after the rows were computed.
+        # Normalized through JSON so that its checksum matches when read back, and so that a value
+        # that JSON cannot represent fails here instead of after the rows have been computed.
         self._about = json.loads(json.dumps(dict(about)))
         self._count, self._unsynced = 0, 0
         self._files: dict[str, BinaryIO] = {}
@@ -177,58 +189,58 @@ class ShardWriter:
             raise
 
     def append(self, names: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
-        """Writes rows: names uint8 [m, DIGEST_SIZE], and an array [m, ...] for each field.
+        """Write rows: names uint8 [m, DIGEST_SIZE], and one array [m, ...] per field.
 
         Raises:
-          OSError: If the disk is full, or the like.
+          OSError: If writing fails, for example because the disk is full.
         """
         parts = {_NAMES: np.ascontiguousarray(names), _ROWS: to_bytes(arrays)}
         for name, values in parts.items():
-            self._files[name].write(values)
-            self._hashes[name].update(values)
+            self._files[name].write(values.data)
+            self._hashes[name].update(values.data)
         self._count += len(names)
         self._unsynced += parts[_ROWS].nbytes
         if self._unsynced >= _SYNCED_EVERY:
             self._sync()
 
     def commit(self) -> None:
-        """Makes the shard appear, whole; a shard of no rows is none.
+        """Publish the shard atomically; without rows, no shard is created.
 
         Raises:
-          OSError: If the disk is full, or the like.
+          OSError: If writing fails, for example because the disk is full.
         """
         if not self._count:
             self.discard()
             return
         self._sync()
-        checksums = {name: found.hexdigest() for name, found in self._hashes.items()}
-        text: dict[str, Any] = {
+        checksums = {name: digest.hexdigest() for name, digest in self._hashes.items()}
+        description: dict[str, Any] = {
             "format": _FORMAT,
             "count": self._count,
             "fields": [[field.dtype, list(field.shape)] for field in self._fields],
             "about": self._about,
             "checksums": checksums,
         }
-        text["checksum"] = checksum_of(text)
+        description["checksum"] = checksum_of(description)
         for file in self._files.values():
             file.close()
-        with (self._path / _ABOUT).open("w", encoding="utf-8") as file:
-            file.write(json.dumps(text, indent=2))
-            file.flush()
-            os.fsync(file.fileno())
+        with (self._path / _ABOUT).open("w", encoding="utf-8") as about:
+            about.write(json.dumps(description, indent=2))
+            about.flush()
+            os.fsync(about.fileno())
         sync_folder(self._path)
         self._publish(self._folder / checksums[_NAMES][:32])
         sync_folder(self._folder)
 
     def discard(self) -> None:
-        """Deletes what was written so far."""
+        """Delete everything written so far."""
         for file in self._files.values():
-            with contextlib.suppress(OSError):  # Closing writes what is left, for which no room is.
+            with contextlib.suppress(OSError):  # Closing flushes, which fails on a full disk.
                 file.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
     def _publish(self, target: Path) -> None:
-        """Gives the shard its name, which a damaged one may have."""
+        """Rename the folder to the shard's final name, replacing a damaged shard of that name."""
         while True:
             try:
                 self._path.rename(target)
@@ -236,8 +248,8 @@ class ShardWriter:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            if _is_whole(target):  # Another run has written the same rows meanwhile.
-                shutil.rmtree(self._path, ignore_errors=True)  # `DiskStore` sweeps what is left.
+            if _is_intact(target):  # Another run has written the same rows meanwhile.
+                shutil.rmtree(self._path, ignore_errors=True)  # `DiskStore` sweeps leftovers.
                 return
             delete_shard(target)
 
@@ -249,24 +261,26 @@ class ShardWriter:
 
 
 def delete_shard(path: Path) -> None:
-    """Deletes a shard. It goes at once and not file by file, so that no run sees half of it.
+    """Delete a shard atomically, so that no other run sees half of it.
+
+    A shard that does not exist is not an error.
 
     Raises:
-      OSError: If that is not allowed; that it is not there is no error.
+      OSError: If it cannot be deleted.
     """
     aside = path.with_name(_part_name())
     try:
         path.rename(aside)
     except FileNotFoundError:
         return  # Another process was faster.
-    shutil.rmtree(aside, ignore_errors=True)  # `DiskStore` sweeps what is left.
+    shutil.rmtree(aside, ignore_errors=True)  # `DiskStore` sweeps leftovers.
 
 
 def _part_name() -> str:
     return PART + secrets.token_hex(8)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     try:
         Shard.load(path).verify()
     except (DamagedShardError, OSError):

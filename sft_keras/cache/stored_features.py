@@ -1,9 +1,10 @@
-"""Rows on disk as features of a split, and what a row's tensors are on disk."""
+"""Rows on disk as the features of a split, and the conversion between tensors and fields."""
 
 from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 from sft_keras.cache.disk import Collection
 from sft_keras.cache.rows import Field, from_bytes
@@ -11,14 +12,14 @@ from sft_keras.data.features import Features, Structure, match_spec
 
 
 def field_of(spec: tf.TensorSpec) -> Field:
-    """Returns how a row's tensor is kept on disk; `spec` is without the batch."""
-    # NumPy alone does not know bfloat16.
-    name = "uint16" if spec.dtype == tf.bfloat16 else spec.dtype.name
-    return Field(name, tuple(spec.shape))
+    """Return the field that stores a tensor; `spec` excludes the batch dimension."""
+    # NumPy without ml_dtypes has no bfloat16.
+    dtype = "uint16" if spec.dtype == tf.bfloat16 else spec.dtype.name
+    return Field(dtype, tuple(spec.shape))
 
 
-def as_fields(tensors: list[tf.Tensor]) -> list[np.ndarray]:
-    """Returns tensors as NumPy arrays of the dtypes that `field_of` gives."""
+def to_field_arrays(tensors: list[tf.Tensor]) -> list[np.ndarray]:
+    """Return tensors as NumPy arrays with the dtypes chosen by `field_of`."""
     arrays = [tensor.numpy() for tensor in tensors]
     return [
         array.view(np.uint16) if tensor.dtype == tf.bfloat16 else array
@@ -27,7 +28,7 @@ def as_fields(tensors: list[tf.Tensor]) -> list[np.ndarray]:
 
 
 class StoredFeatures(Features):
-    """Rows that are read from disk each time, as they are asked for."""
+    """Rows that are read from disk on every access."""
 
     def __init__(
         self,
@@ -36,32 +37,33 @@ class StoredFeatures(Features):
         stored: list[tf.TensorSpec],
         like: Structure,
     ) -> None:
-        """Takes part of a collection.
+        """Select rows of a collection.
 
         Args:
           collection: The rows on disk.
-          rows: int64 [n], the numbers of those that belong to the split.
-          stored: Shape (without the batch) and dtype of each tensor of a row as it is stored.
-          like: Shape (without the batch) and dtype of what to return, see `InMemoryFeatures`.
+          rows: int64 [n], the numbers of the split's rows in the collection.
+          stored: Shape (without the batch) and dtype of each stored tensor, in the order of
+            `tf.nest.flatten`.
+          like: Shape (without the batch) and dtype of each tensor to return, see `HeldFeatures`.
         """
         self._collection, self._rows, self._stored, self._like = collection, rows, stored, like
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    @override
     def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> Structure:
-        """See `Features.take`."""
-        kept = [field_of(spec).dtype for spec in self._stored]
-        read = tf.numpy_function(self._read, [positions], kept, stateful=False)
+        dtypes = [field_of(spec).dtype for spec in self._stored]
+        arrays = tf.numpy_function(self._read, [positions], dtypes, stateful=False)
         tensors = []
-        # Flattened, because of one tensor it returns that and no list.
-        for tensor, spec in zip(tf.nest.flatten(read), self._stored, strict=True):
+        # Flattened because `tf.numpy_function` returns a single output bare instead of in a list.
+        for tensor, spec in zip(tf.nest.flatten(arrays), self._stored, strict=True):
             tensor.set_shape([None, *spec.shape])
             tensors.append(tf.bitcast(tensor, spec.dtype) if tensor.dtype != spec.dtype else tensor)
         return match_spec(tf.nest.pack_sequence_as(self._like, tensors), self._like, length)
 
+    @override
     def subset(self, positions: np.ndarray) -> StoredFeatures:
-        """See `Features.subset`."""
         return StoredFeatures(self._collection, self._rows[positions], self._stored, self._like)
 
     def _read(self, positions: np.ndarray) -> list[np.ndarray]:

@@ -1,1 +1,1 @@
-"""The check of the data before a run. Importing this does not import TensorFlow."""
+"""Data check before a run: duplicates, label errors, unreadable files. Loads TensorFlow lazily."""

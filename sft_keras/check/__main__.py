@@ -1,10 +1,10 @@
-"""Checks a recipe's data before anything is trained on it.
+"""Check a recipe's data before training on it.
 
     python -m sft_keras.check --recipe=my_images --set=data.source=folder:my_folder
 
-Leaves a folder with check.html (the pictures or texts side by side), check.json and exclude.txt: a
-list of what is suspicious, for a person to cut down and to pass on as --exclude. Exit status 1 if
-something would spoil a result.
+Writes a folder with check.html (affected images or texts side by side), check.json and exclude.txt,
+a list of suspicious examples to review and pass to --exclude. The exit status is 1 if something
+would invalidate results.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RunFolder
 
-_RECIPE = flags.DEFINE_string("recipe", None, "As for sft_keras.run.")
+_RECIPE = flags.DEFINE_string("recipe", None, "Recipe to check, as for sft_keras.run.")
 _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE: override a field, as for sft_keras.run.")
 _EXCLUDE = flags.DEFINE_string(
     "exclude",
     None,
-    "A file with the ids of examples to leave out; short for --set=data.exclude=...",
+    "File with the ids of examples to exclude; short for --set=data.exclude=...",
 )
-_JSON = flags.DEFINE_bool("json", False, "Print what was found as JSON, and nothing else.")
-_OUT = flags.DEFINE_string("out", None, "Where to write; by default a new folder in checks/.")
+_JSON = flags.DEFINE_bool("json", False, "Print only the findings, as JSON.")
+_OUT = flags.DEFINE_string("out", None, "Output folder. Default: a new folder in checks/.")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Does what the flags ask for; exits with 1 if something would spoil a result."""
+    """Check the data of the recipe; exit with 1 if something would invalidate results."""
     if len(argv) > 1:
         raise RecipeError(f"Flags begin with --. Received: {' '.join(argv[1:])!r}. See --help.")
     if _RECIPE.value is None:
-        raise RecipeError("Say which recipe: --recipe=NAME, e.g. --recipe=my_images.")
+        raise RecipeError("A recipe is required: --recipe=NAME, e.g. --recipe=my_images.")
     overrides = [*_SET.value]
     if _EXCLUDE.value is not None:
         overrides.append(f"data.exclude={_EXCLUDE.value}")
@@ -50,13 +50,13 @@ def main(argv: Sequence[str]) -> None:
     loaded.recipe.data.require_path()
     folder = RunFolder.create(loaded.name, _OUT.value, overwrite=False, parent="checks")
     with folder.discarded_on_error():
-        is_spoilt = _check(loaded.name, loaded.recipe, folder)
-    if is_spoilt:
+        spoils = _check(loaded.name, loaded.recipe, folder)
+    if spoils:
         sys.exit(1)
 
 
 def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
-    """Checks, writes and prints; returns whether something would spoil a result."""
+    """Run the check, write the files and print; return whether results would be invalid."""
     start_tensorflow()
     from sft_keras.check.inspect import check_data
     from sft_keras.check.report import write_page
@@ -65,18 +65,18 @@ def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     reporter = CallbackReporter(on_line=lines.line, on_progress=folder.progress)
     command = shlex.join(["python", "-m", "sft_keras.check", *sys.argv[1:]])
     checked, prepared = check_data(recipe, reporter)
-    found = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
-    write_atomic(folder.file("check.json"), found + "\n")
+    text = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
+    write_atomic(folder.file("check.json"), text + "\n")
     write_atomic(folder.file("exclude.txt"), checked.exclude_list())
     write_page(checked, prepared, name, command, folder.file("check.html"))
     if _JSON.value:
-        print(found)
+        print(text)
     else:
         for line in table(checked):
             print(line)
         print(f"page  {folder.file('check.html')}")
         if any(finding.groups for finding in checked.findings):
-            print(f"exclude  read {folder.file('exclude.txt')}, then --exclude=FILE")
+            print(f"exclude  review {folder.file('exclude.txt')}, then pass it as --exclude=FILE")
     return checked.spoils
 
 

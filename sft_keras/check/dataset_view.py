@@ -1,4 +1,4 @@
-"""The examples of all splits, one after the other."""
+"""The examples of all splits, concatenated."""
 
 from __future__ import annotations
 
@@ -10,35 +10,41 @@ from sft_keras.check.findings import Example
 from sft_keras.data.examples import SPLITS, DataInfo
 from sft_keras.data.prepared import Prepared
 
+_KEPT_FIRST = ("test", "validation", "train")
 
-class Together:
-    """What is known of them without reading them.
+
+class DatasetView:
+    """The concatenated splits, as far as they are known without reading examples.
 
     Attributes:
-      ids: (split, id) of each.
-      digests: uint8 [n, size], of what the model reads of each.
+      ids: (split, id) of each example.
+      digests: Hash of each example's model input, uint8 [n, size].
       labels: int [n].
-      one_label: Whether these are classes.
-      sizes: Examples per split.
+      has_classes: Whether each label is exactly one class.
+      class_names: Names of the classes.
+      sizes: {split: number of examples}.
     """
 
     def __init__(self, prepared: Mapping[str, Prepared], info: DataInfo) -> None:
-        parts = [(name, prepared[name]) for name in SPLITS]
-        self.ids = [(name, each) for name, part in parts for each in part.examples.ids]
-        self.digests = np.concatenate([part.digests for _, part in parts])
-        self.labels = np.concatenate([part.examples.labels for _, part in parts])
-        self.one_label = bool(info.class_names) and all(
-            part.examples.occurrences is None for _, part in parts
+        splits = [(name, prepared[name]) for name in SPLITS]
+        self.ids = [(name, id) for name, split in splits for id in split.examples.ids]
+        self.digests = np.concatenate([split.digests for _, split in splits])
+        self.labels = np.concatenate([split.examples.labels for _, split in splits])
+        self.has_classes = bool(info.class_names) and all(
+            split.examples.occurrences is None for _, split in splits
         )
         self.class_names = info.class_names
-        self.sizes = {name: len(part.examples) for name, part in parts}
+        self.sizes = {name: len(split.examples) for name, split in splits}
 
     def group(self, members: Sequence[int], note: Callable[[int], str]) -> tuple[Example, ...]:
-        """Returns examples by their numbers, those to keep first: of test before of train."""
-        order = ("test", "validation", "train")
-        found = [Example(*self.ids[index], note(index)) for index in members]
-        return tuple(sorted(found, key=lambda example: order.index(example.split)))
+        """Return examples by position, sorted by split: test, validation, train.
+
+        The first example of a group is the one to keep, so that exclusions shrink the training
+        split rather than the test split.
+        """
+        examples = [Example(*self.ids[index], note(index)) for index in members]
+        return tuple(sorted(examples, key=lambda example: _KEPT_FIRST.index(example.split)))
 
     def label(self, index: int) -> str:
-        """Returns the name of an example's class, if it has one."""
-        return self.class_names[self.labels[index]] if self.one_label else ""
+        """Return the class name of an example; "" if labels are not classes."""
+        return self.class_names[self.labels[index]] if self.has_classes else ""

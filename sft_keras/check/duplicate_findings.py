@@ -1,4 +1,4 @@
-"""Examples that are the same, or nearly: in one split, across splits, with different labels."""
+"""Findings about duplicates: within a split, across splits, and with different labels."""
 
 from __future__ import annotations
 
@@ -7,130 +7,164 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from sft_keras.check.dataset_view import Together
+from sft_keras.check.dataset_view import DatasetView
 from sft_keras.check.findings import Finding
-from sft_keras.check.near_duplicates import closer_look, groups_of_near, groups_of_same, near_pairs
+from sft_keras.check.near_duplicates import (
+    content_comparison,
+    duplicate_groups,
+    near_groups,
+    near_pairs,
+)
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS
 from sft_keras.data.prepared import Prepared
 
-_LEAKED = 0.01  # share of the validation or test split; beyond it the score is not to be trusted
-_NEAR = 0.7  # cosine; a closer look then tells the same picture from another of its kind
+_MAX_LEAKED = 0.01  # share of the validation or test split beyond which its score is not reliable
+# Minimum cosine similarity of proposed pairs. It is low because the comparison of contents then
+# tells near-duplicates from different examples of the same kind.
+_MIN_SIMILARITY = 0.7
 
 
-def same_findings(together: Together, drops_same: bool) -> list[Finding]:
-    """Returns examples that are read as exactly the same.
+def duplicate_findings(view: DatasetView, drops_duplicates: bool) -> list[Finding]:
+    """Return findings about examples with identical model inputs.
 
     Args:
-      together: All examples.
-      drops_same: Whether a run of the recipe leaves out all but one by itself.
+      view: All examples.
+      drops_duplicates: Whether a run of the recipe drops all but one by itself.
     """
-    groups = groups_of_same(together.digests)
-    found = _duplicate_findings(
-        together,
-        groups,
+    findings = _findings(
+        view,
+        duplicate_groups(view.digests),
         ("same across splits", "same within a split", "same with different labels"),
         "exactly the same",
-        lambda index: together.label(index),
+        view.label,
     )
-    if not drops_same:
-        return found
-    dropped = " A run of this recipe leaves them out by itself (task.clean.duplicates)."
-    # Of those with different labels it keeps each label once within a split.
+    if not drops_duplicates:
+        return findings
+    dropped = " A run of this recipe drops the duplicates (task.clean.duplicates)."
+    # Duplicates with different labels remain: a run keeps one example per label and split.
     return [
         finding
         if "labels" in finding.kind
         else dataclasses.replace(finding, spoils=False, what=finding.what + dropped)
-        for finding in found
+        for finding in findings
     ]
 
 
-def near_findings(
+def near_duplicate_findings(
     features: np.ndarray,
     prepared: Mapping[str, Prepared],
-    together: Together,
+    view: DatasetView,
     reporter: Reporter,
 ) -> list[Finding]:
-    """Returns examples of like features, float [n, d], that are alike on a closer look too."""
-    same = {
+    """Return findings about examples with similar features and similar contents.
+
+    Args:
+      features: Pooled backbone features, float [n, d].
+      prepared: The splits.
+      view: All examples.
+      reporter: Receives progress.
+    """
+    group_of = {
         index: number
-        for number, members in enumerate(groups_of_same(together.digests))
+        for number, members in enumerate(duplicate_groups(view.digests))
         for index in members
     }
-    look = closer_look(prepared)
+    is_similar = content_comparison(prepared)
 
     def confirms(first: int, second: int) -> bool:
-        if first in same and same[first] == same.get(second):
-            return False  # found as the same already
-        return look(first, second)
+        if first in group_of and group_of[first] == group_of.get(second):
+            return False  # already reported as exact duplicates
+        return is_similar(first, second)
 
     pairs = near_pairs(
         features,
-        _NEAR,
+        _MIN_SIMILARITY,
         confirms,
         lambda done, total: reporter.progress(f"near-duplicates {done}/{total}"),
     )
-    likeness: dict[int, float] = {}
+    similarity: dict[int, float] = {}
     for pair in pairs:
         for index in (pair.first, pair.second):
-            likeness[index] = max(likeness.get(index, -1.0), pair.similarity)
-    return _duplicate_findings(
-        together,
-        groups_of_near(pairs, len(features)),
+            similarity[index] = max(similarity.get(index, -1.0), pair.similarity)
+    return _findings(
+        view,
+        near_groups(pairs, len(features)),
         (
             "nearly the same across splits",
             "nearly the same within a split",
             "nearly the same with different labels",
         ),
         "nearly the same",
-        lambda index: f"{together.label(index)} {likeness[index]:.3f}".strip(),
+        lambda index: f"{view.label(index)} {similarity[index]:.3f}".strip(),
     )
 
 
-def _duplicate_findings(
-    together: Together,
+def _findings(
+    view: DatasetView,
     groups: Sequence[Sequence[int]],
     kinds: tuple[str, str, str],
-    how: str,
+    degree: str,
     note: Callable[[int], str],
 ) -> list[Finding]:
-    across, within, differ = [], [], []
+    """Return a finding for each way in which groups of duplicates are spread over the data.
+
+    Args:
+      view: All examples.
+      groups: Groups of duplicates.
+      kinds: Names of the findings: across splits, within a split, with different labels.
+      degree: How similar the examples are, in words.
+      note: Returns the note on an example.
+    """
+    across, within, conflicting = [], [], []
     leaked: dict[str, int] = dict.fromkeys(SPLITS, 0)
     for members in groups:
-        splits = {together.ids[index][0] for index in members}
-        labels = {together.labels[index] for index in members}
-        if together.one_label and len(labels) > 1:
-            differ.append(members)
+        splits = {view.ids[index][0] for index in members}
+        labels = {view.labels[index] for index in members}
+        if view.has_classes and len(labels) > 1:
+            conflicting.append(members)
         elif len(splits) > 1:
             across.append(members)
         else:
             within.append(members)
         if len(splits) > 1:
             for index in members:
-                leaked[together.ids[index][0]] += 1
-    worst = max(leaked[name] / max(together.sizes[name], 1) for name in ("validation", "test"))
-    made = [
+                leaked[view.ids[index][0]] += 1
+    worst = max(leaked[name] / max(view.sizes[name], 1) for name in ("validation", "test"))
+    candidates = [
         (
             kinds[0],
-            f"Of {how} examples some are in one split and some in another: the score is partly of "
-            f"what was learnt by heart ({worst:.1%} of a split). Leave out all but one.",
+            f"Examples in different splits are {degree}, so the score partly measures "
+            f"memorization (up to {worst:.1%} of a split is affected). Exclude all but one of "
+            "each group.",
             across,
-            worst > _LEAKED,
+            worst > _MAX_LEAKED,
             True,
         ),
         (
             kinds[2],
-            f"Examples are {how} and have different labels: at most one of these is right.",
-            differ,
-            sum(map(len, differ)) > _LEAKED * sum(together.sizes.values()),
+            f"Examples are {degree} and have different labels: at most one label per group is "
+            "correct.",
+            conflicting,
+            sum(map(len, conflicting)) > _MAX_LEAKED * sum(view.sizes.values()),
             False,
         ),
-        (kinds[1], f"Examples are {how}; they count several times.", within, False, True),
+        (
+            kinds[1],
+            f"Examples of one split are {degree}, so they count several times.",
+            within,
+            False,
+            True,
+        ),
     ]
     return [
         Finding(
-            kind, what, tuple(together.group(each, note) for each in groups), spoils, keeps_first
+            kind,
+            what,
+            tuple(view.group(members, note) for members in affected),
+            spoils,
+            keeps_first,
         )
-        for kind, what, groups, spoils, keeps_first in made
-        if groups
+        for kind, what, affected, spoils, keeps_first in candidates
+        if affected
     ]

@@ -1,4 +1,4 @@
-"""What a frozen backbone gives for each example, pooled to one vector."""
+"""Features of a frozen backbone, pooled to one vector per example."""
 
 from __future__ import annotations
 
@@ -13,79 +13,86 @@ from sft_keras.backbones.blocks import BOUNDARY
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo
-from sft_keras.data.features import Structure
+from sft_keras.data.features import Features, Structure
 from sft_keras.data.prepared import Prepared
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
 
 _MASK = "padding_mask"
-_AT_ONCE = 256
+_BATCH_SIZE = 256
 
 
-def frozen_features(
+def backbone_features(
     staged: StagedModel,
     recipe: Recipe,
     prepared: Mapping[str, Prepared],
     info: DataInfo,
     reporter: Reporter,
 ) -> np.ndarray:
-    """Returns the pooled output of the whole backbone for all splits, one after the other.
+    """Return the pooled output of the whole backbone for all splits, concatenated.
 
-    What runs on the same data have stored is taken from there, and what is computed now is found by
-    them.
+    Features cached by earlier runs on the same data are reused, and runs reuse those that are
+    computed here.
 
     Returns:
       float32 [examples of all splits, d].
     """
-    # A stage on the head alone starts from there, and plain inputs are wanted.
+    # The boundary of a stage that trains only the head is the backbone's output.
     stage = Stage(name="check", epochs=1, learning_rate=1e-3)
     store = dataclasses.replace(recipe.store, views=None)
-    plain = dataclasses.replace(recipe, stages=(stage,), task=_unchanged(recipe.task), store=store)
-    found = FeatureCache(staged, plain, prepared, info, reporter=reporter, splits=SPLITS)
+    task = _without_augmentation(recipe.task)
+    plain = dataclasses.replace(recipe, stages=(stage,), task=task, store=store)
+    cache = FeatureCache(staged, plain, prepared, info, reporter=reporter, splits=SPLITS)
     try:
-        source = found.input_of(stage)
-        reporter.line(f"features  of the frozen backbone: {source.story.partition(', and not')[0]}")
+        source = cache.input_of(stage)
+        # Without the comparison with training epochs, of which a check has none.
+        origin = source.story.partition(", instead of")[0]
+        reporter.line(f"features  backbone: {origin}")
         if source.from_boundary:
-            return np.concatenate([_pooled(source.prepared[name]) for name in SPLITS])
-        return _computed(staged, recipe, prepared, info)
+            return np.concatenate([_pooled_features(source.prepared[name]) for name in SPLITS])
+        return _computed_features(staged, recipe, prepared, info)
     finally:
-        found.close()
+        cache.close()
 
 
-def _unchanged(task: Any) -> Any:
-    """Returns the task without augmentation."""
+def _without_augmentation(task: Any) -> Any:
     if "augment" not in {field.name for field in dataclasses.fields(task)}:
         return task
     return dataclasses.replace(task, augment=type(task.augment)())
 
 
-def _pooled(prepared: Prepared) -> np.ndarray:
+def _pooled_features(prepared: Prepared) -> np.ndarray:
+    """Return the pooled cached features of a split, float32 [n, d]."""
+    features: Features | None = prepared.features
+    assert features is not None  # this is the input of a stage that starts at a boundary
     count = len(prepared.examples)
-    parts = [
-        _vectors(prepared.features.take(tf.range(start, min(start + _AT_ONCE, count))))
-        for start in range(0, count, _AT_ONCE)
-    ]
-    return np.concatenate(parts)
+    return np.concatenate(
+        [
+            _pool(features.take(tf.range(start, min(start + _BATCH_SIZE, count))))
+            for start in range(0, count, _BATCH_SIZE)
+        ]
+    )
 
 
-def _computed(
+def _computed_features(
     staged: StagedModel, recipe: Recipe, prepared: Mapping[str, Prepared], info: DataInfo
 ) -> np.ndarray:
-    """Returns the same where nothing is stored."""
-    prefix = staged.prefix_model([len(staged.backbone.blocks)])
-    batches = [recipe.task.evaluation_batches(prepared[name], recipe, info) for name in SPLITS]
+    """Return the pooled features of all splits, computed without the cache, float32 [n, d]."""
+    prefix = staged.prefix_with_outputs([len(staged.backbone.blocks)])
+    task: Any = recipe.task  # its configuration declares no `evaluation_batches`
+    datasets = [task.evaluation_batches(prepared[name], recipe, info) for name in SPLITS]
 
-    @tf.function(input_signature=[batches[0].element_spec[0]], autograph=False)
+    @tf.function(input_signature=[datasets[0].element_spec[0]], autograph=False)
     def vectors(inputs: Structure) -> tf.Tensor:
         outputs = prefix(inputs, training=False)
-        return _vectors(outputs[0] if isinstance(outputs, list) else outputs)
+        return _pool(outputs[0] if isinstance(outputs, list) else outputs)
 
-    return np.concatenate([vectors(batch[0]).numpy() for each in batches for batch in each])
+    return np.concatenate([vectors(batch[0]).numpy() for batches in datasets for batch in batches])
 
 
-def _vectors(boundary: Structure) -> Any:
-    """Returns a mean over places, float32 [batch, d]: of texts, over those that are no padding."""
+def _pool(boundary: Structure) -> Any:
+    """Return the mean over positions, float32 [batch, d]; for texts, over unpadded tokens."""
     if isinstance(boundary, dict):
         mask, values = boundary.get(_MASK), boundary[BOUNDARY]
     else:

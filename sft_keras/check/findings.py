@@ -1,4 +1,4 @@
-"""What a check of the data found, as plain values. Standard library only."""
+"""The findings of a data check, as plain values. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Example:
 
     Attributes:
       split: "train", "validation" or "test".
-      id: What it is called, see `Examples.ids`.
-      note: What there is to say of it, such as its label.
+      id: The example's id, see `Examples.ids`.
+      note: A remark about the example, such as its label.
     """
 
     split: str
@@ -24,14 +24,15 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One kind of fault.
+    """One kind of fault and the examples that have it.
 
     Attributes:
-      kind: Its name, the same in every check: "same across splits".
-      what: What is wrong with it and what to do, a sentence or two.
-      groups: The examples, those that belong together in one group.
-      spoils: Whether a result would be wrong by it, and not only worse.
-      keeps_first: Whether of each group the first may stay; the exclude list proposes the others.
+      kind: Stable name of the fault, such as "same across splits".
+      what: What is wrong and what to do about it, in a sentence or two.
+      groups: The affected examples; those that belong together form a group.
+      spoils: Whether the fault invalidates results, rather than only making them worse.
+      keeps_first: Whether the first example of each group may stay; the exclude list then proposes
+        only the others.
     """
 
     kind: str
@@ -42,28 +43,34 @@ class Finding:
 
     @property
     def count(self) -> int:
-        """Examples in it."""
+        """Number of affected examples."""
         return sum(map(len, self.groups))
 
     def describe(self) -> str:
-        """Returns the finding in a line."""
+        """Return the finding as one line."""
         if not self.count:
             return self.what
         return f"{self.kind.capitalize()}: {self.count} examples. {self.what}"
 
-    def proposed(self) -> list[Example]:
-        """Returns the examples that a person may want to leave out."""
-        return [each for group in self.groups for each in group[1 if self.keeps_first else 0 :]]
+    def exclusion_candidates(self) -> list[Example]:
+        """Return the examples that the exclude list proposes."""
+        start = 1 if self.keeps_first else 0
+        return [example for group in self.groups for example in group[start:]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """All that a check found.
+    """The outcome of a data check.
 
     Attributes:
-      about: What was checked: "source", "class_names", "counts" per split, "sizes".
-      findings: The faults, those that spoil a result first.
-      skipped: What could not be looked for, and why, a sentence each.
+      about: Facts about the data: "source", "class_names", "counts" per split, "sizes".
+      findings: The faults, those that invalidate results first.
+      skipped: One sentence per check that was not possible, with the reason.
+
+    Example:
+      >>> finding = Finding("small classes", "'b' has 3 training examples.")
+      >>> Checked({"source": "folder:data"}, [finding]).spoils
+      False
     """
 
     about: Mapping[str, Any]
@@ -72,11 +79,11 @@ class Checked:
 
     @property
     def spoils(self) -> bool:
-        """Whether a run on this data would give a wrong result, or none."""
+        """Whether a run on this data would fail or give invalid results."""
         return any(finding.spoils for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns all of it as plain values."""
+        """Return the outcome as JSON-serializable values, the content of check.json."""
         return {
             "format": 1,
             "about": dict(self.about),
@@ -88,17 +95,19 @@ class Checked:
         }
 
     def exclude_list(self) -> str:
-        """Returns a file for `--exclude`, which a person should read before using it."""
+        """Return the content of a file for `--exclude`, to be reviewed before use."""
         lines = [
-            "# Examples that a check of the data found suspicious, one a line.",
-            "# Delete the lines of those to keep; then run with --exclude=THIS_FILE.",
+            "# Suspicious examples found by the data check, one id per line.",
+            "# Delete the lines of examples to keep, then run with --exclude=THIS_FILE.",
         ]
         seen: set[str] = set()
         for finding in self.findings:
-            proposed = [each for each in finding.proposed() if each.id not in seen]
-            if proposed:
-                lines += ["", f"# {finding.kind}: {len(proposed)}"]
-            for each in proposed:
-                seen.add(each.id)
-                lines.append(each.id)
+            candidates = [
+                example for example in finding.exclusion_candidates() if example.id not in seen
+            ]
+            if candidates:
+                lines += ["", f"# {finding.kind}: {len(candidates)}"]
+            for example in candidates:
+                seen.add(example.id)
+                lines.append(example.id)
         return "\n".join(lines) + "\n"

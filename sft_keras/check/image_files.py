@@ -1,4 +1,4 @@
-"""What the header of an image file says: too small, too large, or not what it seems."""
+"""Findings from image file headers: tiny, huge and unusually encoded images."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from PIL import Image, UnidentifiedImageError
 from sft_keras.check.findings import Example, Finding
 from sft_keras.data.examples import Examples
 
-_TINY_SHARE = 0.5  # of the side that the network reads
+_TINY_SHARE = 0.5  # of a side of the model's input
 _HUGE = 25_000_000  # pixels
+_RARE_SHARE = 0.5  # of all images; a color mode above it is the normal case
 _RGB = ("RGB",)
 _GREY = ("L", "1", "I", "I;16", "F", "LA")
+
+_Groups = list[tuple[Example, ...]]
 
 
 def image_file_findings(
@@ -22,16 +25,17 @@ def image_file_findings(
     image_size: tuple[int, int],
     progress: Callable[[int, int], None],
 ) -> list[Finding]:
-    """Looks at the header of every encoded image; pixels given as arrays have none.
+    """Return findings from the header of every encoded image; pixel arrays have no header.
 
     Args:
       splits: The examples.
-      image_size: (height, width) that the network reads, in pixels.
-      progress: Called with (done, total).
+      image_size: (height, width) of the model's input in pixels.
+      progress: Called with (done, total) images.
     """
-    tiny, huge, modes = [], [], {}
-    total, done = sum(map(len, splits.values())), 0
-    seen = 0
+    tiny: _Groups = []
+    huge: _Groups = []
+    modes: dict[str, _Groups] = {}
+    total, done, decoded = sum(map(len, splits.values())), 0, 0
     for name, examples in splits.items():
         for element in examples.stream(None):
             done += 1
@@ -40,28 +44,29 @@ def image_file_findings(
             if element["image"].dtype != "string":
                 break
             header = _header(element["image"].numpy())
-            if header is None:  # what cannot be decoded is another finding
+            if header is None:  # reported as unreadable
                 continue
             width, height, mode = header
-            seen += 1
+            decoded += 1
             example = Example(name, examples.ids[int(element["index"])], f"{width} x {height}")
             if min(height / image_size[0], width / image_size[1]) < _TINY_SHARE:
                 tiny.append((example,))
             if width * height > _HUGE:
                 huge.append((example,))
             modes.setdefault(mode, []).append((example,))
-    return [*_sizes(tiny, huge, image_size), *_modes(modes, seen)]
+    return [*_size_findings(tiny, huge, image_size), *_mode_findings(modes, decoded)]
 
 
-def _sizes(tiny: list, huge: list, image_size: tuple[int, int]) -> list[Finding]:
+def _size_findings(tiny: _Groups, huge: _Groups, image_size: tuple[int, int]) -> list[Finding]:
     findings = []
     height, width = image_size
     if tiny:
         findings.append(
             Finding(
                 "tiny images",
-                f"Less than half of the {width} x {height} pixels that the network reads: it sees "
-                "a blur. Look whether they are thumbnails, or use a smaller backbone.image_size.",
+                f"A side is less than half of the {width} x {height} pixels that the model reads, "
+                "so it sees a blur. Check whether these are thumbnails, or use a smaller "
+                "backbone.image_size.",
                 tuple(tiny),
             )
         )
@@ -69,37 +74,40 @@ def _sizes(tiny: list, huge: list, image_size: tuple[int, int]) -> list[Finding]
         findings.append(
             Finding(
                 "huge images",
-                f"Over {_HUGE:,} pixels: they are decoded whole before they are made small, in "
-                "every run. Scale them down once.",
+                f"More than {_HUGE:,} pixels: every run decodes them at full size before "
+                "downscaling them. Downscale the files once.",
                 tuple(huge),
             )
         )
     return findings
 
 
-def _modes(modes: Mapping[str, list], seen: int) -> list[Finding]:
-    """Returns the kinds of pixels that are rare in the data: often they are other pictures."""
+def _mode_findings(modes: Mapping[str, _Groups], count: int) -> list[Finding]:
+    """Return findings about color modes that are rare in the data and may mark a class.
+
+    Args:
+      modes: {Pillow mode: examples}.
+      count: Number of images.
+    """
     findings = []
     grey = [group for mode in _GREY for group in modes.get(mode, ())]
-    if grey and len(grey) < 0.5 * seen:
+    if grey and len(grey) < _RARE_SHARE * count:
         findings.append(
             Finding(
                 "grey among colour images",
-                "They are spread over three channels. If one class has most of them, the network "
-                "learns greyness instead of the class.",
+                "They are expanded to three channels. If most of them belong to one class, the "
+                "model learns to detect greyscale images instead of the class.",
                 tuple(grey),
             )
         )
-    other = [
-        group for mode, groups in modes.items() if mode not in (*_RGB, *_GREY) for group in groups
-    ]
-    if other and len(other) < 0.5 * seen:
-        kinds = ", ".join(sorted(mode for mode in modes if mode not in (*_RGB, *_GREY)))
+    other_modes = sorted(mode for mode in modes if mode not in (*_RGB, *_GREY))
+    other = [group for mode in modes if mode in other_modes for group in modes[mode]]
+    if other and len(other) < _RARE_SHARE * count:
         findings.append(
             Finding(
                 "neither RGB nor grey",
-                f"Pixels are {kinds}. Transparency is dropped and CMYK becomes RGB, which may not "
-                "look as intended.",
+                f"Their color mode is {', '.join(other_modes)}. Transparency is dropped and CMYK "
+                "is converted to RGB, which may not look as intended.",
                 tuple(other),
             )
         )
@@ -107,10 +115,10 @@ def _modes(modes: Mapping[str, list], seen: int) -> list[Finding]:
 
 
 def _header(encoded: bytes) -> tuple[int, int, str] | None:
-    """Returns (width, height, mode) as a file's header says, without decoding it."""
+    """Return (width, height, mode) from an image header, without decoding the pixels."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of decompression bombs, which are not decoded here
+            warnings.simplefilter("ignore")  # decompression bombs; nothing is decoded here
             with Image.open(io.BytesIO(encoded)) as image:
                 return *image.size, image.mode
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):

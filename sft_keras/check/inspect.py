@@ -1,19 +1,20 @@
-"""The check of a recipe's data: what would spoil a result or make it worse, before it trains."""
+"""Check a recipe's data for faults before training on it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
 from sft_keras.check.class_balance import label_findings
-from sft_keras.check.dataset_view import Together
-from sft_keras.check.duplicate_findings import near_findings, same_findings
-from sft_keras.check.features import frozen_features
+from sft_keras.check.dataset_view import DatasetView
+from sft_keras.check.duplicate_findings import duplicate_findings, near_duplicate_findings
+from sft_keras.check.features import backbone_features
 from sft_keras.check.findings import Checked, Example, Finding
 from sft_keras.check.image_files import image_file_findings
-from sft_keras.check.label_errors import FEWEST, wrong_label_findings
+from sft_keras.check.label_errors import MIN_EXAMPLES, label_error_findings
 from sft_keras.core.errors import UnreadableError
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
@@ -25,71 +26,83 @@ from sft_keras.training.setup import build_staged, open_backbone_and_data
 
 
 def check_data(recipe: Recipe, reporter: Reporter) -> tuple[Checked, Mapping[str, Prepared]]:
-    """Reads all of a recipe's data and looks for faults in it.
+    """Read all data of a recipe and look for faults.
 
     Args:
-      recipe: Whose data is checked, read as a run of it would; its backbone says what is alike.
+      recipe: The recipe; its data is read as a run would, and the features of its backbone decide
+        which examples are similar.
       reporter: Receives log lines and progress.
 
     Returns:
-      (what was found, the splits without what cannot be read).
+      (the findings, the splits without unreadable examples).
 
     Raises:
-      SFTError: If there is no data, or the backbone cannot be had.
+      SFTError: If there is no data, or the backbone cannot be loaded.
+
+    Example:
+
+    ```python
+    checked, _ = check_data(load_recipe("my_images", []).recipe, CONSOLE)
+    for finding in checked.findings:
+        print(finding.describe())
+    ```
     """
-    drops_same = _drops_same(recipe)
+    drops_duplicates = _drops_duplicates(recipe)
     with configured_keras(recipe):
-        backbone, splits = open_backbone_and_data(_keeping_same(recipe))
-        reporter.line(f"data  {splits.info.summary()}")
-        prepared, findings = _read(splits, recipe, reporter)
+        backbone, splits = open_backbone_and_data(_keeping_duplicates(recipe))
         info = splits.info
+        reporter.line(f"data  {info.summary()}")
+        prepared, findings = _prepare(splits, recipe, reporter)
         findings += label_findings(info)
-        findings += [*_empty(info), *_kind_findings(recipe, prepared, reporter)]
-        together = Together(prepared, info)
-        findings += same_findings(together, drops_same)
+        findings += [*_empty_texts(info), *_content_findings(recipe, prepared, reporter)]
+        view = DatasetView(prepared, info)
+        findings += duplicate_findings(view, drops_duplicates)
         staged = build_staged(recipe, backbone, info)
-        more, skipped = _by_features(staged, recipe, prepared, together, info, reporter)
-    found = sorted([*findings, *more], key=lambda finding: not finding.spoils)
-    return Checked(info.as_json(), found, skipped), prepared
+        by_features, skipped = _feature_findings(staged, recipe, prepared, view, info, reporter)
+    findings = sorted([*findings, *by_features], key=lambda finding: not finding.spoils)
+    return Checked(info.as_json(), findings, skipped), prepared
 
 
-def _drops_same(recipe: Recipe) -> bool:
-    """Whether a run leaves out what is the same by itself."""
+def quick_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Finding]:
+    """Return the findings that need no further computation, those that spoil results first."""
+    view = DatasetView(prepared, info)
+    findings = [*label_findings(info), *duplicate_findings(view, drops_duplicates=False)]
+    return sorted(findings, key=lambda finding: not finding.spoils)
+
+
+def _drops_duplicates(recipe: Recipe) -> bool:
+    """Return whether a run of the recipe drops duplicates by itself."""
     clean = getattr(recipe.task, "clean", None)
     return clean is not None and clean.duplicates
 
 
-def _keeping_same(recipe: Recipe) -> Recipe:
-    """Returns the recipe as it reads all examples, so that those that are the same can be named."""
-    if not _drops_same(recipe):
+def _keeping_duplicates(recipe: Recipe) -> Recipe:
+    """Return the recipe without dropping duplicates, so that they can be reported."""
+    if not _drops_duplicates(recipe):
         return recipe
-    clean = dataclasses.replace(recipe.task.clean, duplicates=False)
-    return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, clean=clean))
+    task: Any = recipe.task
+    clean = dataclasses.replace(task.clean, duplicates=False)
+    return dataclasses.replace(recipe, task=dataclasses.replace(task, clean=clean))
 
 
-def quick_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Finding]:
-    """Returns what shows at no cost, what would spoil a run's result first."""
-    together = Together(prepared, info)
-    found = [*label_findings(info), *same_findings(together, drops_same=False)]
-    return sorted(found, key=lambda finding: not finding.spoils)
-
-
-def _read(
+def _prepare(
     splits: Splits, recipe: Recipe, reporter: Reporter
 ) -> tuple[dict[str, Prepared], list[Finding]]:
-    """Reads the splits; what cannot be read is left out, and found."""
+    """Prepare the splits; unreadable examples are dropped and reported."""
+    task: Any = recipe.task  # its configuration declares no `prepare`
 
     def progress(done: int, total: int) -> None:
         reporter.progress(f"reading {done}/{total}")
 
     try:
-        return recipe.task.preprocess(splits, recipe, progress), []
+        return task.prepare(splits, recipe, progress), []
     except UnreadableError as error:
         unreadable = error.reasons
-    parts = {
-        name: _without(split, unreadable.get(name, {}).keys())
-        for name, split in splits.by_name().items()
-    }
+    train, validation, test = (
+        _without(split, unreadable.get(split.name, {}).keys())
+        for split in (splits.train, splits.validation, splits.test)
+    )
+    readable = dataclasses.replace(splits, train=train, validation=validation, test=test)
     groups = tuple(
         (Example(split, name, reason),)
         for split, reasons in unreadable.items()
@@ -97,25 +110,24 @@ def _read(
     )
     finding = Finding(
         "unreadable",
-        "They cannot be decoded, and a run on this data ends before it begins. Mend them, remove "
-        "them or exclude them.",
+        "These files cannot be decoded, and a run on this data fails at the start. Repair, remove "
+        "or exclude them.",
         groups,
         spoils=True,
     )
-    left = dataclasses.replace(splits, **parts)
-    return recipe.task.preprocess(left, recipe, progress), [finding]
+    return task.prepare(readable, recipe, progress), [finding]
 
 
-def _without(examples: Examples, ids: Sequence[str]) -> Examples:
+def _without(examples: Examples, ids: Collection[str]) -> Examples:
     unwanted = set(ids)
     kept = [index for index, name in enumerate(examples.ids) if name not in unwanted]
     return examples if not unwanted else examples.subset(np.array(kept, np.int64))
 
 
-def _kind_findings(
+def _content_findings(
     recipe: Recipe, prepared: Mapping[str, Prepared], reporter: Reporter
 ) -> list[Finding]:
-    """Returns what is wrong with images or texts as such."""
+    """Return findings about the images or texts themselves."""
     spec = prepared["train"].examples.stream(None).element_spec
     if "image" in spec:
         return image_file_findings(
@@ -123,46 +135,48 @@ def _kind_findings(
             recipe.backbone.image_size,
             lambda done, total: reporter.progress(f"headers {done}/{total}"),
         )
-    cut_off = sum(part.facts.get("cut_off", 0) for part in prepared.values())
-    texts = sum(part.facts.get("texts", 0) for part in prepared.values())
-    if not cut_off:
+    truncated = sum(split.facts.get("cut_off", 0) for split in prepared.values())
+    texts = sum(split.facts.get("texts", 0) for split in prepared.values())
+    if not truncated:
         return []
     return [
         Finding(
             "over-long texts",
-            f"{cut_off} of {texts} are longer than task.sequence_length and lose their end. Raise "
-            "it if the backbone allows, or make sure that the beginning is enough.",
+            f"{truncated} of {texts} texts are longer than task.sequence_length and are truncated "
+            "at the end. Raise it if the backbone allows, or make sure that the beginning is "
+            "enough.",
         )
     ]
 
 
-def _empty(info: DataInfo) -> list[Finding]:
+def _empty_texts(info: DataInfo) -> list[Finding]:
     count = info.facts.get("dropped", {}).get("empty", 0)
     if not count:
         return []
-    what = f"{count} texts are empty once they are cleaned; a run leaves them out."
-    return [Finding("empty texts", what)]
+    return [Finding("empty texts", f"{count} texts are empty after cleaning; a run drops them.")]
 
 
-def _by_features(
+def _feature_findings(
     staged: StagedModel,
     recipe: Recipe,
     prepared: Mapping[str, Prepared],
-    together: Together,
+    view: DatasetView,
     info: DataInfo,
     reporter: Reporter,
 ) -> tuple[list[Finding], list[str]]:
-    """Returns what the backbone's features show, and what they could not be asked for."""
-    if not recipe.task.supports_views or any(
-        part.parents is not None for part in prepared.values()
-    ):
-        return [], [f"near-duplicates and wrong labels, which {type(recipe.task).__name__} has not"]
-    features = frozen_features(staged, recipe, prepared, info, reporter)
-    findings = near_findings(features, prepared, together, reporter)
-    if not together.one_label or info.num_classes < 2:
-        return findings, ["wrong labels, where examples have not one class each"]
-    counts = np.bincount(together.labels, minlength=info.num_classes)
-    if counts[counts > 0].min() < 2 or counts.sum() < FEWEST:
-        return findings, ["wrong labels, with so few examples"]
-    reporter.progress("a probe on the features")
-    return [*findings, *wrong_label_findings(features, together, recipe.seed)], []
+    """Return the findings based on backbone features, and why others were skipped."""
+    is_split_in_parts = any(split.parts_of is not None for split in prepared.values())
+    if not recipe.task.supports_views or is_split_in_parts:
+        task = type(recipe.task).__name__
+        return [], [f"Near-duplicate and label-error checks are not available for {task}."]
+    features = backbone_features(staged, recipe, prepared, info, reporter)
+    findings = near_duplicate_findings(features, prepared, view, reporter)
+    if not view.has_classes or info.num_classes < 2:
+        return findings, ["The label-error check needs exactly one class per example."]
+    counts = np.bincount(view.labels, minlength=info.num_classes)
+    if counts[counts > 0].min() < 2 or counts.sum() < MIN_EXAMPLES:
+        return findings, [
+            f"The label-error check needs at least {MIN_EXAMPLES} examples, and two per class."
+        ]
+    reporter.progress("training a probe on the features")
+    return [*findings, *label_error_findings(features, view, recipe.seed)], []

@@ -1,9 +1,15 @@
-"""Which examples are the same, or nearly."""
+"""Duplicate and near-duplicate examples.
+
+Duplicates have equal digests. Near-duplicates are found in two steps: the cosine similarity of
+backbone features proposes pairs, and a comparison of the contents (thumbnails of images, character
+shingles of texts) tells near-duplicates from different examples of the same kind.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,16 +21,21 @@ from sft_keras.data.examples import SPLITS
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.image_signatures import prepared_pixels
 
-_ROWS_AT_ONCE = 1024
+_BLOCK = 1024  # examples; similarities are computed in blocks of _BLOCK x _BLOCK
+_THUMBNAIL_SIDE = 16  # pixels
+_MIN_CORRELATION = 0.9  # of thumbnails
+_SHINGLE_LENGTH = 5  # characters
+_MIN_JACCARD = 0.5  # of shingle sets
+_CACHED_TEXTS = 4096  # whose shingle sets are kept, since a text may occur in many pairs
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two examples that are nearly the same.
+    """Two near-duplicate examples.
 
     Attributes:
-      first, second: Which, the lower number first.
-      similarity: Cosine of their features, -1..1.
+      first, second: Positions of the examples; `first` < `second`.
+      similarity: Cosine similarity of their features, -1..1.
     """
 
     first: int
@@ -32,16 +43,16 @@ class Pair:
     similarity: float
 
 
-def groups_of_same(digests: np.ndarray) -> list[list[int]]:
-    """Returns the examples of equal digests, of which there are two or more, each in order.
+def duplicate_groups(digests: np.ndarray) -> list[list[int]]:
+    """Return the groups of two or more examples with equal digests, members in ascending order.
 
     Args:
       digests: uint8 [n, size].
     """
-    found: dict[bytes, list[int]] = {}
+    groups: dict[bytes, list[int]] = {}
     for index, digest in enumerate(digests):
-        found.setdefault(digest.tobytes(), []).append(index)
-    return [members for members in found.values() if len(members) > 1]
+        groups.setdefault(digest.tobytes(), []).append(index)
+    return [members for members in groups.values() if len(members) > 1]
 
 
 def near_pairs(
@@ -50,75 +61,103 @@ def near_pairs(
     confirms: Callable[[int, int], bool] = lambda first, second: True,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Pair]:
-    """Returns the pairs of examples whose features are nearly the same, the most alike first.
+    """Return the pairs of examples with similar features, most similar first.
+
+    Beside a float32 copy of the features, memory use does not grow with n: similarities are
+    computed in blocks, as in a radius-neighbours search, and only those above the threshold are
+    kept.
 
     Args:
       features: float [n, d].
-      threshold: The least cosine.
-      confirms: Whether the two are also alike on a closer look.
+      threshold: Minimum cosine similarity.
+      confirms: Returns whether two examples are also similar in content.
       progress: Called with (done, total) examples.
     """
-    # Without what all have in common, which would make any two look alike.
-    centred = features - features.mean(axis=0)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = (centred / np.maximum(norms, 1e-12)).astype(np.float32)
+    unit = _unit_vectors(features)
+    count = len(unit)
     pairs = []
-    for start in range(0, len(unit), _ROWS_AT_ONCE):
-        rows = unit[start : start + _ROWS_AT_ONCE]
-        similar = rows @ unit[start:].T
-        for row, column in zip(*np.nonzero(similar >= threshold)):
-            first, second = start + int(row), start + int(column)
-            if first < second and confirms(first, second):
-                pairs.append(Pair(first, second, float(similar[row, column])))
-        progress(min(start + _ROWS_AT_ONCE, len(unit)), len(unit))
-    return sorted(pairs, key=lambda pair: -pair.similarity)
+    for start in range(0, count, _BLOCK):
+        rows = unit[start : start + _BLOCK]
+        for offset in range(start, count, _BLOCK):
+            similarities = rows @ unit[offset : offset + _BLOCK].T
+            for row, column, similarity in _above(similarities, threshold, start == offset):
+                first, second = start + row, offset + column
+                if confirms(first, second):
+                    pairs.append(Pair(first, second, similarity))
+        progress(min(start + _BLOCK, count), count)
+    return sorted(pairs, key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
 
-def groups_of_near(pairs: list[Pair], count: int) -> list[list[int]]:
-    """Returns the examples that pairs connect, two or more each, in order.
+def _unit_vectors(features: np.ndarray) -> np.ndarray:
+    """Return centred features scaled to norm 1, float32 [n, d].
+
+    Without centring, the component that all features share makes any two examples look similar.
+    """
+    mean = features.mean(axis=0)
+    unit = np.empty(features.shape, np.float32)
+    for start in range(0, len(features), _BLOCK):
+        centred = features[start : start + _BLOCK] - mean
+        norms = np.linalg.norm(centred, axis=1, keepdims=True)
+        unit[start : start + _BLOCK] = centred / np.maximum(norms, 1e-12)
+    return unit
+
+
+def _above(
+    similarities: np.ndarray, threshold: float, is_diagonal: bool
+) -> Iterator[tuple[int, int, float]]:
+    """Yield (row, column, similarity) above the threshold; in a diagonal block, each pair once."""
+    rows, columns = np.nonzero(similarities >= threshold)
+    if is_diagonal:
+        is_upper = rows < columns
+        rows, columns = rows[is_upper], columns[is_upper]
+    values = similarities[rows, columns]
+    return zip(rows.tolist(), columns.tolist(), values.tolist())
+
+
+def near_groups(pairs: list[Pair], count: int) -> list[list[int]]:
+    """Return the connected components of the pairs, members in ascending order.
 
     Args:
-      pairs: Of examples.
-      count: How many examples there are.
+      pairs: Pairs of examples.
+      count: Number of examples.
     """
     edges = np.array([[pair.first, pair.second] for pair in pairs], np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    _, group = connected_components(graph, directed=False)
-    touched = np.unique(edges)
-    found: dict[int, list[int]] = {}
-    for index in touched.tolist():
-        found.setdefault(int(group[index]), []).append(index)
-    return list(found.values())
+    _, component = connected_components(graph, directed=False)
+    groups: dict[int, list[int]] = {}
+    for index in np.unique(edges).tolist():
+        groups.setdefault(int(component[index]), []).append(index)
+    return list(groups.values())
 
 
-_SIDE = 16  # pixels of a thumbnail
+def content_comparison(prepared: Mapping[str, Prepared]) -> Callable[[int, int], bool]:
+    """Return a function that compares the contents of two examples.
 
+    Args:
+      prepared: The splits, of images or texts.
 
-_CORRELATION = 0.9
-
-
-_SHINGLE = 5  # characters
-
-
-_OVERLAP = 0.5
-
-
-def closer_look(prepared: Mapping[str, Prepared]) -> Callable[[int, int], bool]:
-    """Returns whether two examples, counted over all splits, are nearly the same."""
+    Returns:
+      Function from two positions in the concatenated splits to whether the contents are similar.
+    """
     spec = prepared["train"].examples.stream(None).element_spec
     if "image" in spec:
         thumbnails = np.concatenate([_thumbnails(prepared[name]) for name in SPLITS])
-        return lambda first, second: float(thumbnails[first] @ thumbnails[second]) >= _CORRELATION
+
+        def correlate(first: int, second: int) -> bool:
+            return float(thumbnails[first] @ thumbnails[second]) >= _MIN_CORRELATION
+
+        return correlate
     texts = [text for name in SPLITS for text in _texts(prepared[name])]
-    return lambda first, second: _overlap(texts[first], texts[second]) >= _OVERLAP
+    shingles = functools.lru_cache(_CACHED_TEXTS)(lambda index: _shingles(texts[index]))
+    return lambda first, second: _jaccard(shingles(first), shingles(second)) >= _MIN_JACCARD
 
 
 def _thumbnails(prepared: Prepared) -> np.ndarray:
-    """Returns each image small and grey, of mean 0 and norm 1: products are correlations."""
+    """Return small greyscale images with mean 0 and norm 1, so that products are correlations."""
     grey = [
         tf.image.resize(
             tf.reduce_mean(tf.cast(pixels, tf.float32), -1, keepdims=True),
-            [_SIDE] * 2,
+            [_THUMBNAIL_SIDE] * 2,
             antialias=True,
         )
         .numpy()
@@ -130,23 +169,26 @@ def _thumbnails(prepared: Prepared) -> np.ndarray:
 
 
 def _texts(prepared: Prepared) -> list[str]:
-    found = [""] * len(prepared.examples)
+    """Return the normalized text of each example, in stored order."""
+    texts = [""] * len(prepared.examples)
     for element in prepared.examples.stream(None):
-        found[int(element["index"])] = _as_text(element)
-    return found
+        texts[int(element["index"])] = _normalized_text(element)
+    return texts
 
 
-def _as_text(element: Mapping[str, Any]) -> str:
-    values = element["texts"] if "texts" in element else element["words"]
-    joined = " ".join(part.decode("utf-8", "replace") for part in values.numpy())
+def _normalized_text(element: Mapping[str, Any]) -> str:
+    """Return an example's text in lower case, without punctuation and repeated spaces."""
+    parts = element["texts"] if "texts" in element else element["words"]
+    joined = " ".join(part.decode("utf-8", "replace") for part in parts.numpy())
     return " ".join("".join(c if c.isalnum() else " " for c in joined.lower()).split())
 
 
-def _overlap(first: str, second: str) -> float:
-    """Returns the share of runs of characters that two texts have in common (Jaccard)."""
-    one, other = _shingles(first), _shingles(second)
-    return len(one & other) / max(1, len(one | other))
+def _jaccard(first: set[str], second: set[str]) -> float:
+    """Return the Jaccard similarity of two sets, 0..1."""
+    return len(first & second) / max(1, len(first | second))
 
 
 def _shingles(text: str) -> set[str]:
-    return {text[start : start + _SHINGLE] for start in range(max(1, len(text) - _SHINGLE + 1))}
+    """Return all substrings of `_SHINGLE_LENGTH` characters."""
+    last = max(1, len(text) - _SHINGLE_LENGTH + 1)
+    return {text[start : start + _SHINGLE_LENGTH] for start in range(last)}

@@ -1,4 +1,4 @@
-"""The page on what a check found, with the pictures or texts side by side."""
+"""The report page of a data check, with the affected images or texts side by side."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.report.run_page import embedded_image
 from sft_keras.report.templates import page_template
 
-_SHOWN_GROUPS = 24  # of each finding; all are in check.json
+_SHOWN_GROUPS = 24  # per finding; check.json has all of them
 _SHOWN_IN_GROUP = 4
-_SIDE = 160  # pixels
-_LONGEST = 600  # characters
+_THUMBNAIL_SIDE = 160  # pixels
+_MAX_CHARACTERS = 600
 
 
 def write_page(
     checked: Checked, prepared: Mapping[str, Prepared], title: str, command: str, path: Path
 ) -> None:
-    """Writes the page; it appears whole or not at all.
+    """Write the page atomically.
 
     Args:
-      checked: What was found.
-      prepared: The splits, without what cannot be read.
-      title: The recipe's name.
-      command: What to repeat the check with.
-      path: Where to write.
+      checked: The findings.
+      prepared: The splits, without unreadable examples.
+      title: Name of the recipe.
+      command: Command that repeats the check.
+      path: File to write.
     """
-    shown = [_cut(finding) for finding in checked.findings]
+    shown = [_limited(finding) for finding in checked.findings]
     wanted = {
-        (each.split, each.id) for groups in shown for group in groups for each in group["examples"]
+        (example.split, example.id)
+        for groups in shown
+        for group in groups
+        for example in group["examples"]
     }
-    looks = {name: _looks(part, name, wanted) for name, part in prepared.items()}
-    findings = [
+    previews = {name: _previews(split, name, wanted) for name, split in prepared.items()}
+    findings: list[dict[str, Any]] = [
         {
             "kind": finding.kind,
             "what": finding.what,
@@ -45,13 +48,13 @@ def write_page(
             "count": finding.count,
             "more": len(finding.groups) - len(groups),
             "single": all(len(group["examples"]) == 1 for group in groups),
-            "groups": [_group(group, looks) for group in groups],
+            "groups": [_group(group, previews) for group in groups],
         }
         for finding, groups in zip(checked.findings, shown, strict=True)
     ]
     for finding in findings:
-        examples = [each for group in finding["groups"] for each in group["examples"]]
-        finding["pictures"] = any(each["picture"] for each in examples)
+        examples = [example for group in finding["groups"] for example in group["examples"]]
+        finding["pictures"] = any(example["picture"] for example in examples)
     page = page_template("check.html.j2").render(
         report={"smoke": False},
         checked=checked,
@@ -63,7 +66,8 @@ def write_page(
     write_atomic(path, page)
 
 
-def _cut(finding: Finding) -> list[dict[str, Any]]:
+def _limited(finding: Finding) -> list[dict[str, Any]]:
+    """Return the groups and examples of a finding that the page shows."""
     return [
         {"examples": group[:_SHOWN_IN_GROUP], "more": len(group) - _SHOWN_IN_GROUP}
         for group in finding.groups[:_SHOWN_GROUPS]
@@ -71,44 +75,51 @@ def _cut(finding: Finding) -> list[dict[str, Any]]:
 
 
 def _group(
-    group: Mapping[str, Any], looks: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    group: Mapping[str, Any], previews: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> dict[str, Any]:
+    """Return a group as the template reads it."""
     examples: Sequence[Example] = group["examples"]
-    nothing = {"picture": None, "text": None}
+    no_preview = {"picture": None, "text": None}
     return {
         "more": max(0, group["more"]),
         "examples": [
             {
-                "id": each.id,
-                "split": each.split,
-                "note": each.note,
-                **looks.get(each.split, {}).get(each.id, nothing),
+                "id": example.id,
+                "split": example.split,
+                "note": example.note,
+                **previews.get(example.split, {}).get(example.id, no_preview),
             }
-            for each in examples
+            for example in examples
         ],
     }
 
 
-def _looks(
+def _previews(
     prepared: Prepared, split: str, wanted: set[tuple[str, str]]
 ) -> dict[str, dict[str, Any]]:
-    """Returns {id: {"picture", "text"}} of the examples of a split that are shown."""
+    """Return {id: {"picture", "text"}} of the wanted examples of a split."""
     ids = prepared.examples.ids
-    places = {index for index, name in enumerate(ids) if (split, name) in wanted}
-    if not places:
+    positions = {index for index, name in enumerate(ids) if (split, name) in wanted}
+    if not positions:
         return {}
-    found = {}
+    previews = {}
     for element in prepared.examples.stream(None):
         index = int(element["index"])
-        if index in places:
-            found[ids[index]] = _look(prepared, element, ids[index])
-    return found
+        if index in positions:
+            previews[ids[index]] = _preview(prepared, element, ids[index])
+    return previews
 
 
-def _look(prepared: Prepared, element: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _preview(prepared: Prepared, element: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the thumbnail of an image, or the beginning of a text."""
     if "image" in element:
-        pixels = prepared.read(element)
-        small = tf.image.resize(pixels, [_SIDE, _SIDE], preserve_aspect_ratio=True, antialias=True)
+        read: Any = prepared.read
+        small = tf.image.resize(
+            read(element),
+            [_THUMBNAIL_SIDE, _THUMBNAIL_SIDE],
+            preserve_aspect_ratio=True,
+            antialias=True,
+        )
         encoded = tf.io.encode_png(tf.cast(tf.clip_by_value(small, 0, 255), tf.uint8)).numpy()
         return {"picture": embedded_image(encoded, name), "text": None}
     for field in ("texts", "words"):
@@ -118,4 +129,6 @@ def _look(prepared: Prepared, element: Mapping[str, Any], name: str) -> dict[str
             break
     else:
         text = element["question"].numpy().decode("utf-8", "replace")
-    return {"picture": None, "text": text if len(text) <= _LONGEST else text[:_LONGEST] + " …"}
+    if len(text) > _MAX_CHARACTERS:
+        text = text[:_MAX_CHARACTERS] + " …"
+    return {"picture": None, "text": text}

@@ -1,4 +1,4 @@
-"""What a check found, as a table of text. Standard library only."""
+"""The findings of a data check as console text. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections.abc import Iterator
 from sft_keras.check.findings import Checked, Finding
 
 _SHOWN_GROUPS = 5
+_SHOWN_IN_GROUP = 6
 _SHOWN_CLASSES = 20
 _WIDTH = 100
 
 
 def table(checked: Checked) -> Iterator[str]:
-    """Yields the lines to print."""
+    """Yield the lines to print."""
     yield from _counts(checked)
     yield ""
     if not checked.findings:
-        yield "Nothing was found."
+        yield "No problems found."
     for finding in checked.findings:
         yield from _finding(finding)
     for sentence in checked.skipped:
-        yield from textwrap.wrap(f"Not looked for: {sentence}", _WIDTH, subsequent_indent="  ")
+        yield from textwrap.wrap(f"Skipped: {sentence}", _WIDTH, subsequent_indent="  ")
 
 
 def _counts(checked: Checked) -> Iterator[str]:
-    """Yields how many examples of each class each split has."""
+    """Yield the number of examples per class and split."""
     counts = checked.about["counts"]
     names = checked.about["class_names"]
     splits = list(checked.about["sizes"])
@@ -40,17 +41,18 @@ def _counts(checked: Checked) -> Iterator[str]:
 
 
 def _finding(finding: Finding) -> Iterator[str]:
-    mark = "FAULT" if finding.spoils else "look"
+    severity = "FAULT" if finding.spoils else "look"
     number = f" ({finding.count})" if finding.count else ""
-    yield f"{mark:5}  {finding.kind}{number}"
+    yield f"{severity:5}  {finding.kind}{number}"
     yield from textwrap.wrap(
         finding.what, _WIDTH, initial_indent="       ", subsequent_indent="       "
     )
     for group in finding.groups[:_SHOWN_GROUPS]:
         shown = "; ".join(
-            f"{each.id} ({', '.join(filter(None, (each.split, each.note)))})" for each in group[:6]
+            f"{example.id} ({', '.join(filter(None, (example.split, example.note)))})"
+            for example in group[:_SHOWN_IN_GROUP]
         )
-        more = f"; and {len(group) - 6} more" if len(group) > 6 else ""
-        yield f"       - {shown}{more}"
+        hidden = len(group) - _SHOWN_IN_GROUP
+        yield f"       - {shown}{f'; and {hidden} more' if hidden > 0 else ''}"
     if len(finding.groups) > _SHOWN_GROUPS:
         yield f"       ... and {len(finding.groups) - _SHOWN_GROUPS} more"

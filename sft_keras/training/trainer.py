@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.cache.disk import CUT_OFF
+from sft_keras.cache.disk import TRUNCATED
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
 from sft_keras.cache.memory import MemoryStore
 from sft_keras.core.errors import DataError, LossError
@@ -73,7 +73,7 @@ def train_stages(
     try:
         return _trained(staged, recipe, store, info, run, read, checkpointer, devices)
     except tf.errors.UnknownError as error:
-        if CUT_OFF not in str(error):
+        if TRUNCATED not in str(error):
             raise
         raise DataError(
             "What frozen blocks gave and was stored on disk has been cut off or overwritten while "
@@ -102,7 +102,7 @@ def _trained(
         source = store.input_of(planned)
         time_left.see(planned, source)
         run.line(f"{planned.name}  frozen blocks: {source.story}")
-        devices.require_same(f"way to read stage {planned.name!r}", source.how_read)
+        devices.require_same(f"way to read stage {planned.name!r}", source.fingerprint)
         if resumed is not None and resumed.facts["within"] is None:
             resumed = None  # it ends where this stage begins
         rate_test = None if resumed is None else resumed.facts["rate_test"]

@@ -52,8 +52,10 @@ def assert_noticed_and_mended(store, said, path):
     """What was damaged is not found, said, deleted, and can be written again."""
     collection = store.collection(KEY, FIELDS)
     assert (collection.find(names_of(0, 5)) == -1).all()
-    assert len(said) == 1 and said[0].startswith(f"cache  damaged, and computed again: {path} (")
-    assert not path.exists() and not list(store.parts())
+    assert len(said) == 1 and said[0].startswith(
+        f"cache  damaged, will be computed again: {path} ("
+    )
+    assert not path.exists() and not list(store.partial_shards())
     written(store)
     np.testing.assert_array_equal(stored_bytes(store.collection(KEY, FIELDS)), expected_bytes())
     assert len(said) == 1
@@ -158,7 +160,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_and_no_crash(store)
     collection = store.collection(KEY, FIELDS)
     os.truncate(path / "rows", 3 * FIELDS[0].size - 1)
     np.testing.assert_array_equal(stored_bytes(collection, 0, 2), expected_bytes()[:2])
-    with pytest.raises(OSError, match="cut off while it was in use"):
+    with pytest.raises(OSError, match="truncated while in use"):
         stored_bytes(collection, 2, 1)
 
 
@@ -168,7 +170,7 @@ def test_a_damaged_shard_does_not_stop_the_same_rows_from_being_committed(store)
     flip(written(store) / "rows")  # by another run, while this one computes
     writer.commit()
     np.testing.assert_array_equal(stored_bytes(store.collection(KEY, FIELDS)), expected_bytes())
-    assert not list(store.parts())
+    assert not list(store.partial_shards())
 
 
 def test_what_cannot_be_opened_is_left_alone_and_shifts_no_other_rows(store, said, monkeypatch):
@@ -184,7 +186,7 @@ def test_what_cannot_be_opened_is_left_alone_and_shifts_no_other_rows(store, sai
 
     monkeypatch.setattr(Shard, "open_rows", failing)
     collection = store.collection(KEY, FIELDS)
-    assert said == [f"cache  cannot be read, and left out: {first} (Too many open files)"]
+    assert said == [f"cache  cannot be read, skipped: {first} (Too many open files)"]
     starts = dict(zip(paths, (0, 5)))
     assert (collection.find(names_of(starts[first], 5)) == -1).all()
     rows = stored_bytes(collection, starts[second])

@@ -73,18 +73,18 @@ def test_nothing_is_found_before_it_is_committed_nor_after_it_is_discarded(store
         assert not list(store.shards())
         assert (store.collection(KEY, FIELDS).find(names_of(0, 5)) == -1).all()
         writer.discard()
-    assert not list(store.parts())
+    assert not list(store.partial_shards())
 
 
 def test_a_shard_of_no_rows_is_none(store):
     store.writer(KEY, FIELDS, ABOUT).commit()
-    assert not list(store.shards()) and not list(store.parts())
+    assert not list(store.shards()) and not list(store.partial_shards())
 
 
 def test_a_description_that_json_cannot_hold_fails_before_rows_are_computed(store):
     with pytest.raises(TypeError):
         store.writer(KEY, FIELDS, {"folder": Path()})
-    assert not list(store.parts())
+    assert not list(store.partial_shards())
 
 
 def test_a_description_is_read_as_it_is_written(store):
@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_read_is_said_once_and_nothing_is_found(store, s
     for _ in range(2):
         assert (store.collection(KEY, FIELDS).find(names_of(0, 5)) == -1).all()
     folder = store.folder / KEY
-    assert said == [f"cache  cannot be read, and left out: {folder} (Permission denied)"]
+    assert said == [f"cache  cannot be read, skipped: {folder} (Permission denied)"]
 
 
 def test_the_folder_is_what_the_environment_names(tmp_path, monkeypatch):

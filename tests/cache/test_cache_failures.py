@@ -64,7 +64,7 @@ for number in range({rounds}):
     ends = [run.communicate()[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], ends
     store = DiskStore(tmp_path)
-    assert len(list(store.shards())) == rounds and not list(store.parts())
+    assert len(list(store.shards())) == rounds and not list(store.partial_shards())
     for path in store.shards():
         Shard.load(path).verify()
 
@@ -187,7 +187,7 @@ def test_a_disk_that_fails_at_any_call_leaves_no_shard_and_no_rubbish(
             failing = Failing(patched, at)
             is_written = write_as_a_run_does(store)
         assert open_files() == before
-        assert not list(store.parts())
+        assert not list(store.partial_shards())
         if is_written:
             rows = stored_bytes(store.collection(KEY, FIELDS), 5)
             np.testing.assert_array_equal(rows, expected_bytes(5))
@@ -214,7 +214,7 @@ def test_a_disk_that_is_really_full_is_an_error_that_leaves_nothing(small_disk):
     assert caught.value.errno == errno.ENOSPC
     assert store.free() < 2**16
     writer.discard()
-    assert list(store.shards()) == [whole] and not list(store.parts())
+    assert list(store.shards()) == [whole] and not list(store.partial_shards())
     assert store.free() == free
     rows = stored_bytes(store.collection(KEY, fields))
     np.testing.assert_array_equal(rows, expected_bytes(fields=fields))
@@ -228,8 +228,8 @@ def test_a_folder_that_is_read_only_serves_what_it_has(small_disk, make_read_onl
     collection = store.collection(KEY, FIELDS)
     np.testing.assert_array_equal(stored_bytes(collection), expected_bytes())
     assert (collection.find(names_of(5, 5)) == -1).all()
-    assert len(said) == 2 and said[0].startswith(f"cache  damaged, and computed again: {bad} (")
-    assert said[1].startswith(f"cache  cannot be deleted, and left out: {bad} (")
+    assert len(said) == 2 and said[0].startswith(f"cache  damaged, will be computed again: {bad} (")
+    assert said[1].startswith(f"cache  cannot be deleted, skipped: {bad} (")
     with pytest.raises(OSError):
         store.writer(KEY, FIELDS, ABOUT)
     # What was found to be wrong is not found again, though it is still there.

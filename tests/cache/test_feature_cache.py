@@ -13,7 +13,7 @@ from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
-from sft_keras.cache import boundary, extraction
+from sft_keras.cache import boundary, sink
 from sft_keras.cache.disk import DiskStore
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.cache.memory import MemoryStore
@@ -200,7 +200,7 @@ def test_one_pass_stores_the_boundaries_of_all_stages_ahead(data):
     store, recipe = store_for(staged, data)
     first = store.input_of(recipe.stages[0])
     assert first.story.startswith("computed once for 31 examples in ")
-    assert ", and not in each of 3 epochs; " in first.story
+    assert ", instead of in each of 3 epochs; " in first.story
     assert set(store.held) == {3, 4}
     store.drop_after(recipe.stages[0])
     assert set(store.held) == {3}
@@ -231,8 +231,8 @@ def test_a_boundary_above_what_a_stage_trains_is_computed_anew_afterwards(data):
         ({"cache": "off"}, {}, "cache='off'"),
         ({}, {"unfreeze": "all"}, "nothing is frozen"),
         ({"task": ImageClassification(augment=Augment(flip=True))}, {}, "augmentation"),
-        ({"data": Data(source="digits", memory_share=0.0)}, {}, "0 MB of memory"),
-        ({"cache": "disk"}, {}, "50% of what is free on the disk of "),
+        ({"data": Data(source="digits", memory_share=0.0)}, {}, "of the free memory (0 MB)"),
+        ({"cache": "disk"}, {}, "50% of the free disk space at "),
     ],
 )
 def test_where_it_cannot_be_stored_the_story_says_why(data, monkeypatch, changes, stage, reason):
@@ -298,14 +298,14 @@ def test_a_folder_that_cannot_be_made_leaves_an_uncached_run_that_says_why(data,
 
 
 def test_a_slow_disk_is_given_up_where_the_recipe_leaves_the_choice(data, monkeypatch, tmp_path):
-    monkeypatch.setattr(extraction, "_JUDGED_AFTER", 1)
+    monkeypatch.setattr(sink, "_JUDGED_AFTER", 1)
     monkeypatch.setattr(ShardWriter, "append", lambda self, names, arrays: time.sleep(0.5))
     fields = {"data": Data(source="digits", batch_size=8, memory_share=0.0)}
     store, recipe = store_for(
         built(plain), data, store=Store(folder=str(tmp_path), batch_size=4), **fields
     )
     stage = recipe.stages[1]  # one boundary, so that computing is quick
-    assert "the disk is slower than computing anew" in store.input_of(stage).story
+    assert "the disk is slower than recomputing" in store.input_of(stage).story
 
 
 def test_rows_that_are_not_what_the_network_gives_are_not_used(data, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from prepared_split import held_split
 from sft_keras import Backbone, Data, Recipe, Stage, Texts, finetune
 from sft_keras.check.inspect import check_data, quick_check
 from sft_keras.check.label_errors import likely_label_errors, out_of_fold_probabilities
-from sft_keras.check.near_duplicates import groups_of_near, groups_of_same, near_pairs
+from sft_keras.check.near_duplicates import duplicate_groups, near_groups, near_pairs
 from sft_keras.check.report import write_page
 from sft_keras.check.table import table
 from sft_keras.core.errors import DataError
@@ -26,8 +26,8 @@ from sft_keras.tasks import ImageClassification, TextClassification
 
 def test_equal_digests_are_one_group():
     digests = np.array([[1, 2], [3, 4], [1, 2], [5, 6], [3, 4], [1, 2]], np.uint8)
-    assert groups_of_same(digests) == [[0, 2, 5], [1, 4]]
-    assert groups_of_same(digests[:2]) == []
+    assert duplicate_groups(digests) == [[0, 2, 5], [1, 4]]
+    assert duplicate_groups(digests[:2]) == []
 
 
 def test_near_pairs_are_those_of_the_cosine_over_any_number_of_rows():
@@ -43,7 +43,7 @@ def test_near_pairs_are_those_of_the_cosine_over_any_number_of_rows():
     assert [pair.similarity for pair in found] == sorted(
         (p.similarity for p in found), reverse=True
     )
-    assert groups_of_near([p for p in found if 3 in (p.first, p.second)], 2500) == [[3, 1100, 2400]]
+    assert near_groups([p for p in found if 3 in (p.first, p.second)], 2500) == [[3, 1100, 2400]]
     assert near_pairs(features, 0.999, confirms=lambda first, second: False) == []
 
 
@@ -79,7 +79,7 @@ def test_the_rule_is_that_of_the_paper():
     probabilities[1] = [0.1, 0.9]
     (found,) = likely_label_errors(probabilities, labels)
     assert (found.index, found.suggested) == (1, 1)
-    assert (found.probability, found.own) == (0.9, 0.1)
+    assert (found.probability, found.label_probability) == (0.9, 0.1)
 
 
 # Whole data sets
@@ -226,7 +226,7 @@ def test_texts_that_are_the_same_or_nearly_are_found_though_a_run_drops_them():
     assert len(across) == 11  # the validation split is a part of the training split
     (finding,) = [each for each in found.findings if each.kind == "same across splits"]
     assert not finding.spoils
-    assert "leaves them out by itself" in finding.what
+    assert "task.clean.duplicates" in finding.what
     assert groups(found, "same with different labels") == [["train[4]", "train[30]"]]
     assert ["test[11]", "train[1]"] in groups(found, "nearly the same across splits")
     assert any(each.kind == "empty texts" and "1 texts" in each.what for each in found.findings)

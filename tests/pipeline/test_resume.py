@@ -10,8 +10,8 @@ import pytest
 from prepared_split import coloured_splits
 
 from sft_keras import Backbone, Checkpointing, Data, LoRA, Recipe, Stage, Store
-from sft_keras.cache import extraction
-from sft_keras.cache.extraction import Sink
+from sft_keras.cache import sink
+from sft_keras.cache.sink import Sink
 from sft_keras.core.errors import RunFolderError
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
@@ -278,7 +278,7 @@ def test_a_pass_over_the_frozen_blocks_goes_on_where_it_was_broken_off(
         append(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "_PUBLISHED_EVERY", every)
+        patch.setattr(sink, "_COMMITTED_EVERY", every)
         patch.setattr(Sink, "append", broken_off)
         if ends is KeyboardInterrupt:
             assert trained(build_staged, prepared, plan, tmp_path / "run") is None

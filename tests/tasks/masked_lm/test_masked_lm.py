@@ -127,7 +127,9 @@ def test_the_loss_on_texts_that_were_held_out_falls_and_the_report_says_from_whe
     assert run.metrics["perplexity"] == pytest.approx(np.exp(run.metrics["loss"]))
     # The history's is a mean over batches, of which each has about as many masked tokens.
     assert top["validation"]["loss"] == pytest.approx(min(top["history"]["val_loss"]), rel=0.1)
-    assert head["frozen_blocks"] == "computed in every epoch: what is read is drawn anew each time"
+    assert (
+        head["frozen_blocks"] == "computed in every epoch: the task draws new inputs in every epoch"
+    )
     assert head["audit"]["frozen_identical"] and head["audit"]["moved_variables"] == 5
     assert "token_embedding" in top["audit"]["trained_layers"]
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")

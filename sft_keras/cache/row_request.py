@@ -1,8 +1,9 @@
-"""The rows that a run asks for, and where they are found."""
+"""A request for the rows of one boundary and one split."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -16,14 +17,14 @@ from sft_keras.data.prepared import Prepared
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class RowRequest:
     """The rows of one boundary for one split.
 
     Attributes:
-      boundary: Where they come from.
+      boundary: The boundary that the rows are computed at.
       prepared: The split.
-      names: uint8 [rows, DIGEST_SIZE].
-      views: How many rows each example has; None if they are no augmented views.
+      names: Row names, uint8 [rows, DIGEST_SIZE].
+      views: Augmented views per example; None if the rows are not augmented.
     """
 
     boundary: Boundary
@@ -31,8 +32,8 @@ class Wanted:
     names: np.ndarray
     views: int | None = None
 
-    def read_from(self, features: Features) -> Prepared:
-        """Returns the split with these features in place of its images."""
+    def with_features(self, features: Features) -> Prepared:
+        """Return the split with its inputs replaced by cached features."""
         return dataclasses.replace(
             self.prepared,
             features=features,
@@ -41,7 +42,7 @@ class Wanted:
         )
 
     def in_memory(self, memory: MemoryStore) -> Features | None:
-        """Returns the rows if all of them are in memory."""
+        """Return the rows if all of them are in memory."""
         rows = memory.find(self.boundary.key, self.names)
         if (rows < 0).any():
             return None
@@ -49,8 +50,12 @@ class Wanted:
         return InMemoryFeatures(tensors, rows, self.boundary.like)
 
     def on_disk(self, collection: Collection) -> Features | None:
-        """Returns the rows if all of them are in a collection on disk."""
+        """Return the rows if all of them are in a collection on disk."""
         rows = collection.find(self.names)
         if (rows < 0).any():
             return None
         return StoredFeatures(collection, rows, list(self.boundary.stored), self.boundary.like)
+
+
+SplitRequests = Mapping[str, RowRequest]
+"""The rows of one boundary, by split name."""
