@@ -163,7 +163,6 @@ LONGER = {
     ("training.lr_finder", "range_test"),
     ("training.loop", "run_stage"),
     ("training.trainer", "_trained"),
-    ("cache.extraction", "run_pass"),
 }
 
 

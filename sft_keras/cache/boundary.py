@@ -69,7 +69,7 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
       store: The `store` section of the recipe.
       inputs: A batch of model inputs, padded to the maximum sequence length.
     """
-    prefix, _ = staged.backbone.cut(len(staged.backbone.blocks) - below)
+    prefix, _ = staged.backbone.split(len(staged.backbone.blocks) - below)
     assert prefix is not None  # only below the first block is there none
     block = staged.backbone.blocks[below - 1]
     like = full_size = keras.tree.map_structure(_spec, block.boundary)
@@ -80,7 +80,7 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
         )
         full_size = keras.tree.map_structure(_spec, prefix.compute_output_spec(like_inputs))
     stored = tuple(_stored(spec, store) for spec in tf.nest.flatten(full_size))
-    # Carried tensors are excluded: Keras cannot serialize a model that returns one of its inputs.
+    # Without passthrough inputs: Keras cannot serialize a model that returns one of its inputs.
     graph = keras.Model(staged.backbone.model.input, block.output)
     settings = {
         "carried": [tensor.name for tensor in block.passthrough],

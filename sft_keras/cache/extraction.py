@@ -15,7 +15,7 @@ import tensorflow as tf
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.cache.sink import Sink
 from sft_keras.data.features import Structure
-from sft_keras.distributed.device import ONE_DEVICE, Devices, filled_up
+from sft_keras.distributed.devices import ONE_DEVICE, Devices, pad_rows
 
 _StoredSpecs = Sequence[Sequence[tf.TensorSpec]]
 """For each boundary, the stored shape (without the batch) and dtype of each of its tensors."""
@@ -51,7 +51,7 @@ def run_pass(
     """Run a prefix over batches and write its outputs to their sinks.
 
     Args:
-      prefix: Model from inputs to a list of boundaries, see `StagedModel.prefix_with_outputs`.
+      prefix: Model from inputs to a list of boundaries, see `StagedModel.prefix_model`.
       batches: Batches of at most `batch_size` examples; the processes of `devices` compute them in
         turn.
       batch_size: The prefix always runs on this many examples, with the last batch filled up, so
@@ -99,18 +99,19 @@ def _traced_prefix(
             for boundary, specs in zip(boundaries, stored, strict=True)
         ]
 
-    traced = devices.traced(
-        lambda *parts: devices.each(rows, parts), [signature] * devices.devices_here
+    traced = devices.trace(
+        lambda *parts: devices.run_per_replica(rows, parts),
+        [signature] * devices.num_local_replicas,
     )
 
     def compute(inputs: Sequence[Structure]) -> Sequence[list[list[tf.Tensor]]]:
         if not inputs:
             return []
         parts = [
-            filled_up(tf.nest.map_structure(as_model_input, part), batch_size)[0] for part in inputs
+            pad_rows(tf.nest.map_structure(as_model_input, part), batch_size)[0] for part in inputs
         ]
         # Every device computes; surplus devices repeat the last batch.
-        surplus = devices.devices_here - len(parts)
+        surplus = devices.num_local_replicas - len(parts)
         return traced(*parts, *parts[-1:] * surplus)[: len(parts)]
 
     return compute
@@ -123,8 +124,8 @@ def _in_turns(batches: Iterable[Batch], devices: Devices) -> Iterator[list[Batch
     """
     group: list[Batch] = []
     for batch in batches:
-        is_new_shape = devices.compiles_shapes and group and _shape(batch) != _shape(group[0])
-        if is_new_shape or len(group) == devices.count:
+        is_new_shape = devices.needs_static_shapes and group and _shape(batch) != _shape(group[0])
+        if is_new_shape or len(group) == devices.num_replicas:
             yield group
             group = []
         group.append(batch)
@@ -159,14 +160,14 @@ def _rows_to_store(
     rows: list[_Rows] = [[None] * len(stored) for _ in concurrent]
     local = [row for row, batch in zip(rows, concurrent) if batch.inputs is not None]
     for number, specs in enumerate(stored):
-        if devices.processes == 1 or not concurrent[0].sinks[number].takes_all:
+        if devices.num_workers == 1 or not concurrent[0].sinks[number].takes_all:
             for row, tensors in zip(local, outputs, strict=True):
                 row[number] = tensors[number]
             continue
         sent = [tf.zeros([batch_size, *spec.shape], spec.dtype) for spec in specs]
         if outputs:
             sent = outputs[0][number]
-        gathered = devices.gathered([tensor.numpy() for tensor in sent])
+        gathered = devices.all_gather([tensor.numpy() for tensor in sent])
         for row, *arrays in zip(rows, *gathered):
             row[number] = [tf.convert_to_tensor(array) for array in arrays]
     return rows

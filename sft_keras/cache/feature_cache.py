@@ -293,7 +293,7 @@ class FeatureCache:
     def _computed_story(
         self, result: PassResult, epochs: int, requests: SplitRequests, location: Location
     ) -> str:
-        count = self._devices.processes
+        count = self._devices.num_workers
         workers = f" by {count} workers" if count > 1 else ""
         where = "in memory" if location == "memory" else f"on disk in {self._rows.disk.folder}"
         return (

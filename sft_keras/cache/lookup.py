@@ -95,7 +95,7 @@ class RowProvider:
         """
         features = self._on_disk(requests, is_new)
         deadline = time.monotonic() + _VISIBLE_AFTER
-        while is_new and self._devices.processes > 1 and None in features.values():
+        while is_new and self._devices.num_workers > 1 and None in features.values():
             if time.monotonic() > deadline:
                 break
             time.sleep(1.0)
@@ -138,7 +138,7 @@ class RowProvider:
         """
         todo = {name: self._missing_rows(name, missing) for name in missing[0][0]}
         is_on_disk = any(location == "disk" for _, location in missing)
-        takes_all = is_on_disk and self._devices.processes > 1 and not self._is_disk_shared()
+        takes_all = is_on_disk and self._devices.num_workers > 1 and not self._is_disk_shared()
         counts: Counter[str] = Counter()
         targets: dict[str, tuple[Boundary, Location]] = {}
         for requests, location in missing:
@@ -164,7 +164,9 @@ class RowProvider:
 
     def _failures(self, sinks: Mapping[str, Sink]) -> dict[str, OSError]:
         """Return the collections that this process, or another one, could not store."""
-        (failed,) = self._devices.gathered([[sink.failure is not None for sink in sinks.values()]])
+        (failed,) = self._devices.all_gather(
+            [[sink.failure is not None for sink in sinks.values()]]
+        )
         return {
             key: sink.failure or OSError("by another worker")
             for (key, sink), is_failed in zip(sinks.items(), np.any(failed, axis=0).tolist())
@@ -173,13 +175,13 @@ class RowProvider:
 
     def _is_disk_shared(self) -> bool:
         """Return whether all processes see the same cache folder."""
-        token = self._devices.gathered([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
+        token = self._devices.all_gather([np.frombuffer(os.urandom(8), np.uint8)])[0][0]
         marker = self.disk.folder / f".shared-{token.tobytes().hex()}"
         with contextlib.suppress(OSError):  # A folder that the chief cannot write is not shared.
             if self._devices.is_chief:
                 marker.parent.mkdir(parents=True, exist_ok=True)
                 marker.touch()
-        self._devices.wait()
+        self._devices.barrier()
         is_shared = self._devices.all_agree(os.path.exists(marker))
         with contextlib.suppress(OSError):
             if self._devices.is_chief:
@@ -197,7 +199,7 @@ class RowProvider:
         boundaries = [requests["validation"].boundary for requests, _ in missing]
         below = [boundary.below for boundary in boundaries]
         return run_pass(
-            self._staged.prefix_with_outputs(below),
+            self._staged.prefix_model(below),
             self._batches(missing, todo, sinks),
             batch_size=store.batch_size,
             stored=[boundary.stored for boundary in boundaries],
@@ -236,7 +238,7 @@ class RowProvider:
             full_length = dataclasses.replace(splits[name].prepared, lengths=None)
             drawn = task.augmented_views(full_length, recipe, self._info, views)
             for rows, inputs, targets in with_options(drawn.rebatch(size)):
-                is_local = self._devices.has_turn(number)
+                is_local = self._devices.is_assigned(number)
                 names = splits[name].names[rows.numpy()]
                 yield Batch(names, inputs if is_local else None, view_sinks, [targets])
                 number += 1
@@ -251,7 +253,7 @@ class RowProvider:
             else:
                 rows = self._collection(request).find(request.names)
             is_missing |= rows < 0
-        is_missing = self._devices.totals([is_missing.astype(np.int32)])[0] > 0
+        is_missing = self._devices.sum_over_workers([is_missing.astype(np.int32)])[0] > 0
         if missing[0][0][name].views is not None:
             is_missing[:] = is_missing.any()  # a view depends on the others of its batch
         return np.flatnonzero(is_missing)
@@ -281,7 +283,7 @@ class RowProvider:
         """Return whether the first stored row matches the current output of the network."""
         batch = next(iter(ordered_batches(request.prepared, 1)))
         inputs = tf.nest.map_structure(as_model_input, batch["input"])
-        prefix = self._staged.prefix_with_outputs([request.boundary.below])
+        prefix = self._staged.prefix_model([request.boundary.below])
         outputs = prefix(inputs, training=False)
         rows = next(iter(ordered_batches(stored, 1)))["input"]
         return all(

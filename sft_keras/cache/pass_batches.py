@@ -13,7 +13,7 @@ from sft_keras.data.batches import ordered_batches, with_options
 from sft_keras.data.bucketing import padded_length
 from sft_keras.data.features import Structure
 from sft_keras.data.streams import in_graph
-from sft_keras.distributed.device import Devices
+from sft_keras.distributed.devices import Devices
 
 Parts = Sequence[tuple[RowRequest, np.ndarray]]
 """Rows of several splits: (request, int64 [m] positions of its rows)."""
@@ -39,7 +39,7 @@ def pass_batches(
     for group in _by_padded_length(parts):
         names = np.concatenate([request.names[rows] for request, rows in group])
         numbers = batches_before + np.arange(len(names)) // batch_size
-        is_local = devices.has_turn(numbers)
+        is_local = devices.is_assigned(numbers)
         inputs = _inputs(_select(group, is_local), batch_size)
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
@@ -54,7 +54,7 @@ def _by_padded_length(parts: Parts) -> Iterator[Parts]:
     """
     parts = [(request, rows) for request, rows in parts if len(rows)]
     padded = [
-        padded_length(request.prepared.lengths[rows], request.prepared.padded_to)
+        padded_length(request.prepared.lengths[rows], request.prepared.pad_to_multiple_of)
         for request, rows in parts
         if request.prepared.lengths is not None
     ]
@@ -105,6 +105,8 @@ def _held_inputs(parts: Parts, batch_size: int) -> Iterator[Structure]:
                 prepared, longest = request.prepared, None
                 assert prepared.features is not None  # checked by `_inputs`
                 if prepared.lengths is not None:
-                    longest = padded_length(prepared.lengths[selected].max(), prepared.padded_to)
+                    longest = padded_length(
+                        prepared.lengths[selected].max(), prepared.pad_to_multiple_of
+                    )
                 pieces.append(prepared.features.take(tf.constant(selected), longest))
         yield tf.nest.map_structure(lambda *tensors: tf.concat(tensors, axis=0), *pieces)

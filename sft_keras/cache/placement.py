@@ -11,7 +11,7 @@ import psutil
 
 from sft_keras.cache.disk import DiskStore
 from sft_keras.core.errors import RecipeError
-from sft_keras.distributed.device import Devices
+from sft_keras.distributed.devices import Devices
 
 Location = Literal["memory", "disk"]
 
@@ -54,7 +54,7 @@ class Budgets:
             share * psutil.virtual_memory().available,
             _LARGEST_SHARE * store.free(),
         ]
-        (gathered,) = devices.gathered([np.array(local, np.float64)])
+        (gathered,) = devices.all_gather([np.array(local, np.float64)])
         memory, disk = gathered.min(axis=0).tolist()
         return cls(memory, disk, share, store.folder)
 

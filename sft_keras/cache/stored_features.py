@@ -44,7 +44,8 @@ class StoredFeatures(Features):
           rows: int64 [n], the numbers of the split's rows in the collection.
           stored: Shape (without the batch) and dtype of each stored tensor, in the order of
             `tf.nest.flatten`.
-          like: Shape (without the batch) and dtype of each tensor to return, see `HeldFeatures`.
+          like: Shape (without the batch) and dtype of each tensor to return, as in
+            `InMemoryFeatures`.
         """
         self._collection, self._rows, self._stored, self._like = collection, rows, stored, like
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from sft_keras.check.dataset_view import DatasetView
-from sft_keras.check.findings import Finding
+from sft_keras.check.findings import Example, Finding
 from sft_keras.check.near_duplicates import (
     content_comparison,
     duplicate_groups,
@@ -19,7 +19,9 @@ from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS
 from sft_keras.data.prepared import Prepared
 
-_MAX_LEAKED = 0.01  # share of the validation or test split beyond which its score is not reliable
+# Share of the validation or test split that may be leaked, or of all examples that may have
+# conflicting labels, before results are not reliable.
+_MAX_SHARE = 0.01
 # Minimum cosine similarity of proposed pairs. It is low because the comparison of contents then
 # tells near-duplicates from different examples of the same kind.
 _MIN_SIMILARITY = 0.7
@@ -100,6 +102,53 @@ def near_duplicate_findings(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Spread:
+    """Groups of duplicates by how they are spread over the data.
+
+    Attributes:
+      across: Groups in several splits.
+      within: Groups in one split.
+      conflicting: Groups with different labels, in any splits.
+      leaked_share: Share of the examples of the validation or test split, whichever is larger,
+        that are duplicated in another split.
+      conflicting_examples: Number of examples in conflicting groups.
+    """
+
+    across: list[Sequence[int]]
+    within: list[Sequence[int]]
+    conflicting: list[Sequence[int]]
+    leaked_share: float
+    conflicting_examples: int
+
+    @classmethod
+    def measure(cls, view: DatasetView, groups: Sequence[Sequence[int]]) -> _Spread:
+        """Return the spread of groups of duplicates."""
+        across: list[Sequence[int]] = []
+        within: list[Sequence[int]] = []
+        conflicting: list[Sequence[int]] = []
+        leaked: dict[str, int] = dict.fromkeys(SPLITS, 0)
+        for members in groups:
+            splits = {view.ids[index][0] for index in members}
+            labels = {view.labels[index] for index in members}
+            if view.has_classes and len(labels) > 1:
+                conflicting.append(members)
+            elif len(splits) > 1:
+                across.append(members)
+            else:
+                within.append(members)
+            if len(splits) > 1:
+                for index in members:
+                    leaked[view.ids[index][0]] += 1
+        return cls(
+            across,
+            within,
+            conflicting,
+            max(leaked[name] / max(view.sizes[name], 1) for name in ("validation", "test")),
+            sum(map(len, conflicting)),
+        )
+
+
 def _findings(
     view: DatasetView,
     groups: Sequence[Sequence[int]],
@@ -116,55 +165,33 @@ def _findings(
       degree: How similar the examples are, in words.
       note: Returns the note on an example.
     """
-    across, within, conflicting = [], [], []
-    leaked: dict[str, int] = dict.fromkeys(SPLITS, 0)
-    for members in groups:
-        splits = {view.ids[index][0] for index in members}
-        labels = {view.labels[index] for index in members}
-        if view.has_classes and len(labels) > 1:
-            conflicting.append(members)
-        elif len(splits) > 1:
-            across.append(members)
-        else:
-            within.append(members)
-        if len(splits) > 1:
-            for index in members:
-                leaked[view.ids[index][0]] += 1
-    worst = max(leaked[name] / max(view.sizes[name], 1) for name in ("validation", "test"))
-    candidates = [
-        (
+    spread = _Spread.measure(view, groups)
+
+    def examples(groups: Sequence[Sequence[int]]) -> tuple[tuple[Example, ...], ...]:
+        return tuple(view.group(members, note) for members in groups)
+
+    findings = [
+        Finding(
             kinds[0],
             f"Examples in different splits are {degree}, so the score partly measures "
-            f"memorization (up to {worst:.1%} of a split is affected). Exclude all but one of "
-            "each group.",
-            across,
-            worst > _MAX_LEAKED,
-            True,
+            f"memorization (up to {spread.leaked_share:.1%} of a split is affected). Exclude all "
+            "but one of each group.",
+            examples(spread.across),
+            spoils=spread.leaked_share > _MAX_SHARE,
+            keeps_first=True,
         ),
-        (
+        Finding(
             kinds[2],
             f"Examples are {degree} and have different labels: at most one label per group is "
             "correct.",
-            conflicting,
-            sum(map(len, conflicting)) > _MAX_LEAKED * sum(view.sizes.values()),
-            False,
+            examples(spread.conflicting),
+            spoils=spread.conflicting_examples > _MAX_SHARE * sum(view.sizes.values()),
         ),
-        (
+        Finding(
             kinds[1],
             f"Examples of one split are {degree}, so they count several times.",
-            within,
-            False,
-            True,
+            examples(spread.within),
+            keeps_first=True,
         ),
     ]
-    return [
-        Finding(
-            kind,
-            what,
-            tuple(view.group(members, note) for members in affected),
-            spoils,
-            keeps_first,
-        )
-        for kind, what, affected, spoils, keeps_first in candidates
-        if affected
-    ]
+    return [finding for finding in findings if finding.groups]

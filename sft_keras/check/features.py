@@ -79,7 +79,7 @@ def _computed_features(
     staged: StagedModel, recipe: Recipe, prepared: Mapping[str, Prepared], info: DataInfo
 ) -> np.ndarray:
     """Return the pooled features of all splits, computed without the cache, float32 [n, d]."""
-    prefix = staged.prefix_with_outputs([len(staged.backbone.blocks)])
+    prefix = staged.prefix_model([len(staged.backbone.blocks)])
     task: Any = recipe.task  # its configuration declares no `evaluation_batches`
     datasets = [task.evaluation_batches(prepared[name], recipe, info) for name in SPLITS]
 

@@ -89,13 +89,13 @@ def _prepare(
     splits: Splits, recipe: Recipe, reporter: Reporter
 ) -> tuple[dict[str, Prepared], list[Finding]]:
     """Prepare the splits; unreadable examples are dropped and reported."""
-    task: Any = recipe.task  # its configuration declares no `prepare`
+    task: Any = recipe.task  # its configuration declares no `preprocess`
 
     def progress(done: int, total: int) -> None:
         reporter.progress(f"reading {done}/{total}")
 
     try:
-        return task.prepare(splits, recipe, progress), []
+        return task.preprocess(splits, recipe, progress), []
     except UnreadableError as error:
         unreadable = error.reasons
     train, validation, test = (
@@ -115,7 +115,7 @@ def _prepare(
         groups,
         spoils=True,
     )
-    return task.prepare(readable, recipe, progress), [finding]
+    return task.preprocess(readable, recipe, progress), [finding]
 
 
 def _without(examples: Examples, ids: Collection[str]) -> Examples:
@@ -165,7 +165,7 @@ def _feature_findings(
     reporter: Reporter,
 ) -> tuple[list[Finding], list[str]]:
     """Return the findings based on backbone features, and why others were skipped."""
-    is_split_in_parts = any(split.parts_of is not None for split in prepared.values())
+    is_split_in_parts = any(split.parents is not None for split in prepared.values())
     if not recipe.task.supports_views or is_split_in_parts:
         task = type(recipe.task).__name__
         return [], [f"Near-duplicate and label-error checks are not available for {task}."]

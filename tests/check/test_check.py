@@ -178,7 +178,7 @@ def test_the_table_the_page_and_the_list_say_the_same(checked, planted, tmp_path
     assert f"{planted[1]['same']} (test, colour0); train/colour0/00.png (train, colour0)" in text
     write_page(found, prepared, "my <pictures>", "python -m ...", tmp_path / "check.html")
     page = (tmp_path / "check.html").read_text()
-    assert "my &lt;pictures&gt;: the data" in page
+    assert "my &lt;pictures&gt;: data check" in page
     assert page.count("data:image/png;base64,") >= 7
     listed = [line for line in found.exclude_list().splitlines() if line and line[0] != "#"]
     assert listed[:2] == [planted[1]["cut"], planted[1]["empty"]]
