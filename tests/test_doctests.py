@@ -8,8 +8,10 @@ import sys
 import pytest
 
 MODULES = (
+    "sft_keras.core.errors",
     "sft_keras.core.flatten",
     "sft_keras.core.reporter",
+    "sft_keras.core.timer",
     "sft_keras.recipe.backbone",
     "sft_keras.recipe.data",
     "sft_keras.recipe.field_types",

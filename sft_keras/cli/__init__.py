@@ -1,1 +1,1 @@
-"""What all commands share. Does not import TensorFlow."""
+"""Shared code of the commands. Does not import TensorFlow on import."""

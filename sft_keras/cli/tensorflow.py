@@ -1,4 +1,4 @@
-"""TensorFlow's start without the notes of its libraries, which bury what a command says."""
+"""Import TensorFlow without the start-up messages of its native libraries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
-# Said on every machine without a GPU, whatever the level of TensorFlow's log.
+# Written on every machine without a GPU, whatever TF_CPP_MIN_LOG_LEVEL is.
 _NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|I\d{4} .*(cudart_stub|cpu_feature_guard|port\.cc)"
@@ -17,9 +17,9 @@ _NOISE = re.compile(
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and Keras and looks for devices, without using one.
+    """Import TensorFlow and Keras and list the devices, with known start-up messages removed.
 
-    For commands: a library that is imported should leave the process' standard error alone.
+    Only commands call this: a library must not redirect the standard error of its process.
     """
     with _without_noise():
         import keras
@@ -31,14 +31,14 @@ def start_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _without_noise() -> Iterator[None]:
-    """Leaves known lines out of what is written to standard error within the block.
+    """Filter known lines from standard error within the block.
 
-    By a process that outlives this one, should it be killed: its last words are not held back.
+    A child process filters, so that the last lines of a process that is killed still appear.
     """
     if not hasattr(os, "fork"):
         yield
         return
-    before = os.dup(2)
+    original = os.dup(2)
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -54,6 +54,6 @@ def _without_noise() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(before, 2)
-        os.close(before)
+        os.dup2(original, 2)
+        os.close(original)
         os.waitpid(child, 0)

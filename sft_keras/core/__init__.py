@@ -1,1 +1,1 @@
-"""Foundations without TensorFlow: errors, files, snapshots, timing."""
+"""Foundations without TensorFlow: errors, atomic files, snapshots, timing, reporting."""

@@ -1,7 +1,7 @@
-"""The errors this package raises on purpose.
+"""The exceptions that the package raises deliberately. Standard library only.
 
-Each carries a whole message (what happened, what was expected, what was received, what to
-do next), so the command line prints it without a traceback.
+Their messages are complete (what happened, what was expected, what was received, what to do
+next), so the command line prints them without a traceback.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 
 
 class SFTError(Exception):
-    """Base of every error raised on purpose; `exit_status` is what a command exits with."""
+    """Base class of the package's exceptions.
+
+    Attributes:
+      exit_status: Exit status of a command that ends with this error.
+    """
 
     exit_status = 1
 
 
 class RecipeError(SFTError, ValueError):
-    """The recipe or a flag asks for something that cannot be done."""
+    """The recipe or a command-line flag is invalid."""
 
     exit_status = 2
 
@@ -28,10 +32,10 @@ class DataError(SFTError, ValueError):
 
 
 class UnreadableError(DataError):
-    """Examples cannot be read.
+    """Examples cannot be read or decoded.
 
     Attributes:
-      reasons: {split: {id of an example: why}}, of all of them.
+      reasons: {split: {example id: reason}} for all unreadable examples.
     """
 
     def __init__(self, message: str, reasons: Mapping[str, Mapping[str, str]]) -> None:
@@ -46,7 +50,7 @@ class BackboneError(SFTError, ValueError):
 
 
 class RunFolderError(SFTError, ValueError):
-    """The run folder cannot be made, exists already, or does not hold what was expected."""
+    """The run folder cannot be created, exists already, or lacks expected files."""
 
     exit_status = 2
 
@@ -58,17 +62,17 @@ class ClusterError(SFTError, RuntimeError):
 
 
 class DataServiceError(SFTError, RuntimeError):
-    """The service that reads examples is not there, or reads something else than this process."""
+    """The tf.data service is unreachable, or reads other data than this process."""
 
     exit_status = 2
 
 
 class LossError(SFTError, RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss is not finite."""
 
 
 class AuditError(SFTError, RuntimeError):
-    """A stage moved what it should not have moved, or did not move anything."""
+    """A stage changed frozen weights, or changed no trainable ones."""
 
 
 class ExportError(SFTError, RuntimeError):
@@ -76,13 +80,13 @@ class ExportError(SFTError, RuntimeError):
 
 
 class ServingError(SFTError, RuntimeError):
-    """The server cannot start: a package or an address is missing, or the model is another kind."""
+    """The server cannot start: a package is missing, the address or the model does not fit."""
 
     exit_status = 2
 
 
 class StoppedError(SFTError, RuntimeError):
-    """Somebody has stopped the run; its message says how to go on."""
+    """The run was stopped by a signal; the message says how to resume it."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -90,6 +94,12 @@ class StoppedError(SFTError, RuntimeError):
 
 
 def numbered(headline: str, faults: Sequence[str]) -> str:
-    """Returns one message that lists every fault under `headline`."""
+    """Return one message that lists all faults under a headline.
+
+    Example:
+      >>> print(numbered("The recipe cannot run.", ["`seed` must be a whole number."]))
+      The recipe cannot run.
+        1. `seed` must be a whole number.
+    """
     lines = [f"  {number}. {fault}" for number, fault in enumerate(faults, 1)]
     return "\n".join([headline, *lines])

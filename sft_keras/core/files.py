@@ -1,4 +1,4 @@
-"""What makes a file last through a power cut, and a changed one show. Standard library only."""
+"""Durable writes, checksums, and reading the files of a run. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from sft_keras.core.errors import RunFolderError
 
-_READ_AT_ONCE = 2**24
+_CHUNK_BYTES = 2**24
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Writes `text` beside `path` and renames it, so that no reader meets half a file."""
-    # A file name that is not UTF-8 reaches us with lone surrogates; as `\udcff` they are also
-    # what JSON itself would write.
+    """Write a text file atomically: to a temporary file beside it, which is synced and renamed."""
+    # File names that are not UTF-8 arrive with lone surrogates. As `\udcff` they are what JSON
+    # itself would write.
     data = text.encode("utf-8", errors="backslashreplace")
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -33,53 +33,53 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Waits until a file's bytes are on the disk."""
-    number = os.open(path, os.O_RDONLY)
+    """Flush a file to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where the system can do that."""
+    """Flush a folder, so that a rename survives a power cut, where the system supports it."""
     with contextlib.suppress(OSError):
         sync_file(folder)
 
 
 def checksum_of(values: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of plain values, in whatever order they are."""
+    """Return the SHA-256 of plain values as hexadecimal digits, independent of key order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def file_checksum(path: Path, advance: Callable[[int], None] = lambda count: None) -> str:
-    """Returns the SHA-256 of a file; `advance` is told how many bytes more were read."""
-    found = hashlib.sha256()
+    """Return the SHA-256 of a file; `advance` receives the size of each chunk read, in bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_READ_AT_ONCE):
-            found.update(chunk)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
             advance(len(chunk))
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
 def reading_run_file(path: Path) -> Iterator[None]:
-    """Within it, a file of a run is read, and what it must say is taken out of it.
+    """Convert errors within the block, which reads and interprets a run's file.
 
     Raises:
-      RunFolderError: If it cannot be read, or does not say it.
+      RunFolderError: If the file cannot be read or lacks an expected value.
     """
     try:
         yield
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(
-            f"{path} must be as the run wrote it. It cannot be read: {type(error).__name__} "
-            f"{error}. Copy it anew from where it ran."
+            f"{path} must be unchanged since the run wrote it. It cannot be read: "
+            f"{type(error).__name__} {error}. Copy it again from the machine of the run."
         ) from error
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file of a run holds.
+    """Return the contents of a run's JSON file.
 
     Raises:
       RunFolderError: If it cannot be read.

@@ -1,6 +1,6 @@
-"""Whether there is a network. Standard library only.
+"""Detect whether there is a network. Standard library only.
 
-Libraries that download wait for name servers or try again for minutes where there is none.
+Without one, libraries that download wait for name servers or retry for minutes.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ import threading
 import urllib.error
 import urllib.request
 
-# Most of what Keras and tensorflow-datasets download lies behind this name.
+# The host of most downloads of Keras and tensorflow-datasets.
 _ADDRESS = "https://storage.googleapis.com"
-_PATIENCE = 3.0  # seconds
+_TIMEOUT = 3.0  # seconds
 
 
 @functools.cache
 def is_online() -> bool:
-    """Returns whether the network answers within 3 seconds; asked once per process.
+    """Return whether the network responds within 3 seconds; tested once per process.
 
-    Proxies of the environment (`https_proxy`, `no_proxy`) are used, as downloads use them.
+    The proxies of the environment (`https_proxy`, `no_proxy`) apply, as they do to downloads.
     """
     answers: list[bool] = []
-    # In a thread, because a timeout of urllib does not cover the wait for a name server.
-    probe = threading.Thread(target=lambda: answers.append(_is_reached(_ADDRESS)), daemon=True)
+    # In a thread, because the timeout of urllib does not cover name resolution.
+    probe = threading.Thread(target=lambda: answers.append(_is_reachable(_ADDRESS)), daemon=True)
     probe.start()
-    probe.join(_PATIENCE)
+    probe.join(_TIMEOUT)
     return answers == [True]
 
 
-def _is_reached(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     request = urllib.request.Request(address, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE):
+        with urllib.request.urlopen(request, timeout=_TIMEOUT):
             return True
     except urllib.error.HTTPError:
-        return True  # A server that refuses the page was reached all the same.
-    except (OSError, http.client.HTTPException, ValueError):  # the last for a misspelt proxy
+        return True  # The server refused the page, but was reached.
+    except (OSError, http.client.HTTPException, ValueError):  # ValueError: a malformed proxy
         return False

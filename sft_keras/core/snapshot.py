@@ -1,7 +1,7 @@
-"""Arrays and plain values in a folder of their own: written whole or not at all. No TensorFlow.
+"""Snapshots: a folder of arrays and plain values, written atomically. No TensorFlow.
 
-arrays.safetensors   the arrays; a format that holds numbers alone and can run nothing
-facts.json           the plain values, and checksums of both
+arrays.safetensors   the arrays; the format holds only numbers and cannot execute code
+facts.json           the plain values, and checksums of both files
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from safetensors.numpy import load_file, save_file
 from sft_keras.core.files import checksum_of, file_checksum, sync_file, sync_folder, write_atomic
 
 PART = ".part-"
-"""How the names of half-written snapshots begin."""
+"""Prefix of the names of incomplete snapshots."""
 
 _FORMAT = 2
 _ARRAYS, _FACTS = "arrays.safetensors", "facts.json"
 
 
 class DamagedSnapshotError(Exception):
-    """A snapshot is not what was written; its message says what is wrong."""
+    """A snapshot is incomplete or was changed; the message says how."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What was, at one moment.
+    """The state of a computation at one moment.
 
     Attributes:
-      facts: Plain values, as JSON has them.
-      arrays: By name.
+      facts: Plain values that JSON can represent.
+      arrays: {name: array}.
     """
 
     facts: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Snapshot:
 
 
 def plain(value: Any) -> Any:
-    """Returns values as JSON has them: lists for sequences and arrays, names for keys."""
+    """Return values as JSON represents them: lists for sequences and arrays, strings for keys."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -56,19 +56,23 @@ def plain(value: Any) -> Any:
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Writes a snapshot as the folder `path`, which must not exist.
+    """Write a snapshot to a new folder.
+
+    Args:
+      path: The folder, which must not exist.
+      snapshot: The snapshot.
 
     Raises:
-      OSError: If the disk is full, or the like; nothing is left behind.
+      OSError: If it cannot be written, e.g. because the disk is full; no files remain.
     """
     part = path.with_name(f"{PART}{path.name}-{secrets.token_hex(4)}")
     try:
         part.mkdir(parents=True)
-        # Contiguous, or the file would have them in another order than it says.
-        arrays = {name: np.asarray(each, order="C") for name, each in snapshot.arrays.items()}
+        # The file stores memory in C order, whatever the strides of the array.
+        arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
         try:
             save_file(arrays, part / _ARRAYS)
-        except SafetensorError as error:  # which it says of a full disk too
+        except SafetensorError as error:  # also raised for a full disk
             raise OSError(f"{_ARRAYS} could not be written: {error}") from error
         sync_file(part / _ARRAYS)
         text = {
@@ -86,10 +90,10 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Returns the snapshot that is the folder `path`, checked.
+    """Read a snapshot from a folder and verify its checksums.
 
     Raises:
-      DamagedSnapshotError: If it is not what was written, or cannot be read.
+      DamagedSnapshotError: If it cannot be read or was changed.
     """
     try:
         text = json.loads((path / _FACTS).read_text(encoding="utf-8"))
@@ -97,9 +101,9 @@ def read_snapshot(path: Path) -> Snapshot:
         if checksum != checksum_of(text):
             raise DamagedSnapshotError(f"{_FACTS} was changed")
         if text["format"] != _FORMAT:
-            raise DamagedSnapshotError(f"format {text['format']} is not {_FORMAT}")
+            raise DamagedSnapshotError(f"its format is {text['format']}, not {_FORMAT}")
         if file_checksum(path / _ARRAYS) != text["checksums"][_ARRAYS]:
-            raise DamagedSnapshotError(f"the checksum of {_ARRAYS} does not fit")
+            raise DamagedSnapshotError(f"the checksum of {_ARRAYS} does not match")
         return Snapshot(text["facts"], load_file(path / _ARRAYS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedSnapshotError(f"it cannot be read: {error!r}") from error

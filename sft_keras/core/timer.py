@@ -1,4 +1,4 @@
-"""How long each part of a run took. Standard library only."""
+"""Wall-clock time of the parts of a run. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,25 +9,37 @@ from collections.abc import Iterator, Mapping
 
 
 class Timer:
-    """Adds up the seconds of each part of a run, over all processes that it took."""
+    """Sums the wall-clock time of each part of a run, over all processes of a resumed run.
+
+    Attributes:
+      started: When this process started the run, in UTC.
+      seconds: {part: seconds}.
+
+    Example:
+      >>> timer = Timer()
+      >>> with timer("data"):
+      ...     pass
+      >>> sorted(timer.as_json())
+      ['data', 'total']
+    """
 
     def __init__(self) -> None:
         self.started = datetime.datetime.now(datetime.UTC)
         self.seconds: dict[str, float] = {}
-        self._began, self._earlier = time.perf_counter(), 0.0
+        self._start, self._earlier = time.perf_counter(), 0.0
 
-    def go_on(self, earlier: Mapping[str, float]) -> None:
-        """Adds what `as_json` gave in an earlier process of the run."""
+    def resume(self, earlier: Mapping[str, float]) -> None:
+        """Continue from the `as_json` of an earlier process of the run."""
         self._earlier = earlier["total"]
-        self.seconds = {part: each for part, each in earlier.items() if part != "total"}
+        self.seconds = {part: seconds for part, seconds in earlier.items() if part != "total"}
 
     @contextlib.contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        """Times a block as `part`."""
-        began, earlier = time.perf_counter(), self.seconds.get(part, 0.0)
+        """Time the block as `part`."""
+        start, earlier = time.perf_counter(), self.seconds.get(part, 0.0)
         yield
-        self.seconds[part] = earlier + time.perf_counter() - began
+        self.seconds[part] = earlier + time.perf_counter() - start
 
     def as_json(self) -> dict[str, float]:
-        """Returns the seconds of each part and in total."""
-        return {**self.seconds, "total": self._earlier + time.perf_counter() - self._began}
+        """Return {part: seconds}, and the total as "total"."""
+        return {**self.seconds, "total": self._earlier + time.perf_counter() - self._start}

@@ -1,4 +1,4 @@
-"""Versions of the packages that decide on results."""
+"""The versions of the package and of the packages that affect results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PACKAGES = ("sft_keras", "tensorflow", "keras", "keras-hub", "tensorflow-datase
 
 
 def package_versions() -> dict[str, str]:
-    """Returns the version of each package that results depend on."""
+    """Return {package: version} of the packages that affect results."""
     return {name: _version(name) for name in _PACKAGES}
 
 

@@ -31,7 +31,7 @@ from sft_keras.report import write_report
 from sft_keras.runs.console import Log
 from sft_keras.runs.folder import RECIPE, RunFolder
 from sft_keras.runs.interrupt import StopRequest, handle_signals
-from sft_keras.runs.lock import held
+from sft_keras.runs.lock import lock_run
 from sft_keras.runs.result import Result
 from sft_keras.runs.resume import require_same_recipe
 from sft_keras.runs.trackers import Trackers, open_trackers, require_trackers
@@ -108,7 +108,7 @@ def finetune(
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
     with (
         handle_signals() as stop,
-        held(run.path),
+        lock_run(run.path),
         run.explain_errors(stop),
         explain_worker_loss(cluster, run.path),
         explain_service_failure(service),
@@ -125,14 +125,14 @@ def finetune(
             run.write_json(RECIPE, to_plain(loaded.recipe))
             run.checkpoints.sweep()
             start = about_start(loaded, smoke, command)
-            began = run.checkpoints.done("begun", lambda: Snapshot(start))
+            began = run.checkpoints.run_once("begun", lambda: Snapshot(start))
             resumed = run.checkpoints.newest()
             if resumed is not None:
                 run.line(f"resume  going on with {run.path}")
             opened = open_run(loaded.recipe, run, resumed, devices, allow_changed, service)
             opening.close()
-            with open_trackers(loaded.recipe, run) as followers:
-                return _run(loaded.recipe, run, stop, began.facts, opened, devices, followers)
+            with open_trackers(loaded.recipe, run) as trackers:
+                return _run(loaded.recipe, run, stop, began.facts, opened, devices, trackers)
 
 
 def _run(
@@ -142,7 +142,7 @@ def _run(
     began: Mapping[str, Any],
     opened: OpenedRun,
     devices: Devices,
-    followers: Trackers,
+    trackers: Trackers,
 ) -> Result:
     """Does what is left of a run."""
     task, progress, timer = recipe.task, run.checkpoints, opened.timer
@@ -156,11 +156,11 @@ def _run(
         staged = in_this_process(opened, recipe, devices)
     temperature = stages[-1]["temperature"]
     parts = finish.RunFinisher(staged, recipe, prepared["test"], info, run, temperature)
-    saved = progress.done("saved", parts.save)
+    saved = progress.run_once("saved", parts.save)
     with timer("evaluation"):
-        evaluated = progress.done("evaluated", parts.evaluate)
+        evaluated = progress.run_once("evaluated", parts.evaluate)
     with timer("export"):
-        exported = progress.done("exported", lambda: parts.export(evaluated))
+        exported = progress.run_once("exported", lambda: parts.export(evaluated))
     metrics = evaluated.facts["metrics"]
     warnings = [each for stage in stages for each in stage["warnings"]]
     report = {
@@ -178,7 +178,7 @@ def _run(
     pictures = finish.pictures_of(evaluated)
     write_report(report, pictures, run.path, task.pipeline_tag)
     progress.clear()
-    followers.end(metrics, run.file("report.html"))
+    trackers.finish(metrics, run.file("report.html"))
     for note in saved.facts["notes"]:
         run.line(f"note  {note}")
     run.line(f"test  {task.summary(metrics)}")

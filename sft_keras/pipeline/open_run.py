@@ -74,7 +74,7 @@ def open_run(
     """
     timer = Timer()
     if resumed is not None:
-        timer.go_on(resumed.facts["seconds"])
+        timer.resume(resumed.facts["seconds"])
     with timer("data"):
         with devices.scope():
             backbone, splits = open_backbone_and_data(recipe)

@@ -1,1 +1,1 @@
-"""The run folder and all that is kept in it."""
+"""The run folder: lock, checkpoints, log, trackers, result."""

@@ -1,9 +1,9 @@
-"""What a stopped run goes on from, in its folder.
+"""The checkpoints of a run, from which a stopped run resumes. No TensorFlow.
 
-RUN/checkpoints/00000012   a checkpoint; the last two are kept
-RUN/checkpoints/NAME       what came out of a part of the run that is done, such as its evaluation
+RUN/checkpoints/00000012   a training checkpoint; the last two are kept
+RUN/checkpoints/NAME       the result of a finished part of the run, e.g. its evaluation
 
-The folder goes away when the run is finished. No TensorFlow.
+The folder is deleted when the run has finished.
 """
 
 from __future__ import annotations
@@ -30,24 +30,29 @@ _KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints of a run, and what its finished parts gave."""
+    """The training checkpoints of a run and the results of its finished parts.
+
+    Attributes:
+      folder: RUN/checkpoints.
+    """
 
     def __init__(self, run: Path, reporter: Reporter = SILENT, reads_only: bool = False) -> None:
-        """Takes the run's folder.
+        """Use the checkpoints of a run.
 
         Args:
-          run: The folder.
+          run: The run folder.
           reporter: Receives a line about each damaged checkpoint.
-          reads_only: Whether what is damaged is left there, as another process' affair.
+          reads_only: Whether damaged checkpoints are kept, because another process writes here.
         """
         self.folder = run / CHECKPOINTS
         self._reporter, self._reads_only = reporter, reads_only
 
     def write(self, snapshot: Snapshot) -> None:
-        """Writes a checkpoint and deletes all but the last two.
+        """Write a checkpoint and delete all but the last two.
 
         Raises:
-          OSError: If the disk is full, or the like; those before are still there.
+          OSError: If it cannot be written, e.g. because the disk is full; earlier checkpoints
+            remain.
         """
         numbers = self._numbers()
         number = int(numbers[-1]) + 1 if numbers else 1
@@ -56,62 +61,66 @@ class Checkpoints:
             self._delete(old)
 
     def newest(self) -> Snapshot | None:
-        """Returns the newest checkpoint that is whole; what is damaged is said and deleted."""
+        """Return the newest intact checkpoint; damaged ones are reported and deleted."""
         for name in reversed(self._numbers()):
-            found = self._read(name)
-            if found is not None:
-                return found
+            snapshot = self._read(name)
+            if snapshot is not None:
+                return snapshot
         return None
 
-    def done(self, part: str, do: Callable[[], Snapshot]) -> Snapshot:
-        """Returns what a part of the run gave, which is done now if it was not before.
+    def run_once(self, part: str, compute: Callable[[], Snapshot]) -> Snapshot:
+        """Return the result of a part of the run, computed now unless it was before.
+
+        Args:
+          part: Name of the part.
+          compute: Returns its result.
 
         Raises:
-          OSError: As `write`.
+          OSError: If the result cannot be written.
         """
         if (self.folder / part).is_dir():
-            found = self._read(part)
-            if found is not None:
-                return found
-        given = do()
-        given = Snapshot(plain(given.facts), given.arrays)
-        write_snapshot(self.folder / part, given)
-        return given
+            recorded = self._read(part)
+            if recorded is not None:
+                return recorded
+        result = compute()
+        result = Snapshot(plain(result.facts), result.arrays)
+        write_snapshot(self.folder / part, result)
+        return result
 
     def forget(self, *parts: str) -> None:
-        """Has parts done again."""
+        """Delete the results of parts, so that they are computed again."""
         for part in parts:
             self._delete(part)
 
     def sweep(self) -> None:
-        """Deletes what was being written when a process died."""
+        """Delete incomplete snapshots of processes that died while writing."""
         for path in self.folder.glob(f"{PART}*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def clear(self) -> None:
-        """Deletes all of it."""
+        """Delete all checkpoints and results."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _numbers(self) -> list[str]:
         if not self.folder.is_dir():
             return []
-        return sorted(each.name for each in self.folder.iterdir() if _NUMBER.fullmatch(each.name))
+        return sorted(path.name for path in self.folder.iterdir() if _NUMBER.fullmatch(path.name))
 
     def _read(self, name: str) -> Snapshot | None:
         path = self.folder / name
         try:
             return read_snapshot(path)
         except DamagedSnapshotError as error:
-            self._reporter.line(f"checkpoint  damaged, and left out: {path} ({error})")
+            self._reporter.line(f"checkpoint  skipped, because it is damaged: {path} ({error})")
             if not self._reads_only:
                 self._delete(name)
             return None
 
     def _delete(self, name: str) -> None:
-        """Deletes a snapshot; not file by file, so that no one finds half of it."""
+        """Delete a snapshot atomically: rename it first, so that no reader finds half of it."""
         path = self.folder / name
         aside = self.folder / f"{PART}deleted-{name}"
-        with contextlib.suppress(OSError):  # It is not there, or may not be deleted.
+        with contextlib.suppress(OSError):  # It does not exist, or may not be deleted.
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)

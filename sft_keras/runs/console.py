@@ -1,4 +1,4 @@
-"""What of a run is printed, and how. Standard library only."""
+"""Console output of a run: lines, progress and epochs. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,59 +12,65 @@ from collections.abc import Mapping
 from typing import Literal
 
 Log = Literal["plain", "quiet", "json"]
-"""All lines; only what a person must know at the end; or a JSON object a line, for programs."""
+"""All lines; only warnings, notes and results; or one JSON object per line, for programs."""
 
-_KEPT = ("warning", "note", "test", "report")  # how lines begin that are printed when quiet
+_QUIET_PREFIXES = ("warning", "note", "test", "report")  # lines that "quiet" prints too
+_NOTEBOOK_SECONDS = 0.2  # between two updates: each is a message over the network
 
 
 @dataclasses.dataclass
-class _Shown:
-    """The passing line below a cell of a notebook, where each is a message over the network."""
+class _ProgressLine:
+    """The progress line below a notebook cell.
+
+    Attributes:
+      length: Its characters, which the next line must overwrite.
+      next_update: The earliest time of the next update, as `time.monotonic` returns it.
+    """
 
     length: int = 0
-    until: float = 0.0  # at least, as `time.monotonic` has it
+    next_update: float = 0.0
 
 
-_shown = _Shown()
-_NOTEBOOK_SECONDS = 0.2
+_progress_line = _ProgressLine()
 
 
 def print_line(line: str, log: Log) -> None:
-    """Prints what a run says."""
+    """Print a log line."""
     if log == "json":
         _print_json({"said": line})
-    elif log == "plain" or line.startswith(_KEPT):
-        print(f"{_wiped()}{line}", flush=True)
+    elif log == "plain" or line.startswith(_QUIET_PREFIXES):
+        print(f"{_erase_progress()}{line}", flush=True)
 
 
-def print_passing(line: str, log: Log) -> None:
-    """Shows a line on a terminal or in a notebook until the next one; elsewhere it is left out."""
+def print_progress(line: str, log: Log) -> None:
+    """Show a line until the next one, on a terminal or in a notebook; elsewhere print nothing."""
     if log != "plain":
         return
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 1
-        print(f"{_wiped()}{line[:width]}", end="", flush=True)
-    elif _is_notebook() and time.monotonic() > _shown.until:
-        print(f"{_wiped()}{line}", end="", flush=True)
-        _shown.length, _shown.until = len(line), time.monotonic() + _NOTEBOOK_SECONDS
+        print(f"{_erase_progress()}{line[:width]}", end="", flush=True)
+    elif _is_notebook() and time.monotonic() > _progress_line.next_update:
+        print(f"{_erase_progress()}{line}", end="", flush=True)
+        _progress_line.length = len(line)
+        _progress_line.next_update = time.monotonic() + _NOTEBOOK_SECONDS
 
 
-def print_figures(stage: str, step: int, figures: Mapping[str, float], log: Log) -> None:
-    """Prints the figures of an epoch for programs; for people a line says them."""
+def print_epoch(stage: str, step: int, metrics: Mapping[str, float], log: Log) -> None:
+    """Print the metrics of an epoch as JSON; a plain log has a line of its own for them."""
     if log == "json":
-        _print_json({"stage": stage, "step": step, **figures})
+        _print_json({"stage": stage, "step": step, **metrics})
 
 
-def _wiped() -> str:
-    """Returns what takes the passing line away that may still be shown."""
+def _erase_progress() -> str:
+    """Return the characters that erase a progress line, if one may be visible."""
     if sys.stdout.isatty():
         return "\r\x1b[K"
-    blanks, _shown.length = " " * _shown.length, 0
+    blanks, _progress_line.length = " " * _progress_line.length, 0
     return f"\r{blanks}\r" if blanks and _is_notebook() else ""
 
 
 def _is_notebook() -> bool:
-    """Whether it is printed below a cell, where a line can be begun anew, and no more."""
+    """Return whether output appears below a cell, which supports "\\r" but no escape codes."""
     return type(sys.stdout).__module__ == "ipykernel.iostream"
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on, and Keras set up the way a recipe asks."""
+"""The software and hardware of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sft_keras.core.versions import package_versions
 
 
 def environment() -> dict[str, Any]:
-    """Returns the versions and the machine as plain values, for the report."""
+    """Return versions, platform and accelerators as plain values, for the report."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,4 +1,4 @@
-"""The folder one run leaves behind, and the lines it says meanwhile. Does not import TensorFlow."""
+"""The run folder: its files, its log and its errors. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 from sft_keras.core.errors import RunFolderError, StoppedError
 from sft_keras.core.files import write_atomic
-from sft_keras.runs.console import Log, print_figures, print_line, print_passing
+from sft_keras.runs.console import Log, print_epoch, print_line, print_progress
 from sft_keras.runs.interrupt import StopRequest
-from sft_keras.runs.lock import CHECKPOINTS, held
+from sft_keras.runs.lock import CHECKPOINTS, lock_run
 
 if TYPE_CHECKING:
     from sft_keras.runs.checkpoints import Checkpoints
 
 DEFAULT_PARENT = "runs"
 RECIPE = "recipe.json"
-"""Every run writes it first; what has it may be overwritten when asked."""
+"""The first file that a run writes; `overwrite` deletes only folders that have it."""
 REPORT = "report.json"
 TRIALS = "trials.json"
-"""What the trials of a plan leave instead."""
+"""A plan of several trials writes this file instead."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """A run's folder. Make one with `create`.
+    """A run folder, which is also the run's `Reporter`. Create one with `create` or `reopen`.
 
     Attributes:
       path: The folder.
-      replaced: The earlier run that it overwrites, put aside until the new one is under way.
-      is_quiet: Whether what is said goes to the log alone, as of one of many trials.
-      log: How it is printed, see `console`; log.txt has all lines.
+      replaced: Where the earlier run that it overwrites is kept until the new run has started.
+      is_quiet: Whether lines are only written to log.txt, as for one of several trials.
+      log: Format of the console output; log.txt always has all lines.
       epoch_listeners: Called with (step, metrics) after each epoch, see `epoch`.
     """
 
@@ -61,10 +61,17 @@ class RunFolder:
         parent: str = DEFAULT_PARENT,
         log: Log = "plain",
     ) -> RunFolder:
-        """Makes the folder: `run_dir`, or the first free of PARENT/NAME, PARENT/NAME-2, ...
+        """Create the folder of a new run.
+
+        Args:
+          name: Name of the run.
+          run_dir: The folder; None for the first free one of PARENT/NAME, PARENT/NAME-2, ...
+          overwrite: Whether an earlier run in `run_dir` is replaced.
+          parent: Folder of the runs without a `run_dir`.
+          log: Format of the console output.
 
         Raises:
-          RunFolderError: If it exists and is not to be overwritten, or cannot be written.
+          RunFolderError: If the folder exists and must not be overwritten, or cannot be written.
         """
         try:
             if run_dir is None:
@@ -73,8 +80,8 @@ class RunFolder:
             replaced = None
             require_usable(path, overwrite)
             if path.exists() and any(path.iterdir()):
-                with held(path):
-                    pass  # else a run that is under way would lose its folder
+                with lock_run(path):
+                    pass  # a run in progress must not lose its folder
                 replaced = path.with_name(f".{path.name}.replaced")
                 shutil.rmtree(replaced, ignore_errors=True)
                 path.rename(replaced)
@@ -83,38 +90,38 @@ class RunFolder:
         except OSError as error:
             target = Path(run_dir or parent)
             raise RunFolderError(
-                f"The run folder must be writable. Received: {str(target)!r}, and the system says: "
-                f"{error.strerror or error}. Choose another with --run_dir=FOLDER."
+                f"The run folder must be writable. Received: {str(target)!r} (system error: "
+                f"{error.strerror or error}). Choose another with --run_dir=FOLDER."
             ) from error
         return cls(path, replaced, log=log)
 
     @classmethod
     def reopen(cls, run_dir: str | os.PathLike[str], log: Log = "plain") -> RunFolder:
-        """Opens the folder of a run that was begun, to go on with it.
+        """Open the folder of a started run, to resume it.
 
         Raises:
-          RunFolderError: If it is none, or nothing may be written there.
+          RunFolderError: If it is not the folder of a started run, or cannot be written.
         """
         path = require_begun(run_dir)
         try:
             _try_writing(path)
         except OSError as error:
             raise RunFolderError(
-                f"The run folder must be writable. Received: {str(path)!r}, and the system says: "
-                f"{error.strerror or error}."
+                f"The run folder must be writable. Received: {str(path)!r} (system error: "
+                f"{error.strerror or error})."
             ) from error
         return cls(path, log=log)
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """What a stopped run goes on from."""
-        from sft_keras.runs.checkpoints import Checkpoints  # NumPy; run.py has to be quick
+        """The checkpoints from which a stopped run resumes."""
+        from sft_keras.runs.checkpoints import Checkpoints  # imports NumPy; run.py must not
 
         return Checkpoints(self.path, self)
 
     @contextlib.contextmanager
     def discarded_on_error(self) -> Iterator[None]:
-        """If the block fails, all is as before: the folder gone, what it replaced back again."""
+        """If the block fails, delete the folder and restore the run that it replaced."""
         try:
             yield
         except BaseException:
@@ -127,40 +134,40 @@ class RunFolder:
 
     @contextlib.contextmanager
     def explain_errors(self, stop: StopRequest, run_dir: Path | None = None) -> Iterator[None]:
-        """Says how to go on with the run, where the block is stopped or the disk fails.
+        """Convert interrupts and full disks within the block to errors that say how to resume.
 
         Args:
-          stop: Which signal it got.
-          run_dir: The run's folder, if that is not this one, as for a worker that assists.
+          stop: Holds the signal that was received.
+          run_dir: The run folder, if it is not this one, as for a worker that is not the chief.
 
         Raises:
-          StoppedError: If it was stopped.
-          RunFolderError: If a file could not be written.
+          StoppedError: If the run was stopped.
+          RunFolderError: If the disk is full or read-only.
         """
         path = run_dir or self.path
-        again = f"python -m sft_keras.run --resume={shlex.quote(str(path))}"
+        command = f"python -m sft_keras.run --resume={shlex.quote(str(path))}"
         try:
             yield
         except KeyboardInterrupt:
             status = 128 + (stop.received or signal.SIGINT)
             if (path / RECIPE).is_file():
-                raise StoppedError(f"Stopped. Go on with: {again}", status) from None
+                raise StoppedError(f"Stopped. Resume with: {command}", status) from None
             shutil.rmtree(self.path, ignore_errors=True)
-            raise StoppedError("Stopped before the run began; it left nothing.", status) from None
+            raise StoppedError("Stopped before the run started; no files remain.", status) from None
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             raise RunFolderError(
                 f"The run could not be written to {str(self.path)!r}: {error.strerror}. "
-                f"Make room there and go on with: {again}"
+                f"Free some space and resume with: {command}"
             ) from error
 
     def file(self, name: str) -> Path:
-        """Returns the path of a file in the folder."""
+        """Return the path of a file in the folder."""
         return self.path / name
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
-        """Writes plain values to a file in the folder."""
+        """Write plain values to a JSON file in the folder."""
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
         write_atomic(self.file(name), text + "\n")
 
@@ -168,7 +175,7 @@ class RunFolder:
         """Print a line and append it to log.txt."""
         if not self.is_quiet:
             print_line(text, self.log)
-        # A disk that is full is no reason to stop training.
+        # A full disk must not stop training.
         with (
             contextlib.suppress(OSError),
             self.file("log.txt").open("a", encoding="utf-8") as log,
@@ -178,13 +185,13 @@ class RunFolder:
     def epoch(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         """Report the metrics of an epoch; `step` counts the batches of all stages."""
         if not self.is_quiet:
-            print_figures(stage, step, metrics, self.log)
+            print_epoch(stage, step, metrics, self.log)
         for listener in self.epoch_listeners:
             listener(step, metrics)
 
     def progress(self, text: str) -> None:
         """Show transient progress on a terminal or in a notebook; elsewhere print nothing."""
-        print_passing(text, self.log)
+        print_progress(text, self.log)
 
 
 def _first_free(parent: Path, name: str) -> Path:
@@ -201,61 +208,61 @@ def _first_free(parent: Path, name: str) -> Path:
 
 
 def require_begun(run_dir: str | os.PathLike[str]) -> Path:
-    """Returns the folder of a run that was begun.
+    """Return the path of a started run's folder.
 
     Raises:
-      RunFolderError: If it is none.
+      RunFolderError: If it is not the folder of a started run.
     """
     path = Path(run_dir).expanduser()
     if (path / TRIALS).is_file():
         raise RunFolderError(
-            f"A run of one recipe can go on, and {str(path)!r} compares many trials. Run its "
-            "command again with --overwrite."
+            f"Only a run of one recipe can be resumed, and {str(path)!r} compares several trials. "
+            "Run its command again with --overwrite."
         )
     if not (path / RECIPE).is_file():
         raise RunFolderError(
-            f"A run goes on in its own folder. Received: {str(path)!r}, which holds no "
-            f"{RECIPE} and so no run that was begun."
+            f"Only a run that was started can be resumed. Received: {str(path)!r}, which holds no "
+            f"{RECIPE}."
         )
     return path
 
 
 def is_finished(run_dir: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a run that has come to its end."""
+    """Return whether a folder holds a finished run."""
     path = Path(run_dir).expanduser()
     return (path / REPORT).is_file() and not (path / CHECKPOINTS).exists()
 
 
 def unfinished_run(name: str) -> Path | None:
-    """Returns the folder of the latest run of a name under runs/ that is not finished."""
-    found = [
+    """Return the folder of the latest unfinished run of a name in runs/, or None."""
+    unfinished = [
         path
         for path in Path(DEFAULT_PARENT).glob(f"{name}*")
         if (path.name == name or path.name.removeprefix(f"{name}-").isdigit())
         and (path / RECIPE).is_file()
         and not is_finished(path)
     ]
-    return max(found, key=lambda path: (path / RECIPE).stat().st_mtime, default=None)
+    return max(unfinished, key=lambda path: (path / RECIPE).stat().st_mtime, default=None)
 
 
 def require_usable(run_dir: str | os.PathLike[str], overwrite: bool) -> None:
-    """Checks that a run may write to a folder: a new or empty one, or an earlier run's.
+    """Check that a new run may use a folder: a new or empty one, or that of an earlier run.
 
     Raises:
-      RunFolderError: If it is something else, or an earlier run that is not to be overwritten.
+      RunFolderError: If it holds something else, or an earlier run without `overwrite`.
     """
     path = Path(run_dir).expanduser()
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:
         raise RunFolderError(
-            f"The run folder must be new or empty. Received: {str(path)!r}, which holds something. "
-            "Choose another with --run_dir=FOLDER, or pass --overwrite to delete what is in it."
+            f"The run folder must be new or empty. Received: {str(path)!r}, which is not empty. "
+            "Choose another with --run_dir=FOLDER, or pass --overwrite to delete its contents."
         )
     if not (path / RECIPE).is_file():
         raise RunFolderError(
-            f"--overwrite deletes earlier runs and nothing else. Received: {str(path)!r}, which "
-            f"holds no {RECIPE} and so was not made by a run. Delete it yourself, or choose "
+            f"--overwrite deletes only earlier runs. Received: {str(path)!r}, which "
+            f"holds no {RECIPE}, so no run created it. Delete it yourself, or choose "
             "another with --run_dir=FOLDER."
         )
 

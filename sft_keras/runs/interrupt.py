@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run ends where it can go on later. Does not import TensorFlow."""
+"""Ctrl-C and SIGTERM: stop a run where it can be resumed. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether somebody wants the run to end.
+    """Whether a signal has requested the run to stop.
 
     Attributes:
-      received: The signal that said so; None as long as nobody does.
+      received: The signal; None if there was none.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within the block nothing is broken off; it calls `check` where it can be left."""
+        """Defer the interrupt within the block to its calls of `check`."""
         self._deferred = True
         try:
             yield
@@ -33,29 +33,35 @@ class StopRequest:
             self._deferred = False
 
     def check(self) -> None:
-        """Raises a `KeyboardInterrupt` if the run is to end."""
+        """Stop here if a stop was requested.
+
+        Raises:
+          KeyboardInterrupt: If a signal was received.
+        """
         if self.received is not None:
             raise KeyboardInterrupt
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
-        for each in _SIGNALS:  # Once more ends the process at once.
-            signal.signal(each, signal.SIG_DFL)
+        for handled in _SIGNALS:  # A second signal ends the process immediately.
+            signal.signal(handled, signal.SIG_DFL)
         if not self._deferred:
             raise KeyboardInterrupt
-        print("\nStopping at the next step; once more stops at once.", file=sys.stderr, flush=True)
+        print(
+            "\nStopping after this step; repeat to stop immediately.", file=sys.stderr, flush=True
+        )
 
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[StopRequest]:
-    """Catches the signals within the block, if it is the main thread, which alone gets them."""
+    """Handle the signals within the block; in the main thread only, which alone receives them."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {each: signal.signal(each, stop._receive) for each in _SIGNALS}
+    previous = {handled: signal.signal(handled, stop._receive) for handled in _SIGNALS}
     try:
         yield stop
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler or signal.SIG_DFL)
+        for handled, handler in previous.items():
+            signal.signal(handled, handler or signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""One run in a folder at a time. Does not import TensorFlow or NumPy."""
+"""The lock of a run folder: one process at a time. Does not import TensorFlow or NumPy."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from filelock import FileLock, Timeout
 from sft_keras.core.errors import RunFolderError
 
 CHECKPOINTS = "checkpoints"
-"""The folder within that of a run where the lock is too, and which goes away with the run's end."""
+"""Folder of checkpoints and lock in a run folder; deleted when the run has finished."""
 _LOCK = "lock"
 
 
 @contextlib.contextmanager
-def held(run: Path) -> Iterator[None]:
-    """Keeps other runs out of a run's folder within the block.
+def lock_run(run: Path) -> Iterator[None]:
+    """Lock a run folder within the block.
 
-    The lock is the system's: one of a process that has died holds nobody up.
+    The operating system releases the lock of a process that dies.
+
+    Args:
+      run: The run folder.
 
     Raises:
-      RunFolderError: If another run is under way in it.
+      RunFolderError: If another process holds the lock.
     """
     folder = run / CHECKPOINTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,6 +41,6 @@ def held(run: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        with contextlib.suppress(OSError):  # It holds checkpoints, or is gone with the run.
+        with contextlib.suppress(OSError):  # It holds checkpoints, or was deleted with the run.
             (folder / _LOCK).unlink(missing_ok=True)
             folder.rmdir()

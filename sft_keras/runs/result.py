@@ -1,4 +1,4 @@
-"""What a run leaves behind, and how it is shown. Does not import TensorFlow."""
+"""The result of a run and its display. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Result:
-    """What a run leaves behind.
+    """The result of a run.
 
-    In a notebook it is shown as its score and its stages; elsewhere as a line.
+    A notebook displays its score and stages; its repr is one line.
 
     Attributes:
-      metrics: The figures of the test split, as in the report.
-      history: {stage name: {figure: value an epoch}}.
-      model: The trained model: images float32 [batch, height, width, 3] in 0..255 to
-        probabilities [batch, num_classes], calibrated on the validation split.
-      report: All that report.json holds.
+      metrics: Metrics of the test split, as in the report.
+      history: {stage name: {metric: one value per epoch}}.
+      model: The trained model. For image classification it maps images, float32
+        [batch, height, width, 3] in 0..255, to probabilities [batch, num_classes] calibrated on
+        the validation split.
+      report: The contents of report.json.
       run_dir: The run folder.
       export_dir: The SavedModel in it.
-      pictures: PNG files' bytes, which the examples in the report name by their place.
+      pictures: PNG files as bytes; the examples of the report refer to them by index.
     """
 
     metrics: dict[str, Any]
@@ -36,17 +37,17 @@ class Result:
     pictures: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
-        if not self.report:  # of a worker that is not the chief
+        if not self.report:  # a worker that is not the chief
             return f"Result({str(self.run_dir)!r})"
         score = self.report["score"]
-        figure = self.metrics[score]
+        estimate = self.metrics[score]
         return (
-            f"Result({str(self.run_dir)!r}, test {score} {figure['value']:.4f}, "
-            f"95 % interval {figure['low']:.4f} to {figure['high']:.4f})"
+            f"Result({str(self.run_dir)!r}, test {score} {estimate['value']:.4f}, "
+            f"95 % interval {estimate['low']:.4f} to {estimate['high']:.4f})"
         )
 
     def _repr_html_(self) -> str | None:
-        """Returns what a notebook shows; None for the line above."""
+        """Return the HTML for notebooks; None to display the repr instead."""
         if not self.report:
             return None
         from sft_keras.report.fragments import score_fragment

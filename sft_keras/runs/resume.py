@@ -1,4 +1,4 @@
-"""Whether a run may go on: with the recipe and the data that it began with. No TensorFlow."""
+"""Check that a resumed run continues with its recipe and data. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,53 +13,59 @@ from sft_keras.recipe.loader import to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RECIPE
 
-_FREE = ("checkpoints", "data.memory_share")  # they change nothing about what comes out
+_NEUTRAL_FIELDS = ("checkpoints", "data.memory_share")  # they do not affect results
 DATA = "data"
-"""What `allow_changed` says of examples that are not the same any more."""
+"""The entry of `allow_changed` that permits changed examples."""
 
 
 def require_same_recipe(run: Path, recipe: Recipe, allowed: Sequence[str]) -> bool:
-    """Compares a recipe with the one that a run began with.
+    """Compare a recipe with the one that a run was started with.
 
     Args:
-      run: The run's folder.
-      recipe: What it is to go on with.
-      allowed: Paths of fields that may differ, as `--set` has them; of a section, all below it.
+      run: The run folder.
+      recipe: The recipe to resume with.
+      allowed: Paths of fields that may differ, as in `--set`; a section stands for all its fields.
 
     Returns:
-      Whether they differ in what is allowed.
+      Whether the recipes differ in allowed fields.
 
     Raises:
       RunFolderError: Listing the other fields in which they differ.
     """
-    began = _flatten_recipe(_read(run / RECIPE))
-    given = _flatten_recipe(json.loads(json.dumps(to_plain(recipe))))
-    paths = [path for path in {**began, **given} if began.get(path) != given.get(path)]
-    changed = [path for path in paths if not _is_below(path, _FREE)]
+    original = _flatten_recipe(_read(run / RECIPE))
+    current = _flatten_recipe(json.loads(json.dumps(to_plain(recipe))))
+    paths = [path for path in {**original, **current} if original.get(path) != current.get(path)]
+    changed = [path for path in paths if not _is_below(path, _NEUTRAL_FIELDS)]
     refused = [path for path in changed if not _is_below(path, allowed)]
     if refused:
         raise RunFolderError(
             numbered(
-                f"A run goes on with the recipe that it began with, which is in {run / RECIPE}.",
-                [f"`{p}` was {began.get(p)!r} and is {given.get(p)!r}." for p in refused],
+                f"A run must be resumed with its own recipe, which is in {run / RECIPE}.",
+                [f"`{p}` was {original.get(p)!r} and is {current.get(p)!r}." for p in refused],
             )
-            + "\nLeave the recipe as it was, begin anew in another --run_dir, or let it go on so "
+            + "\nRestore the recipe, start a new run in another --run_dir, or allow the changes "
             f"with {' '.join(f'--allow_changed={path}' for path in refused)}."
         )
     return bool(changed)
 
 
 def require_same_data(run: Path, began: str | None, now: str, allowed: Sequence[str]) -> None:
-    """Compares what a run reads with what it began with, by a digest of all examples.
+    """Compare the data of a resumed run with the data that it was started with.
+
+    Args:
+      run: The run folder.
+      began: Digest of all examples at the start; None if it was not recorded.
+      now: Digest of all examples now.
+      allowed: What may differ; "data" permits other examples.
 
     Raises:
-      RunFolderError: If it is not the same, and "data" is not among what is allowed to differ.
+      RunFolderError: If the digests differ and "data" is not allowed to.
     """
     if began is not None and began != now and DATA not in allowed:
         raise RunFolderError(
-            f"A run goes on with the data that it began with, and the run in {str(run)!r} now "
-            "finds other examples, labels or splits. Bring back the data as it was, begin anew in "
-            f"another --run_dir, or let it go on so with --allow_changed={DATA}."
+            f"A run must be resumed with its own data, and the run in {str(run)!r} now finds other "
+            "examples, labels or splits. Restore the data, start a new run in another --run_dir, "
+            f"or allow the change with --allow_changed={DATA}."
         )
 
 
@@ -68,7 +74,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(
-            f"{path} cannot be read ({error}), so the run cannot go on. Begin anew with "
+            f"{path} cannot be read ({error}), so the run cannot be resumed. Start again with "
             "--overwrite."
         ) from error
 

@@ -31,7 +31,7 @@ def test_a_silent_name_server_counts_as_no_network_after_three_seconds(monkeypat
         released.wait(20)
         raise TimeoutError
 
-    monkeypatch.setattr(network, "_PATIENCE", 0.2)
+    monkeypatch.setattr(network, "_TIMEOUT", 0.2)
     monkeypatch.setattr(urllib.request, "urlopen", wait)
     started = time.monotonic()
     assert not network.is_online()
@@ -81,7 +81,7 @@ def test_the_proxy_of_the_environment_is_asked(monkeypatch):
     server = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(network, "_ADDRESS", "http://nowhere.invalid/")
-    monkeypatch.setattr(network, "_PATIENCE", 60.0)
+    monkeypatch.setattr(network, "_TIMEOUT", 60.0)
     # It holds the proxies of whenever something was first opened.
     monkeypatch.setattr(urllib.request, "_opener", None)
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")

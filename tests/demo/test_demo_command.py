@@ -42,7 +42,7 @@ def test_what_is_wrong_is_said_before_tensorflow_and_gradio_are_imported(run_fol
         cases = {
             "Say which run": [],
             "has no export/1/saved_model.pb": [f"--run={tmp_path}"],
-            "report.json must be as the run wrote it": [f"--run={tmp_path / 'damaged'}"],
+            "report.json must be unchanged": [f"--run={tmp_path / 'damaged'}"],
             f"{port}: Address already in use": [f"--run={tmp_path / 'whole'}", f"--port={port}"],
             "--max_upload_mb": [f"--run={tmp_path / 'whole'}", "--max_upload_mb=0"],
         }
@@ -86,7 +86,7 @@ def test_the_head_says_what_was_trained_and_how_well_but_not_where_files_lie(tmp
     (tmp_path / "report.json").write_text(json.dumps({**report, "smoke": True}))
     assert "smoke run" in read_about(tmp_path).lines[0]
     (tmp_path / "report.json").write_text(json.dumps({**report, "test": []}))
-    with pytest.raises(RunFolderError, match="Copy it anew"):
+    with pytest.raises(RunFolderError, match="Copy it again"):
         read_about(tmp_path)
 
 

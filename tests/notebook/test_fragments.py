@@ -183,12 +183,12 @@ def test_without_widgets_it_is_said_how_to_ask(kind, said, monkeypatch, capsys):
 def test_a_passing_line_is_shown_in_a_notebook_and_written_over(monkeypatch):
     stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(console, "_shown", console._Shown())
+    monkeypatch.setattr(console, "_progress_line", console._ProgressLine())
     console.print_line("data", "plain")
-    console.print_passing("step 1 of 200", "plain")
-    console.print_passing("too soon after it", "plain")
+    console.print_progress("step 1 of 200", "plain")
+    console.print_progress("too soon after it", "plain")
     console.print_line("epoch 1", "plain")
-    console.print_passing("nothing of this", "quiet")
+    console.print_progress("nothing of this", "quiet")
     (first, line, rest), screen = stream.getvalue().split("\n"), ""
     for piece in line.split("\r"):  # what JupyterLab and Colab make of it
         screen = piece + screen[len(piece) :]

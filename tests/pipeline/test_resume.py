@@ -214,7 +214,7 @@ def test_a_torn_checkpoint_is_said_and_the_one_before_leads_to_the_same_bits(
     torn = broken / "checkpoints" / names[-1] / "arrays.safetensors"
     torn.write_bytes(torn.read_bytes()[:-7])
     assert_same(trained(build_staged, prepared, plan, broken), expected)
-    assert f"damaged, and left out: {torn.parent}" in (broken / "log.txt").read_text()
+    assert f"it is damaged: {torn.parent}" in (broken / "log.txt").read_text()
 
 
 def test_writing_checkpoints_changes_nothing(build_staged, prepared, tmp_path):
@@ -306,7 +306,7 @@ def test_another_model_is_refused(build_staged, prepared, tmp_path):
     assert trained(build_staged, prepared, plan, tmp_path / "run", 1) is None
 
 
-# The recipe that a run goes on with
+# The recipe of a resumed run
 
 
 def test_a_changed_recipe_is_refused_with_the_fields_unless_they_are_allowed(tmp_path):

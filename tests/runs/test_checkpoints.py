@@ -20,7 +20,7 @@ from sft_keras.core.errors import RunFolderError
 from sft_keras.core.reporter import CallbackReporter
 from sft_keras.core.snapshot import DamagedSnapshotError, Snapshot, read_snapshot, write_snapshot
 from sft_keras.runs.checkpoints import Checkpoints
-from sft_keras.runs.lock import held
+from sft_keras.runs.lock import lock_run
 
 
 def state(number: int) -> Snapshot:
@@ -163,15 +163,15 @@ def test_a_part_is_done_once_and_again_if_its_record_is_damaged(tmp_path):
         done.append(1)
         return Snapshot({"score": np.float32(0.5), "shape": (2, 3)}, {"x": np.arange(3)})
 
-    given, again = (checkpoints.done("evaluated", do) for _ in range(2))
+    given, again = (checkpoints.run_once("evaluated", do) for _ in range(2))
     assert len(done) == 1
     assert given.facts == again.facts == {"score": 0.5, "shape": [2, 3]}
     np.testing.assert_array_equal(given.arrays["x"], again.arrays["x"])
     os.truncate(checkpoints.folder / "evaluated" / "facts.json", 3)
-    assert checkpoints.done("evaluated", do).facts == given.facts
+    assert checkpoints.run_once("evaluated", do).facts == given.facts
     assert len(done) == 2
     checkpoints.forget("evaluated", "never_done")
-    checkpoints.done("evaluated", do)
+    checkpoints.run_once("evaluated", do)
     assert len(done) == 3
 
 
@@ -180,8 +180,8 @@ def test_a_part_is_done_once_and_again_if_its_record_is_damaged(tmp_path):
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from sft_keras.runs.lock import held
-with held(Path(sys.argv[1])):
+from sft_keras.runs.lock import lock_run
+with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -193,9 +193,9 @@ def test_a_second_run_is_refused_and_a_dead_one_holds_nobody_up(tmp_path):
     ) as holder:
         assert holder.stdout.readline() == "held\n"
         refused = pytest.raises(RunFolderError, match="Another process is running in")
-        with refused, held(tmp_path):
+        with refused, lock_run(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
-    with held(tmp_path):
+    with lock_run(tmp_path):
         pass
     assert not list(tmp_path.iterdir())

@@ -42,7 +42,7 @@ def test_within_a_stage_it_waits_for_the_next_check(capsys):
             stop.check()
             signal.raise_signal(signal.SIGINT)
             stop.check()
-        assert "once more stops at once" in capsys.readouterr().err
+        assert "repeat to stop immediately" in capsys.readouterr().err
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
@@ -65,7 +65,7 @@ def test_another_thread_listens_to_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resume=nowhere"], "holds no recipe.json and so no run that was begun"),
+        (["--resume=nowhere"], "holds no recipe.json"),
         (["--resume=auto"], "--resume=auto needs --recipe"),
         (["--resume=x", "--overwrite", "--recipe=quickstart"], "Give one"),
         (["--resume=x", "--run_dir=y"], "Leave out --run_dir"),
@@ -111,7 +111,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, which):
     assert "Another process is running in" in second.stderr
     assert process.returncode == 128 + which
     again = f"python -m sft_keras.run --resume={folder}"
-    assert f"Go on with: {again}" in errors
+    assert f"Resume with: {again}" in errors
     assert "Traceback" not in errors
     changed = run(*RUN, "--set=stages.head.epochs=3", "--resume=auto", f"--run_dir={folder}")
     assert changed.returncode == 2

@@ -1,4 +1,4 @@
-"""Who follows a run is told its figures, goes on with it, and cannot end it."""
+"""Trackers receive the metrics of a run, continue with a resumed run, and cannot stop it."""
 
 import dataclasses
 import json
@@ -14,27 +14,27 @@ from sft_keras.runs.folder import RunFolder
 METRICS = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}, "loss": 0.3, "examples": 7}
 
 
-class Heard(trackers.Service):
-    """Notes what it is told."""
+class RecordingService(trackers.Service):
+    """Records its calls."""
 
-    made: ClassVar = []
+    instances: ClassVar = []
 
-    def __init__(self, name, recipe, known):
-        self.id, self.where = known or "new-id", "nowhere"
-        self.name, self.recipe, self.known, self.told = name, recipe, known, []
-        Heard.made.append(self)
+    def __init__(self, name, recipe, run_id):
+        self.id, self.location = run_id or "new-id", "nowhere"
+        self.name, self.recipe, self.run_id, self.calls = name, recipe, run_id, []
+        RecordingService.instances.append(self)
 
-    def note(self, step, figures):
-        self.told.append((step, dict(figures)))
+    def log_epoch(self, step, metrics):
+        self.calls.append((step, dict(metrics)))
 
-    def end(self, figures, report):
-        self.told.append(("end", dict(figures), report))
+    def finish(self, metrics, report):
+        self.calls.append(("end", dict(metrics), report))
 
 
-class Broken(Heard):
-    """Fails once the run is under way."""
+class FailingService(RecordingService):
+    """Fails in the first epoch."""
 
-    def note(self, step, figures):
+    def log_epoch(self, step, metrics):
         raise ConnectionError("no\nnetwork")
 
 
@@ -45,67 +45,67 @@ def recipe():
 
 @pytest.fixture
 def service(monkeypatch):
-    Heard.made = []
-    monkeypatch.setitem(trackers._SERVICES, "mlflow", Heard)
-    return Heard
+    RecordingService.instances = []
+    monkeypatch.setitem(trackers._SERVICES, "mlflow", RecordingService)
+    return RecordingService
 
 
-def test_a_service_is_told_the_recipe_each_epoch_and_the_test(recipe, service, tmp_path):
+def test_a_service_receives_the_recipe_each_epoch_and_the_test(recipe, service, tmp_path):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
-    with trackers.open_trackers(recipe, run) as followers:
+    with trackers.open_trackers(recipe, run) as opened:
         run.epoch("head", 3, {"loss": 0.5})
-        followers.end(METRICS, run.file("report.html"))
-    (heard,) = service.made
-    assert heard.name == "run" and heard.recipe["stages.head.epochs"] == str(
+        opened.finish(METRICS, run.file("report.html"))
+    (recorded,) = service.instances
+    assert recorded.name == "run" and recorded.recipe["stages.head.epochs"] == str(
         recipe.stages[0].epochs
     )
     tested = ("end", {"accuracy": 0.9, "loss": 0.3}, run.file("report.html"))
-    assert heard.told == [(3, {"loss": 0.5}), tested]
+    assert recorded.calls == [(3, {"loss": 0.5}), tested]
     assert json.loads(run.file("trackers.json").read_text()) == {"mlflow": "new-id"}
 
 
-def test_a_run_that_is_gone_on_with_goes_on_there(recipe, service, tmp_path):
+def test_a_resumed_run_continues_in_its_service(recipe, service, tmp_path):
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     with pytest.raises(KeyboardInterrupt), trackers.open_trackers(recipe, run):
         raise KeyboardInterrupt
-    with trackers.open_trackers(recipe, RunFolder(run.path)) as followers:
-        followers.end(METRICS, None)
-    first, second = service.made
-    assert first.told == [("end", {}, None)]
-    assert (first.known, second.known) == (None, "new-id")
+    with trackers.open_trackers(recipe, RunFolder(run.path)) as opened:
+        opened.finish(METRICS, None)
+    first, second = service.instances
+    assert first.calls == [("end", {}, None)]
+    assert (first.run_id, second.run_id) == (None, "new-id")
 
 
-def test_a_service_that_fails_is_left_out_and_the_run_goes_on(
+def test_a_failing_service_is_dropped_and_the_run_continues(
     recipe, service, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setitem(trackers._SERVICES, "mlflow", Broken)
+    monkeypatch.setitem(trackers._SERVICES, "mlflow", FailingService)
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
-    with trackers.open_trackers(recipe, run) as followers:
+    with trackers.open_trackers(recipe, run) as opened:
         for step in (3, 6):
             run.epoch("head", step, {"loss": 0.5})
-        followers.end(METRICS, None)
+        opened.finish(METRICS, None)
     said = capsys.readouterr().out
-    assert said.count("warning  mlflow does not follow any more: no network") == 1
-    assert service.made[0].told == []
+    assert said.count("warning  mlflow no longer tracks this run: no network") == 1
+    assert service.instances[0].calls == []
 
 
-def test_what_is_not_installed_is_said_before_the_run(recipe, monkeypatch):
+def test_a_missing_package_is_reported_before_the_run(recipe, monkeypatch):
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    with pytest.raises(RecipeError, match="pip install mlflow, or leave it out"):
+    with pytest.raises(RecipeError, match="pip install mlflow, or remove"):
         trackers.require_trackers(recipe)
 
 
 @pytest.mark.slow
-def test_mlflow_has_the_figures(recipe, tmp_path, monkeypatch):
+def test_mlflow_receives_the_metrics(recipe, tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # the one that its small package has
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     run.file("report.html").write_text("page")
-    with trackers.open_trackers(recipe, run) as followers:
+    with trackers.open_trackers(recipe, run) as opened:
         run.epoch("head", 3, {"loss": 0.5})
         run.epoch("head", 6, {"loss": 0.25})
-        followers.end(METRICS, run.file("report.html"))
+        opened.finish(METRICS, run.file("report.html"))
     client = mlflow.MlflowClient()
     name = json.loads(run.file("trackers.json").read_text())["mlflow"]
     points = client.get_metric_history(name, "loss")
@@ -116,15 +116,15 @@ def test_mlflow_has_the_figures(recipe, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_wandb_takes_the_figures_offline(recipe, tmp_path, monkeypatch):
+def test_wandb_receives_the_metrics_offline(recipe, tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     run = RunFolder.create("x", tmp_path / "run", overwrite=False)
     run.file("report.html").write_text("page")
     given = dataclasses.replace(recipe, trackers=("wandb",))
-    with trackers.open_trackers(given, run) as followers:
+    with trackers.open_trackers(given, run) as opened:
         run.epoch("head", 3, {"loss": 0.5})
-        followers.end(METRICS, run.file("report.html"))
+        opened.finish(METRICS, run.file("report.html"))
     assert "warning" not in run.file("log.txt").read_text()
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
