@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from sft_keras.core.versions import __version__
 
-# Before TensorFlow and Keras are first imported: this package is written for the TensorFlow
-# backend, and the start-up notes of TensorFlow's libraries would bury what a run says.
+# These take effect when TensorFlow and Keras are first imported: the package requires the
+# TensorFlow backend, and TensorFlow's start-up messages would bury the log of a run.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-_HOMES = {
+_MODULES = {
     "Arrays": "sft_keras.vision.sources.arrays",
     "Backbone": "sft_keras.recipe.backbone",
     "Checkpointing": "sft_keras.recipe.storage",
@@ -69,12 +69,12 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'sft_keras' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])

@@ -1,9 +1,9 @@
-"""Serves a run's exported model over HTTP, in the form of TensorFlow Serving's REST API.
+"""Serve the exported model of a run over HTTP, with the REST API of TensorFlow Serving.
 
     python -m sft_keras.serve --run=runs/quickstart
 
-answers until Ctrl-C, on this machine alone unless --host says otherwise; it knows no users and
-no encryption. See docs/serving.md.
+serves until Ctrl-C. By default only this machine can connect, see --host. There is no
+authentication and no encryption. docs/serving.md has the details.
 """
 
 from __future__ import annotations
@@ -24,27 +24,31 @@ from sft_keras.core.errors import RunFolderError, ServingError
 from sft_keras.export.paths import saved_model_path
 from sft_keras.serving.http import bound_socket, require_installed, serve_until_stopped, url_of
 
-_RUN = flags.DEFINE_string("run", None, "The run folder, as `python -m sft_keras.run` made it.")
+_RUN = flags.DEFINE_string("run", None, "The run folder, written by `python -m sft_keras.run`.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on.")
 _PORT = flags.DEFINE_integer(
     "port", 8501, "The port to listen on; 0 for a free one.", lower_bound=0, upper_bound=65535
 )
-_NAME = flags.DEFINE_string("name", None, "What requests call the model; default: the run's name.")
-_MOST = flags.DEFINE_integer("max_request_mb", 32, "The most MB of a request.", lower_bound=1)
-_THREADS = flags.DEFINE_integer(
-    "threads", None, "Threads that compute at a time; default: the CPU cores, at most 8.", 1
+_NAME = flags.DEFINE_string(
+    "name", None, "Model name in request paths; default: the name of the run folder."
 )
-_LOG = flags.DEFINE_bool("log_requests", True, "Print a line for each request.")
+_MOST = flags.DEFINE_integer(
+    "max_request_mb", 32, "Maximum size of a request, in MB.", lower_bound=1
+)
+_THREADS = flags.DEFINE_integer(
+    "threads", None, "Threads that run the model; default: the number of CPU cores, at most 8.", 1
+)
+_LOG = flags.DEFINE_bool("log_requests", True, "Print one line per request.")
 
 _PACKAGES = ("starlette", "uvicorn")
 _GRACE = 10  # seconds
 
 
 def main(_: Sequence[str]) -> None:
-    """Serves until it is stopped."""
+    """Serve until stopped."""
     if _RUN.value is None:
         raise RunFolderError("Say which run: python -m sft_keras.serve --run=RUN_FOLDER")
-    # All that can be wrong is said before TensorFlow is imported.
+    # Mistakes are reported before TensorFlow is imported.
     saved_model_path(_RUN.value)
     require_installed(_PACKAGES, "serve", "The server")
     name = _name()
@@ -57,7 +61,7 @@ def _name() -> str:
     name = _NAME.value or Path(_RUN.value).expanduser().resolve().name
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         raise ServingError(
-            "The model's name must be of letters, digits, '.', '-' and '_'. "
+            "The model's name must consist of letters, digits, '.', '-' and '_'. "
             f"Received: {name!r}. Pass --name."
         )
     return name
@@ -76,7 +80,7 @@ def _serve(name: str, bound: socket.socket) -> None:
     threads = _THREADS.value or min(os.cpu_count() or 1, 8)
     model = ServedModel(_RUN.value, name, Limits(body_bytes=_MOST.value * 2**20), threads)
 
-    line = f"serving {url_of(bound)}/v1/models/{name}  Ctrl-C ends it"
+    line = f"serving {url_of(bound)}/v1/models/{name}  Ctrl-C stops it"
     serve_until_stopped(Application(model).starlette(), bound, line, _GRACE)
 
 

@@ -72,4 +72,4 @@ def test_the_command_prints_a_line_each_and_wants_two(tmp_path):
     ran = subprocess.run([*command, *runs], capture_output=True, text=True, check=True)
     assert len(ran.stdout.splitlines()) == 3 and (tmp_path / "c.html").exists()
     ran = subprocess.run([*command, runs[0]], capture_output=True, text=True, check=False)
-    assert ran.returncode == 2 and "Say which runs" in ran.stderr
+    assert ran.returncode == 2 and "Pass at least two runs" in ran.stderr

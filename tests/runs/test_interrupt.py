@@ -67,9 +67,9 @@ def test_another_thread_listens_to_nothing():
     [
         (["--resume=nowhere"], "holds no recipe.json"),
         (["--resume=auto"], "--resume=auto needs --recipe"),
-        (["--resume=x", "--overwrite", "--recipe=quickstart"], "Give one"),
-        (["--resume=x", "--run_dir=y"], "Leave out --run_dir"),
-        (["--resume=auto", "--recipe=quickstart", "--seeds=2"], "not with many trials"),
+        (["--resume=x", "--overwrite", "--recipe=quickstart"], "Pass only one"),
+        (["--resume=x", "--run_dir=y"], "Remove --run_dir"),
+        (["--resume=auto", "--recipe=quickstart", "--seeds=2"], "not several trials"),
     ],
 )
 def test_what_cannot_be_resumed_is_said_before_tensorflow_is_imported(arguments, message, tmp_path):

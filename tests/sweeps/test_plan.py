@@ -185,7 +185,7 @@ finally:
         ("--sweep=stages.head.learning_rate=-1", "must be a number greater than 0"),
         ("--seeds=1", "--seeds must be 2 or more"),
         ("--compare_backbones=keras:vgg16,keras:vgg61", "Did you mean 'vgg19'?"),
-        ("--seeds=2 --strategy=mirrored", "Many trials are run on one device"),
+        ("--seeds=2 --strategy=mirrored", "Trials run one at a time on a single device"),
     ],
 )
 def test_a_mistake_is_said_without_tensorflow_and_leaves_nothing(tmp_path, flag, said):
