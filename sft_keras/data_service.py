@@ -139,8 +139,8 @@ def _require_free(port: int) -> None:
             probe.bind(("", port))
         except OSError as error:
             raise DataServiceError(
-                f"--port must be free. Received: {port}: {error.strerror}. Is another process running "
-                "there? Pass another port, or 0 for any free one."
+                f"--port must be free. Received: {port}: {error.strerror}. Does another process "
+                "use it? Pass another port, or 0 for any free one."
             ) from error
 
 

@@ -51,14 +51,14 @@ def main(_: Sequence[str]) -> None:
     # Mistakes are reported before TensorFlow is imported.
     saved_model_path(_RUN.value)
     require_installed(_PACKAGES, "serve", "The server")
-    name = _name()
+    name = _model_name(_RUN.value)
     with bound_socket(_HOST.value, _PORT.value) as bound:
         start_tensorflow()
-        _serve(name, bound)
+        _serve(_RUN.value, name, bound)
 
 
-def _name() -> str:
-    name = _NAME.value or Path(_RUN.value).expanduser().resolve().name
+def _model_name(run: str) -> str:
+    name = _NAME.value or Path(run).expanduser().resolve().name
     if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
         raise ServingError(
             "The model's name must consist of letters, digits, '.', '-' and '_'. "
@@ -67,7 +67,7 @@ def _name() -> str:
     return name
 
 
-def _serve(name: str, bound: socket.socket) -> None:
+def _serve(run: str, name: str, bound: socket.socket) -> None:
     from sft_keras.serving.app import LOG, Application
     from sft_keras.serving.limits import Limits
     from sft_keras.serving.model import ServedModel
@@ -78,7 +78,7 @@ def _serve(name: str, bound: socket.socket) -> None:
     LOG.setLevel(logging.INFO if _LOG.value else logging.WARNING)
     LOG.propagate = False
     threads = _THREADS.value or min(os.cpu_count() or 1, 8)
-    model = ServedModel(_RUN.value, name, Limits(body_bytes=_MOST.value * 2**20), threads)
+    model = ServedModel(run, name, Limits(body_bytes=_MOST.value * 2**20), threads)
 
     line = f"serving {url_of(bound)}/v1/models/{name}  Ctrl-C stops it"
     serve_until_stopped(Application(model).starlette(), bound, line, _GRACE)

@@ -71,7 +71,7 @@ def test_the_report_says_how_long_texts_are_and_shows_mistakes(run):
     assert sum(facts["lengths"]["counts"]) == 96
     assert facts["cut_off"] == sum(facts["lengths"]["counts"][33:]) > 0
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")
-    assert ">Texts</h2>" in page and "the end is cut off" in page
+    assert ">Text lengths</h2>" in page and "are truncated at the end" in page
     mistakes = run.report["mistakes"]
     assert mistakes and not any("<b>" in mistake["text"] for mistake in mistakes)
     assert mistakes[0]["text"] in page
