@@ -1,1 +1,1 @@
-"""Labelled examples, whatever their modality: listing, splitting, batching."""
+"""Labelled examples of any modality: listing, splitting, batching."""

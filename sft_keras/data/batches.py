@@ -1,4 +1,4 @@
-"""Batches of what a model reads and of labels, in an order that depends on the seed alone."""
+"""Batches of model inputs and labels, in an order that depends only on the seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.batches import served_ordered_batches, served_training_batches
 from sft_keras.data.streams import THREADS, in_graph, shuffled_range
 
-_PREFETCHED = 2
+_PREFETCH = 2  # batches
 
 
 def training_batches(
@@ -24,83 +24,89 @@ def training_batches(
     first_epoch: int = 0,
     first_step: int = 0,
 ) -> tf.data.Dataset:
-    """Returns the batches of a whole stage, epoch after epoch, as one dataset.
+    """Return the batches of a whole stage, epoch after epoch, as one dataset.
 
-    One dataset, because a new iterator every epoch would make every epoch start cold. Each epoch
-    holds each example once; its last batch may be smaller. The order of an epoch, and which view
-    of each example it has, is a function of (seed, stage_index, epoch) alone, so a later epoch can
-    be had without those before it.
+    It is one dataset because with a new iterator per epoch every epoch would start cold. Each epoch
+    contains every example once; its last batch may be smaller. The order of an epoch, and the view
+    of each example, depend only on (seed, stage_index, epoch), so any epoch can be produced without
+    those before it.
 
     Args:
       prepared: The split.
-      batch_size: Examples a batch.
-      seed: The recipe's.
-      stage_index: Which stage of the recipe it is, from 0.
-      epochs: How many; None for no end.
-      first_epoch: The number of the first.
-      first_step: Of that epoch.
+      batch_size: Examples per batch.
+      seed: The recipe's seed.
+      stage_index: The index of the stage in the recipe, from 0.
+      epochs: Number of epochs; None for no end.
+      first_epoch: The epoch to start with.
+      first_step: The step of that epoch to start with.
 
     Returns:
-      {"input": what `prepared.features` holds, [batch, ...]; "label": int32 [batch]; "index":
-      int64 [batch], positions in the split; "epoch": int64 scalar; "step": int64 scalar, counted
-      within the epoch}, and "target": y, where `prepared` has targets.
+      {"input": rows of `prepared.features`, [batch, ...]; "label": int32 [batch]; "index": int64
+      [batch], positions in the split; "epoch": int64 scalar; "step": int64 scalar, counted within
+      the epoch}, and "target": y, if `prepared` has targets.
     """
-    last = None if epochs is None else first_epoch + epochs
+    end_epoch = None if epochs is None else first_epoch + epochs
     if prepared.features is None and prepared.examples.service is not None:
         return served_training_batches(
             prepared,
             batch_size,
             lambda epoch: epoch_seed(seed, stage_index, epoch),
             (first_epoch, first_step),
-            last,
+            end_epoch,
         )
 
     @in_graph
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        own_seed = epoch_seed(seed, stage_index, epoch)
+        order_seed = epoch_seed(seed, stage_index, epoch)
         if prepared.features is None:
-            batches = _streamed_batches(prepared, batch_size, own_seed)
+            batches = _streamed_batches(prepared, batch_size, order_seed)
         else:
             count = len(prepared.examples)
-            order = epoch_order(prepared, batch_size, own_seed)
+            order = epoch_order(prepared, batch_size, order_seed)
             views = tf.gather(epoch_views(prepared, seed, stage_index, epoch), order)
-            batches = _held_batches(prepared, batch_size, order, views, count)
+            batches = _feature_batches(prepared, batch_size, order, views, count)
         return batches.enumerate().map(
             in_graph(lambda step, batch: {**batch, "epoch": epoch, "step": step})
         )
 
-    epochs_left = tf.data.Dataset.range(first_epoch, tf.int64.max if last is None else last)
-    return epochs_left.flat_map(batches_of).skip(first_step)
+    end = tf.int64.max if end_epoch is None else end_epoch
+    return tf.data.Dataset.range(first_epoch, end).flat_map(batches_of).skip(first_step)
 
 
 def ordered_batches(
     prepared: Prepared, batch_size: int, positions: np.ndarray | None = None
 ) -> tf.data.Dataset:
-    """Returns the batches of a split in stored order; the last may be smaller.
+    """Return the batches of a split in stored order; the last may be smaller.
 
     Args:
       prepared: The split.
-      batch_size: Examples a batch.
-      positions: Those wanted, int64 [m] in ascending order; None for all.
+      batch_size: Examples per batch.
+      positions: The examples to return, int64 [m] in ascending order; None for all.
 
     Returns:
       {"input": [batch, ...], "label": int32 [batch], "index": int64 [batch]}, and "target": y,
-      where `prepared` has targets.
+      if `prepared` has targets.
     """
     if positions is None:
         positions = np.arange(len(prepared.examples))
     if prepared.features is None and prepared.examples.service is not None:
         return served_ordered_batches(prepared, batch_size, positions)
     if prepared.features is None:
-        is_wanted = np.zeros(len(prepared.examples), bool)
-        is_wanted[positions] = True
-        return _streamed_batches(prepared, batch_size, None, tf.constant(is_wanted))
+        is_selected = np.zeros(len(prepared.examples), bool)
+        is_selected[positions] = True
+        return _streamed_batches(prepared, batch_size, None, tf.constant(is_selected))
     order = tf.constant(positions, tf.int64)
-    return _held_batches(prepared, batch_size, order, tf.zeros_like(order), len(positions))
+    return _feature_batches(prepared, batch_size, order, tf.zeros_like(order), len(positions))
 
 
 def epoch_order(prepared: Prepared, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
-    """Returns the positions of held examples in the order of an epoch, int64 [n]."""
+    """Return the positions of a split's examples in an epoch's order, int64 [n].
+
+    Args:
+      prepared: A split with features; those with lengths are bucketed.
+      batch_size: Examples per batch.
+      seed: int64 [2], see `epoch_seed`.
+    """
     order = shuffled_range(len(prepared.examples), seed)
     if prepared.lengths is None:
         return order
@@ -108,7 +114,7 @@ def epoch_order(prepared: Prepared, batch_size: int, seed: tf.Tensor) -> tf.Tens
 
 
 def epoch_seed(seed: int, stage_index: int, epoch: int | tf.Tensor) -> tf.Tensor:
-    """Returns the seed of an epoch's order, int64 [2]."""
+    """Return the seed of an epoch's order, int64 [2]."""
     base = tf.constant([seed, stage_index], tf.int64)
     return tf.random.experimental.stateless_fold_in(base, epoch)
 
@@ -116,53 +122,61 @@ def epoch_seed(seed: int, stage_index: int, epoch: int | tf.Tensor) -> tf.Tensor
 def epoch_views(
     prepared: Prepared, seed: int, stage_index: int, epoch: int | tf.Tensor
 ) -> tf.Tensor:
-    """Returns which of its views each example shows in an epoch, int64 [n].
+    """Return which of its views each example shows in an epoch, int64 [n].
 
-    In as many epochs as there are views an example shows each of them once, in an order of its
-    own; then in another.
+    With v views, an example shows each of them once in every round of v epochs, in a random order
+    that differs between examples and rounds.
     """
     views = prepared.views
     if views == 1:
         return tf.zeros([len(prepared.examples)], tf.int64)
     epoch = tf.cast(epoch, tf.int64)
-    # Negative, so that it is not the seed of any epoch's order of examples.
+    # Negative, so that it differs from the seeds of all epochs' orders.
     round_seed = epoch_seed(seed, stage_index, -1 - epoch // views)
     draws = tf.random.stateless_uniform([len(prepared.examples), views], round_seed, alg="philox")
     return tf.cast(tf.argsort(draws, axis=1, stable=True)[:, epoch % views], tf.int64)
 
 
 def with_options(dataset: tf.data.Dataset, deterministic: bool = True) -> tf.data.Dataset:
-    """Returns the dataset, prefetched, with the settings that were measured to be fastest."""
+    """Return the dataset with prefetching and the options that were measured to be fastest."""
     options = tf.data.Options()
     # On two cores autotuning makes about every second epoch nearly twice as slow.
     options.autotune.enabled = False
     options.deterministic = deterministic
-    return dataset.prefetch(_PREFETCHED).with_options(options)
+    return dataset.prefetch(_PREFETCH).with_options(options)
 
 
-def _held_batches(
+def _feature_batches(
     prepared: Prepared, batch_size: int, order: tf.Tensor, views: tf.Tensor, count: int
 ) -> tf.data.Dataset:
-    """Returns batches of the `count` examples at `order`, each in the view beside it."""
+    """Return batches of features.
+
+    Args:
+      prepared: A split with features.
+      batch_size: Examples per batch.
+      order: int64 [count], positions in the split.
+      views: int64 [count], the view of each of them.
+      count: How many examples there are.
+    """
     labels = tf.constant(prepared.examples.labels, tf.int32)
     lengths = None if prepared.lengths is None else tf.constant(prepared.lengths, tf.int64)
     steps = -(-count // batch_size)
 
     @in_graph
     def batch(step: tf.Tensor) -> dict[str, Any]:
-        chosen = slice(step * batch_size, (step + 1) * batch_size)
-        indices = order[chosen]
-        rows = views[chosen] * len(prepared.examples) + indices
-        longest = None
+        selected = slice(step * batch_size, (step + 1) * batch_size)
+        indices = order[selected]
+        rows = views[selected] * len(prepared.examples) + indices
+        length = None
         if prepared.lengths is not None:
-            own = tf.gather(lengths, indices)
-            longest = padded_length(tf.reduce_max(own), prepared.pad_to_multiple_of)
-        read = prepared.features.take(rows, longest)
+            longest = tf.reduce_max(tf.gather(lengths, indices))
+            length = padded_length(longest, prepared.pad_to_multiple_of)
+        columns = prepared.features.take(rows, length)
         if not prepared.has_targets:
-            read = {"input": read}
+            columns = {"input": columns}
             if prepared.targets is not None:
-                read["target"] = prepared.targets.take(indices, longest)
-        return {**read, "label": tf.gather(labels, indices), "index": indices}
+                columns["target"] = prepared.targets.take(indices, length)
+        return {**columns, "label": tf.gather(labels, indices), "index": indices}
 
     return tf.data.Dataset.range(steps).map(batch)
 
@@ -171,8 +185,9 @@ def _streamed_batches(
     prepared: Prepared,
     batch_size: int,
     seed: tf.Tensor | None,
-    is_wanted: tf.Tensor | None = None,
+    is_selected: tf.Tensor | None = None,
 ) -> tf.data.Dataset:
+    """Return batches of inputs that are computed as the examples are read."""
     labels = tf.constant(prepared.examples.labels, tf.int32)
 
     @in_graph
@@ -181,7 +196,7 @@ def _streamed_batches(
         return {"input": prepared.read(raw), "label": labels[index], "index": index}
 
     examples = prepared.examples.stream(seed)
-    if is_wanted is not None:
-        examples = examples.filter(in_graph(lambda raw: is_wanted[raw["index"]]))
+    if is_selected is not None:
+        examples = examples.filter(in_graph(lambda raw: is_selected[raw["index"]]))
     examples = examples.map(example, num_parallel_calls=THREADS, deterministic=True)
     return examples.batch(batch_size)

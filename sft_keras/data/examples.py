@@ -1,4 +1,7 @@
-"""What the rest of the package knows of the data: examples per split, not yet read."""
+"""Labelled examples per split, before anything is read.
+
+The rest of the package sees data only through these classes, whatever the source or the modality.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,17 @@ SPLITS = ("train", "validation", "test")
 
 
 class RemoteReader(Protocol):
-    """Reads batches of image files in other processes; see `sft_keras.data.service`."""
+    """Reads batches of image files in other processes, as `sft_keras.data.service` does."""
 
     address: str
+    timeout: float
 
     def batches(
-        self, batches: Any, first: int, end: int | None, *, whole: bool = True
+        self, batches: Any, first: int, end: int | None, *, require_all: bool = True
     ) -> tf.data.Dataset:
-        """Return the batches from `first` to before `end`, in order."""
+        """Return the batches from `first` up to, but not including, `end`, in order."""
 
-    def job(self, dataset: tf.data.Dataset, *, by_all: bool = False) -> Any:
+    def job(self, dataset: tf.data.Dataset, *, every_worker: bool = False) -> Any:
         """Start a job on the service."""
 
     def no_response_error(self, error: tf.errors.OpError) -> Exception:
@@ -33,28 +37,28 @@ class RemoteReader(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """One split's labelled examples, not yet read.
+    """The labelled examples of one split, not yet read.
 
     Attributes:
       name: "train", "validation" or "test".
-      ids: What each example is called, the same in every run: its path, its id in
-        tensorflow-datasets, or e.g. "train[17]".
-      labels: int32 [n], 0 .. num_classes - 1; where an example has no label or several, the
-        group by which it is stratified.
-      stream: Makes a dataset of all examples. Takes None for stored order, or a seed, int64 [2]
-        (symbolic or not), by which they are shuffled: the same seed gives the same order in any
-        process. Elements are {"index": int64 scalar, the position in `ids`} with "image": the
-        encoded file, a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255; or with
-        "texts": string [1], or [2] for pairs; or with "words": string [words], and "tags": int32
-        [words]; or with "question" and "context": string scalars, "answers": string [any number],
-        and "starts": int32 [as many].
-      occurrences: int [n, num_classes], how often each class is there in each example; None where
-        each example is of one class, its label.
-      groups: object [n], the name of the group of each example; those of a group, such as questions
-        on one article, are all in one split. None where each is by itself.
-      paths: The file of each example, where the order of `stream` is that of `shuffled_range`;
+      ids: The id of each example, the same in every run: its path, its id in tensorflow-datasets,
+        or e.g. "train[17]".
+      labels: int32 [n], 0 .. num_classes - 1. Where examples have no class or several, the stratum
+        of each example when splits are made.
+      stream: Returns a dataset of all examples. Takes None for stored order, or a seed, int64 [2]
+        (symbolic or not), for a random order: the same seed gives the same order in any process.
+        Elements are {"index": int64 scalar, the position in `ids`} with "image": the encoded file,
+        a scalar string, or pixels, uint8 [height, width, 1 or 3] in 0..255; or with "texts":
+        string [1], or [2] for pairs; or with "words": string [words] and "tags": int32 [words]; or
+        with "question" and "context": string scalars, "answers": string [number of answers] and
+        "starts": int32 [number of answers].
+      occurrences: int [n, num_classes], how often each class occurs in each example; None where
+        every example has exactly one class, its label.
+      groups: object [n], the name of each example's group. All examples of a group, such as the
+        questions on one article, are in the same split. None where examples are independent.
+      paths: The file of each example, if `stream` shuffles them in the order of `shuffled_range`;
         else None.
-      service: What reads those files for this process; None for itself.
+      service: Reads those files for this process; None to read them here.
     """
 
     name: str
@@ -72,22 +76,22 @@ class Examples:
     def class_counts(
         self, num_classes: int, positions: np.ndarray | None = None
     ) -> tuple[int, ...]:
-        """Returns how often each class is there among the examples at `positions`, or all."""
-        chosen = slice(None) if positions is None else positions
+        """Return how often each class occurs in the examples at `positions`, or in all."""
+        selected = slice(None) if positions is None else positions
         if self.occurrences is not None:
-            return tuple(self.occurrences[chosen].sum(axis=0).tolist())
-        return tuple(np.bincount(self.labels[chosen], minlength=num_classes).tolist())
+            return tuple(self.occurrences[selected].sum(axis=0).tolist())
+        return tuple(np.bincount(self.labels[selected], minlength=num_classes).tolist())
 
     def subset(self, positions: np.ndarray) -> Examples:
-        """Returns the examples at `positions`, int64 [m] in ascending order."""
-        place = np.full(len(self), -1, np.int64)
-        place[positions] = np.arange(len(positions))
+        """Return the examples at `positions`, int64 [m] in ascending order."""
+        new_index = np.full(len(self), -1, np.int64)
+        new_index[positions] = np.arange(len(positions))
 
         def stream(seed: tf.Tensor | None) -> tf.data.Dataset:
             import tensorflow as tf
 
             renumbered = self.stream(seed).map(
-                lambda example: {**example, "index": tf.gather(place, example["index"])}
+                lambda example: {**example, "index": tf.gather(new_index, example["index"])}
             )
             return renumbered.filter(lambda example: example["index"] >= 0)
 
@@ -102,30 +106,30 @@ class Examples:
 
 
 def concatenate(first: Examples, second: Examples) -> Examples:
-    """Returns the examples of both under the name of the first.
+    """Return the examples of both splits, under the name of the first.
 
-    In random order, too, those of the first come before those of the second: enough to read them
-    from, but not to train on a stream of them.
+    Shuffled streams keep the two apart: all examples of `first` come before those of `second`. That
+    is enough to read every example once, but not to train on the stream.
     """
 
     def stream(seed: tf.Tensor | None) -> tf.data.Dataset:
-        moved = second.stream(seed).map(
+        shifted = second.stream(seed).map(
             lambda example: {**example, "index": example["index"] + len(first)}
         )
-        return first.stream(seed).concatenate(moved)
+        return first.stream(seed).concatenate(shifted)
 
     return Examples(
         name=first.name,
         ids=(*first.ids, *second.ids),
         labels=np.concatenate([first.labels, second.labels]),
         stream=stream,
-        occurrences=(
-            None
-            if first.occurrences is None
-            else np.concatenate([first.occurrences, second.occurrences])
-        ),
-        groups=None if first.groups is None else np.concatenate([first.groups, second.groups]),
+        occurrences=_concatenate_optional(first.occurrences, second.occurrences),
+        groups=_concatenate_optional(first.groups, second.groups),
     )
+
+
+def _concatenate_optional(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    return None if first is None or second is None else np.concatenate([first, second])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,16 +137,16 @@ class DataInfo:
     """Facts about the data, for the model, the report and the exported model.
 
     Attributes:
-      source: As the recipe says it.
+      source: The source as the recipe names it.
       class_names: Names of the classes 0, 1, ...
-      sizes: Examples per split.
-      counts: Per split, examples of each class; or how often each occurs, where examples have any
-        number of them.
-      origin: Per split "from the source", or how it was made here.
-      facts: What else a source says of itself, as plain values; of texts "texts": 1, or 2 for
-        pairs, and "dropped": {why: how many examples were left out}; of questions also "mended":
-        {what was done: how often}; where labels are numbers "numbers": {"mean", "deviation",
-        "lowest", "highest"} of the training split's.
+      sizes: Number of examples per split.
+      counts: Number of examples of each class per split; for examples with any number of classes,
+        how often each class occurs.
+      origin: Per split "from the source", or how it was created here.
+      facts: Further facts on the source, as plain values. Texts have "texts": 1, or 2 for pairs,
+        and "dropped": {reason: number of dropped examples}; questions also the number of corrected
+        answers; numeric labels "numbers": {"mean", "deviation", "lowest", "highest"} of the
+        training split.
     """
 
     source: str
@@ -158,13 +162,13 @@ class DataInfo:
         return len(self.class_names)
 
     def summary(self) -> str:
-        """Returns the source, the sizes of the splits and how many classes, in a line."""
+        """Return the source, the sizes of the splits and the number of classes in one line."""
         sizes = ", ".join(f"{size} {name}" for name, size in self.sizes.items())
         classes = f"; {self.num_classes} classes" if self.num_classes else ""
         return f"{self.source}: {sizes}{classes}"
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the fields as plain values."""
+        """Return the fields as plain values."""
         return {
             "source": self.source,
             "class_names": list(self.class_names),

@@ -1,4 +1,4 @@
-"""Examples that a person has chosen to leave out. Standard library only."""
+"""Examples that the user has chosen to exclude. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from sft_keras.core.errors import DataError
 from sft_keras.data.listing import preview
 from sft_keras.recipe.section import did_you_mean
 
+_MAX_SUGGESTED_FROM = 10_000  # ids; comparing the spelling of more takes too long
+
 
 def read_excluded_ids(path: str | None) -> frozenset[str]:
-    """Returns the ids that a file names, one a line.
+    """Return the ids listed in a file, one per line; blank lines and "#" comments are skipped.
+
+    Args:
+      path: A UTF-8 text file; None to exclude nothing.
 
     Raises:
-      DataError: If it cannot be read.
+      DataError: If the file cannot be read.
     """
     if path is None:
         return frozenset()
@@ -26,11 +31,12 @@ def read_excluded_ids(path: str | None) -> frozenset[str]:
 
 
 def require_known_ids(excluded: frozenset[str], ids: Iterable[str]) -> None:
-    """Raises a `DataError` if some of what is excluded is not there: it is of other data then."""
+    """Raise a `DataError` if an excluded id does not exist: the list belongs to other data then."""
     known = set(ids)
     unknown = sorted(excluded - known)
     if unknown:
+        hint = did_you_mean(unknown[0], known) if len(known) < _MAX_SUGGESTED_FROM else ""
         raise DataError(
-            "`data.exclude` must hold ids of examples of the source. Not there: "
-            f"{preview(unknown)}.{did_you_mean(unknown[0], known) if len(known) < 10_000 else ''}"
+            "`data.exclude` must list ids of examples in the source. Unknown ids: "
+            f"{preview(unknown)}.{hint}"
         )

@@ -1,4 +1,4 @@
-"""What a model reads for each example of a split, by position, wherever it is kept."""
+"""Model inputs of a split by position, wherever they are stored."""
 
 from __future__ import annotations
 
@@ -7,85 +7,91 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 Structure = Any
 """A tensor, or a dict of tensors by the model's input names."""
 
 
 class Features(abc.ABC):
-    """Rows of tensors. A row is what the model reads for one example."""
+    """Rows of tensors. A row is the model's input for one example."""
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
     @abc.abstractmethod
     def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> Structure:
-        """Returns the rows at `positions`, int64 [m], as tensors [m, ...]; works in a graph.
+        """Return the rows at `positions`; runs in a graph.
 
-        With a `length`, tensors with a place for each token are cut to so many places.
+        Args:
+          positions: int64 [m].
+          length: Truncate tensors with a token axis to this many tokens; None to keep them whole.
+
+        Returns:
+          Tensors [m, ...].
         """
 
     @abc.abstractmethod
     def subset(self, positions: np.ndarray) -> Features:
-        """Returns the rows at `positions`, int64 [m], as features of their own, not copied."""
+        """Return the rows at `positions`, int64 [m], without copying them."""
 
 
 class InMemoryFeatures(Features):
     """Rows in the host's memory."""
 
     def __init__(
-        self, tensors: Structure, rows: np.ndarray | None = None, like: Structure | None = None
+        self, tensors: Structure, rows: np.ndarray | None = None, spec: Structure | None = None
     ) -> None:
-        """Takes part of some tensors.
+        """Select rows of tensors.
 
         Args:
           tensors: [any number of rows, ...] each.
-          rows: int64 [n], those to use; None for all.
-          like: Shape (without the batch) and dtype of what to return, as a TensorSpec each; the
-            first axis is None where it is one of tokens. None for the tensors' own.
+          rows: int64 [n], the rows to use; None for all.
+          spec: A TensorSpec per tensor with the shape (without the batch axis) and dtype to return;
+            the first axis is None if it is a token axis. None for those of the tensors.
         """
         self.tensors = tensors
         self._rows = rows
-        self._like = like
-        if like is None:
-            self._like = tf.nest.map_structure(
+        self._spec = spec
+        if spec is None:
+            self._spec = tf.nest.map_structure(
                 lambda tensor: tf.TensorSpec(tensor.shape[1:], tensor.dtype), tensors
             )
 
     @classmethod
     def from_arrays(
-        cls, arrays: Structure, rows: np.ndarray | None = None, like: Structure | None = None
+        cls, arrays: Structure, rows: np.ndarray | None = None, spec: Structure | None = None
     ) -> InMemoryFeatures:
-        """Returns NumPy arrays as features."""
+        """Return NumPy arrays as features in the host's memory."""
         with tf.device("CPU"):
-            return cls(tf.nest.map_structure(tf.convert_to_tensor, arrays), rows, like)
+            return cls(tf.nest.map_structure(tf.convert_to_tensor, arrays), rows, spec)
 
     def __len__(self) -> int:
         return len(tf.nest.flatten(self.tensors)[0]) if self._rows is None else len(self._rows)
 
+    @override
     def take(self, positions: tf.Tensor, length: tf.Tensor | None = None) -> Structure:
-        """See `Features.take`."""
         rows = positions if self._rows is None else tf.gather(self._rows, positions)
         taken = tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), self.tensors)
-        return match_spec(taken, self._like, length)
+        return match_spec(taken, self._spec, length)
 
+    @override
     def subset(self, positions: np.ndarray) -> InMemoryFeatures:
-        """See `Features.subset`."""
         rows = positions if self._rows is None else self._rows[positions]
-        return InMemoryFeatures(self.tensors, rows, self._like)
+        return InMemoryFeatures(self.tensors, rows, self._spec)
 
 
-def match_spec(taken: Structure, like: Structure, length: tf.Tensor | None) -> Structure:
-    """Returns rows with the dtypes of `like`, tensors with an axis of tokens cut to `length`."""
+def match_spec(rows: Structure, spec: Structure, length: tf.Tensor | None) -> Structure:
+    """Cast rows to the dtypes of `spec` and truncate token axes to `length`, if there is one."""
 
-    def finished(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-        if length is not None and has_token_axis(spec):
+    def match(tensor: tf.Tensor, tensor_spec: tf.TensorSpec) -> tf.Tensor:
+        if length is not None and has_token_axis(tensor_spec):
             tensor = tensor[:, :length]
-        return tf.cast(tensor, spec.dtype)
+        return tf.cast(tensor, tensor_spec.dtype)
 
-    return tf.nest.map_structure(finished, taken, like)
+    return tf.nest.map_structure(match, rows, spec)
 
 
 def has_token_axis(spec: tf.TensorSpec) -> bool:
-    """Whether the first axis of rows like `spec` is one of tokens."""
+    """Return whether the first axis of rows with this spec is a token axis."""
     return spec.shape.rank > 0 and spec.shape[0] is None

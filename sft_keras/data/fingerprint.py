@@ -1,4 +1,4 @@
-"""What an example is called by its content. Does not import TensorFlow."""
+"""Content hashes of examples. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import hashlib
 import numpy as np
 
 DIGEST_SIZE = 16
-"""Bytes of a digest; two different inputs do not have the same by chance."""
+"""Bytes per digest, enough that different inputs do not collide by chance."""
 
 
 def digest(values: np.ndarray) -> bytes:
-    """Returns the hash of an array's dtype, shape and bytes, `DIGEST_SIZE` bytes long."""
-    found = hashlib.sha256(f"{values.dtype}{values.shape}".encode())
-    found.update(np.ascontiguousarray(values))
-    return found.digest()[:DIGEST_SIZE]
+    """Return the hash of an array's dtype, shape and bytes, `DIGEST_SIZE` bytes long."""
+    hasher = hashlib.sha256(f"{values.dtype}{values.shape}".encode())
+    hasher.update(np.ascontiguousarray(values))
+    return hasher.digest()[:DIGEST_SIZE]

@@ -1,4 +1,7 @@
-"""What a source holds, as found, and what is wrong with it. No TensorFlow at run time."""
+"""Contents of a source as listed, with everything that is wrong with it. No TensorFlow at run time.
+
+Every source returns a `Listing`; `sft_keras.data.splits` turns it into the three splits.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,27 @@ import numpy as np
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_SPLIT_WORDS = {
+_SPLIT_ALIASES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
-_SPLIT_OF = {word: split for split, words in _SPLIT_WORDS.items() for word in words}
+_SPLIT_OF = {alias: split for split, aliases in _SPLIT_ALIASES.items() for alias in aliases}
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """The examples that a source keeps under one split name.
+    """The examples that a source stores under one split name.
 
     Attributes:
-      ids: See `Examples.ids`.
-      labels: int64 [n]; not checked yet.
-      occurrences: See `Examples.occurrences`.
-      groups: See `Examples.groups`.
-      group_noun: What the groups are, in words: "articles".
-      paths: See `Examples.paths`.
-      stream: (positions int64 [m] among the n, seed or None) -> see `Examples.stream`, with
-        "index" counting within `positions`.
+      ids: As in `Examples`.
+      labels: int64 [n], not validated yet.
+      occurrences: As in `Examples`.
+      groups: As in `Examples`.
+      group_noun: What the groups are, as a plural noun for messages: "articles".
+      paths: As in `Examples`.
+      stream: As in `Examples`, but takes (positions int64 [m] among the n, seed or None), and
+        "index" counts within `positions`.
     """
 
     ids: tuple[str, ...]
@@ -47,14 +50,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """All that a source holds.
+    """Everything that a source contains.
 
     Attributes:
-      class_names: Names of the classes 0, 1, ...; none where examples have none, which parts say
-        by `occurrences` of shape [n, 0].
-      parts: By split name, "train" and others.
+      class_names: Names of the classes 0, 1, ...; empty if examples have no classes, in which case
+        the parts have `occurrences` of shape [n, 0].
+      parts: By split name; "train" is required.
       faults: What the source itself found wrong, one sentence each.
-      facts: What else there is to say, see `DataInfo.facts`.
+      facts: As in `DataInfo`.
     """
 
     class_names: tuple[str, ...]
@@ -63,17 +66,17 @@ class Listing:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def all_faults(self) -> list[str]:
-        """Returns every fault that shows without decoding, one sentence each."""
+        """Return every fault that can be detected without decoding, one sentence each."""
         faults = [*self.faults, *self._label_faults()]
         if not self.parts.get("train") or not len(self.parts["train"].ids):
-            found = ", ".join(f"{name} ({len(part.ids)})" for name, part in self.parts.items())
-            faults.append(f"There are no examples to train on. Found: {found or 'none'}.")
+            sizes = ", ".join(f"{name} ({len(part.ids)})" for name, part in self.parts.items())
+            faults.append(f"There are no examples to train on. Received: {sizes or 'none'}.")
         faults += [
             f"The {name!r} split has no examples."
             for name, part in self.parts.items()
             if name != "train" and not len(part.ids)
         ]
-        fewest = 2 if self._one_label() else 1
+        fewest = 2 if self._is_single_label() else 1
         if self._has_classes() and len(self.class_names) < fewest:
             faults.append(
                 f"There must be at least {fewest} {'classes' if fewest > 1 else 'class'}. "
@@ -83,40 +86,41 @@ class Listing:
 
     def _label_faults(self) -> list[str]:
         faults = []
-        trained = self._occurring("train") if "train" in self.parts else None
+        in_training = self._occurring_classes("train") if "train" in self.parts else None
         for name, part in self.parts.items():
-            outside = [label for label in part.labels.tolist() if not self._is_known(label)]
-            if not self._one_label():
-                outside = []  # the labels are no classes
-            if outside:
+            out_of_range = []
+            if self._is_single_label():  # else the labels are strata, not classes
+                out_of_range = [
+                    label for label in part.labels.tolist() if not self._is_class(label)
+                ]
+            if out_of_range:
                 faults.append(
                     f"Labels of the {name!r} split must be from 0 to {len(self.class_names) - 1}, "
                     f"as there are {len(self.class_names)} classes. Received: "
-                    f"{preview(sorted(set(outside)))}, in {len(outside)} examples."
+                    f"{preview(sorted(set(out_of_range)))}, in {len(out_of_range)} examples."
                 )
-            if trained is None:
+            if in_training is None:
                 continue
-            lacking = sorted(filter(self._is_known, self._occurring(name) - trained))
-            if lacking:
-                names = preview([repr(self.class_names[label]) for label in lacking])
+            untrained = sorted(filter(self._is_class, self._occurring_classes(name) - in_training))
+            if untrained:
+                names = preview([repr(self.class_names[label]) for label in untrained])
                 faults.append(
-                    f"The {name!r} split has classes of which there is nothing to train on: "
-                    f"{names}. Add training examples of them, or remove them."
+                    f"The {name!r} split has classes without training examples: {names}. Add "
+                    "training examples of them, or remove them."
                 )
         return faults
 
-    def _is_known(self, label: int) -> bool:
+    def _is_class(self, label: int) -> bool:
         return 0 <= label < len(self.class_names)
 
     def _has_classes(self) -> bool:
-        found = [part.occurrences for part in self.parts.values()]
-        return any(each is None or each.shape[1] for each in found)
+        occurrences = [part.occurrences for part in self.parts.values()]
+        return any(counts is None or counts.shape[1] for counts in occurrences)
 
-    def _one_label(self) -> bool:
+    def _is_single_label(self) -> bool:
         return all(part.occurrences is None for part in self.parts.values())
 
-    def _occurring(self, name: str) -> set[int]:
-        """Returns the classes of which a part has examples."""
+    def _occurring_classes(self, name: str) -> set[int]:
         part = self.parts[name]
         if part.occurrences is None:
             return set(part.labels.tolist())
@@ -124,16 +128,24 @@ class Listing:
 
 
 def parse_split_name(word: str) -> str | None:
-    """Returns the split that a folder, a column or a data set calls `word`, if it is one."""
+    """Return the split that a folder, column value or data set name stands for, or None.
+
+    >>> parse_split_name("Val"), parse_split_name("dev"), parse_split_name("cats")
+    ('validation', 'validation', None)
+    """
     return _SPLIT_OF.get(word.strip().lower())
 
 
 def known_split_names() -> str:
-    """Returns the words that name splits, for messages."""
+    """Return the accepted split names, comma-separated, for messages."""
     return ", ".join(_SPLIT_OF)
 
 
-def preview(items: Sequence[object], most: int = 10) -> str:
-    """Returns the first items, and how many more there are."""
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(str(item) for item in items[:most]) + more
+def preview(items: Sequence[object], limit: int = 10) -> str:
+    """Return the first items, comma-separated, and how many more there are.
+
+    >>> preview([3, 1, 4, 1, 5], limit=2)
+    '3, 1 and 3 more'
+    """
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(str(item) for item in items[:limit]) + more

@@ -1,4 +1,4 @@
-"""Batches as training and evaluation take them, by what a task makes of each."""
+"""Batches as training and evaluation consume them, after the task's own last step."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
 
 Finish = Callable[[Mapping[str, Any]], tuple[Any, ...]]
-"""From a batch, see `training_batches`, to (x, y) or (x, y, sample weights); runs in a graph."""
+"""Maps a batch of `training_batches` to (x, y) or (x, y, sample weights); runs in a graph."""
 
 
 def finished_training_batches(
-    prepared: Prepared, recipe: Recipe, stage: Stage, finish: Finish, taken: int = 0
+    prepared: Prepared, recipe: Recipe, stage: Stage, finish: Finish, skip: int = 0
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage, epoch after epoch, without end; those after `taken` ones."""
-    in_epoch = math.ceil(len(prepared.examples) / recipe.data.batch_size)
-    epoch, step = divmod(taken, in_epoch)
+    """Return the shuffled batches of a stage, epoch after epoch, without end.
+
+    Args:
+      prepared: The training split.
+      recipe: Sets the batch size, the seed and whether the order of execution is deterministic.
+      stage: A stage of the recipe.
+      finish: The task's last step.
+      skip: Number of batches to skip, those before a checkpoint.
+    """
+    steps_per_epoch = math.ceil(len(prepared.examples) / recipe.data.batch_size)
+    epoch, step = divmod(skip, steps_per_epoch)
     batches = training_batches(
         prepared,
         batch_size=recipe.data.batch_size,
@@ -32,16 +40,16 @@ def finished_training_batches(
         first_epoch=epoch,
         first_step=step,
     )
-    # One batch at a time: what Keras' layers draw must not depend on which thread is faster.
+    # One batch at a time: the random draws of Keras layers must not depend on thread timing.
     return with_options(batches.map(in_graph(finish)), deterministic=recipe.deterministic)
 
 
 def finished_batches(prepared: Prepared, recipe: Recipe, finish: Finish) -> tf.data.Dataset:
-    """Returns the batches of a split in stored order."""
+    """Return the batches of a split in stored order, after the task's last step."""
     batches = ordered_batches(prepared, recipe.data.batch_size)
     return with_options(batches.map(in_graph(finish)), deterministic=recipe.deterministic)
 
 
 def with_targets(batch: Mapping[str, Any]) -> tuple[Any, tf.Tensor, tf.Tensor]:
-    """Returns (x, y as `Prepared.targets` gives it, sample weights float32 [batch], all 1)."""
+    """Return (x, y from `Prepared.targets`, sample weights float32 [batch], all 1)."""
     return batch["input"], batch["target"], tf.ones_like(batch["index"], tf.float32)

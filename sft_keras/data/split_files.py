@@ -1,4 +1,4 @@
-"""The files of a source that has one for each split. Does not import TensorFlow."""
+"""Sources that store each split in a file of its own. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from sft_keras.data.listing import preview
 
 
 def find_split_files(
-    source: str, find: Callable[[Path], Mapping[str, Path]], wanted: str
+    source: str, find: Callable[[Path], Mapping[str, Path]], requirement: str
 ) -> dict[str, Path]:
-    """Returns the files of a source by split; a single file is that of "train".
+    """Return the files of a source by split; a single file is the "train" split.
 
     Args:
-      source: As the recipe says it, "KIND:PATH".
-      find: Returns what a folder has for each split.
-      wanted: What it must have for training, in words.
+      source: The source as the recipe names it, "KIND:PATH".
+      find: Returns the split files in a folder.
+      requirement: What a folder must contain for training, in words.
 
     Raises:
-      DataError: If there is nothing at the path, or nothing for training.
+      DataError: If the path does not exist, or the folder has no training file.
     """
-    place = Path(source.partition(":")[2]).expanduser()
-    if place.is_file():
-        return {"train": place}
-    if not place.is_dir():
+    path = Path(source.partition(":")[2]).expanduser()
+    if path.is_file():
+        return {"train": path}
+    if not path.is_dir():
         raise DataError(
-            "`data.source` must name a file, or a folder of files, that exists. Received: "
-            f"{source!r}, which is {place.absolute()}."
+            "`data.source` must name an existing file, or a folder of files. Received: "
+            f"{source!r}, which is {path.absolute()}."
         )
-    found = dict(find(place))
-    if "train" not in found:
-        there = ", ".join(entry.name for entry in sorted(place.iterdir())[:10]) or "nothing"
-        raise DataError(f"{source!r} must have {wanted}. {place.absolute()} holds {there}.")
-    return found
+    files = dict(find(path))
+    if "train" not in files:
+        entries = ", ".join(entry.name for entry in sorted(path.iterdir())[:10]) or "nothing"
+        raise DataError(f"{source!r} must have {requirement}. {path.absolute()} holds {entries}.")
+    return files
 
 
 def outside_faults(paths: Iterable[Path], root: Path) -> list[str]:
-    """Returns a sentence on paths that lead out of a folder: absolute, by `..` or by links.
+    """Return a sentence on paths that lead out of a folder: absolute, by `..` or by links.
 
-    A data set from a stranger could otherwise show, in a report, files that are none of its own.
+    Otherwise an untrusted data set could expose unrelated files in a report.
 
     Args:
-      paths: Of files or folders.
+      paths: Files or folders.
       root: The folder.
     """
-    real = os.path.realpath(root)
-    outside = [path for path in paths if not _is_in(os.path.realpath(path), real)]
+    real_root = os.path.realpath(root)
+    outside = [path for path in paths if not _is_in(os.path.realpath(path), real_root)]
     if not outside:
         return []
     return [
         f"{len(outside)} paths lead out of {root.absolute()}: {preview(outside)}. If they are "
-        "meant, allow it with --set=data.outside=true."
+        "intended, allow them with --set=data.outside=true."
     ]
 
 
@@ -64,12 +64,12 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def parse_json(text: str) -> Any:
-    """Returns what a text in JSON says.
+    """Return the value of a JSON text.
 
     Raises:
-      ValueError: If it is no JSON, has a number of thousands of digits, or a "\\ud83d" that is half
-        of a character, which is in no UTF-8 and so in no tensor.
-      RecursionError: If lists lie in lists too deep.
+      ValueError: If the text is not JSON, has a number of thousands of digits, or a lone surrogate
+        such as "\\ud83d", which has no UTF-8 encoding and cannot be stored in a tensor.
+      RecursionError: If lists are nested too deeply.
     """
     value = json.loads(text)
     if "\\u" in text:

@@ -1,4 +1,7 @@
-"""Splits off what a source lacks, stratified by class or by whole groups, and seeded."""
+"""Create the splits that a source lacks from its training examples, in a seeded way.
+
+Splits are stratified by class, or made of whole groups where examples belong together.
+"""
 
 from __future__ import annotations
 
@@ -17,37 +20,38 @@ from sft_keras.recipe.data import Data
 
 
 def missing_splits(listing: Listing) -> tuple[str, ...]:
-    """Returns the splits that have to be made, in the order they are split off.
+    """Return the splits that must be created, in the order in which they are split off.
 
-    The test split comes first, so that another share for validation leaves it as it is.
+    The test split comes first, so that it does not depend on the share for validation.
     """
     return tuple(name for name in ("test", "validation") if name not in listing.parts)
 
 
 def split_faults(listing: Listing) -> list[str]:
-    """Returns which classes are too small, or groups too few, for the splits that must be made."""
-    made = missing_splits(listing)
-    if not made or "train" not in listing.parts or not listing.parts["train"].ids:
+    """Return one sentence if classes are too small, or groups too few, to create the splits."""
+    missing = missing_splits(listing)
+    if not missing or "train" not in listing.parts or not listing.parts["train"].ids:
         return []
     train = listing.parts["train"]
     labels, counts = np.unique(train.labels, return_counts=True)
-    needed = len(made) + 1
-    splits = " and ".join(made)
+    needed = len(missing) + 1
+    splits = " and ".join(missing)
     if train.groups is not None:
-        found = len(set(train.groups))
-        if found >= needed:
+        count = len(set(train.groups))
+        if count >= needed:
             return []
         return [
             f"There must be at least {needed} {train.group_noun} to train on, because the source "
-            f"has no split for {splits}, which gets whole ones. Received: {found}."
+            f"has no split for {splits}, which is made of whole {train.group_noun}. "
+            f"Received: {count}."
         ]
     if any(part.occurrences is not None for part in listing.parts.values()):
-        # The labels are groups that the source made, small only where there are few examples.
+        # The labels are strata chosen by the source, small only if there are few examples.
         if counts.min() >= needed:
             return []
         return [
             f"There must be at least {needed} training examples, because the source has no split "
-            f"for {splits} and it is split off from them. Received: {counts.min()}."
+            f"for {splits}, which is created from them. Received: {counts.min()}."
         ]
     small = [
         f"{listing.class_names[label]!r} ({count})"
@@ -58,8 +62,8 @@ def split_faults(listing: Listing) -> list[str]:
         return []
     return [
         f"Each class needs at least {needed} training examples, because the source has no split "
-        f"for {splits} and it is split off from them. Too small: {preview(small, 20)}. "
-        "Add examples, remove these classes, or give the splits yourself."
+        f"for {splits}, which is created from them. Too small: {preview(small, 20)}. "
+        "Add examples, remove these classes, or provide the splits yourself."
     ]
 
 
@@ -70,37 +74,38 @@ def make_splits(
     seed: int,
     excluded: frozenset[str] = frozenset(),
 ) -> Splits:
-    """Returns the three splits; those in the source stay as they are.
+    """Return the three splits; those of the source stay unchanged.
 
     Args:
-      listing: What the source holds, found to be without faults.
-      source: As the recipe says it.
-      shares: Per split, the share of the source's training examples that it gets if it is made.
-      seed: The same seed makes the same splits.
-      excluded: The ids of examples that are left out of the splits once they are made.
+      listing: The contents of the source, without faults.
+      source: The source as the recipe names it.
+      shares: Per split, its share of the source's training examples (0..1) if it is created here.
+      seed: The same seed creates the same splits.
+      excluded: Ids of examples to remove from the finished splits.
 
     Raises:
-      DataError: If the shares are too large for the number of examples, or a split has none left.
+      DataError: If the shares are too large for the number of examples, or a split ends up empty.
     """
     train = listing.parts["train"]
     total = len(train.ids)
-    rest = np.arange(total)
+    remaining = np.arange(total)
     splits: dict[str, Examples] = {}
     origin = dict.fromkeys(SPLITS, "from the source")
     for name in missing_splits(listing):
         share = shares[name]
-        how = "of train, stratified" + (" by class" if train.occurrences is None else "")
+        method = "of train, stratified" + (" by class" if train.occurrences is None else "")
         if train.groups is None:
-            rest, held = hold_out(rest, train.labels[rest], round(share * total), seed, name)
+            labels, size = train.labels[remaining], round(share * total)
+            remaining, held_out = hold_out(remaining, labels, size, seed, name)
         else:
-            size = round(share * len(set(train.groups)))
-            rest, held = hold_out_groups(rest, train.groups[rest], size, seed, name)
-            how = f"of the {train.group_noun} of train, none of which is in two splits"
-        splits[name] = _examples(name, train, held, excluded)
-        origin[name] = f"made here: {share:.4g} {how}, seed {seed}"
+            groups, size = train.groups[remaining], round(share * len(set(train.groups)))
+            remaining, held_out = hold_out_groups(remaining, groups, size, seed, name)
+            method = f"of the {train.group_noun} of train, none of which is in two splits"
+        splits[name] = _examples(name, train, held_out, excluded)
+        origin[name] = f"created here: {share:.4g} {method}, seed {seed}"
     if "test" in splits or "validation" in splits:
-        origin["train"] = f"made here: what was not split off, {len(rest)} of {total}"
-    splits["train"] = _examples("train", train, rest, excluded)
+        origin["train"] = f"created here: the remaining {len(remaining):,} of {total:,}"
+    splits["train"] = _examples("train", train, remaining, excluded)
     for name in SPLITS:
         if name not in splits:
             part = listing.parts[name]
@@ -120,61 +125,70 @@ def make_splits(
 def hold_out(
     positions: np.ndarray, labels: np.ndarray, size: int, seed: int, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits positions in two, each class in proportion.
+    """Divide positions in two, stratified by class.
 
     Args:
       positions: int64 [n].
-      labels: int64 [n], their classes.
-      size: How many to hold out; raised to the number of classes where it is below that.
-      seed: The same seed holds out the same ones.
-      name: What the held-out split is called, for the message.
+      labels: int64 [n], the class of each position.
+      size: Number of positions to hold out, at least one per class.
+      seed: The same seed holds out the same positions.
+      name: The name of the held-out split, for the error message.
 
     Returns:
-      (what is left, what is held out), both int64 in ascending order.
+      (remaining, held out), both int64 in ascending order.
+
+    Raises:
+      DataError: If there are too few positions.
     """
     size = max(size, len(np.unique(labels)))
     try:
-        left, held = train_test_split(positions, test_size=size, random_state=seed, stratify=labels)
+        remaining, held_out = train_test_split(
+            positions, test_size=size, random_state=seed, stratify=labels
+        )
     except ValueError as error:
         raise DataError(
-            f"The {name!r} split cannot be split off: of {len(positions)} examples in "
-            f"{len(np.unique(labels))} classes, {size} were to be held out ({error}) "
+            f"The {name!r} split cannot be created: it needs {size} of {len(positions)} examples "
+            f"in {len(np.unique(labels))} classes ({error}) "
             "Use smaller shares for `data.test` and `data.validation`, or add examples."
         ) from error
-    return np.sort(left), np.sort(held)
+    return np.sort(remaining), np.sort(held_out)
 
 
 def hold_out_groups(
     positions: np.ndarray, groups: np.ndarray, size: int, seed: int, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits positions in two, no group in both.
+    """Divide positions in two so that no group is in both halves.
 
     Args:
       positions: int64 [n].
-      groups: object [n], the names of their groups.
-      size: How many groups to hold out; at least one is.
-      seed: The same seed holds out the same ones.
-      name: What the held-out split is called, for the message.
+      groups: object [n], the name of each position's group.
+      size: Number of groups to hold out, at least one.
+      seed: The same seed holds out the same groups.
+      name: The name of the held-out split, for the error message.
 
     Returns:
-      (what is left, what is held out), both int64 in ascending order.
+      (remaining, held out), both int64 in ascending order.
+
+    Raises:
+      DataError: If there are too few groups.
     """
-    made = GroupShuffleSplit(1, test_size=max(1, size), random_state=seed)
+    splitter = GroupShuffleSplit(1, test_size=max(1, size), random_state=seed)
     try:
-        ((left, held),) = made.split(positions, groups=groups)
+        ((remaining, held_out),) = splitter.split(positions, groups=groups)
     except ValueError as error:
         raise DataError(
-            f"The {name!r} split cannot be split off: of {len(set(groups))} groups {size} were to "
-            f"be held out ({error}) Use smaller shares for `data.test` and `data.validation`, or "
-            "add examples."
+            f"The {name!r} split cannot be created: it needs {size} of {len(set(groups))} groups "
+            f"({error}) Use smaller shares for `data.test` and `data.validation`, or add examples."
         ) from error
-    return positions[np.sort(left)], positions[np.sort(held)]
+    return positions[np.sort(remaining)], positions[np.sort(held_out)]
 
 
 def _examples(name: str, part: Part, positions: np.ndarray, excluded: frozenset[str]) -> Examples:
-    positions = np.array([each for each in positions if part.ids[each] not in excluded], np.int64)
+    kept = [position for position in positions if part.ids[position] not in excluded]
+    positions = np.array(kept, np.int64)
     if not len(positions):
         raise DataError(f"`data.exclude` leaves no examples in the {name!r} split.")
+    paths = part.paths
     return Examples(
         name=name,
         ids=tuple(part.ids[position] for position in positions),
@@ -182,15 +196,20 @@ def _examples(name: str, part: Part, positions: np.ndarray, excluded: frozenset[
         stream=functools.partial(part.stream, positions),
         occurrences=None if part.occurrences is None else part.occurrences[positions],
         groups=None if part.groups is None else part.groups[positions],
-        paths=None if part.paths is None else tuple(part.paths[each] for each in positions),
+        paths=None if paths is None else tuple(paths[position] for position in positions),
     )
 
 
 def build_splits(listing: Listing, data: Data, seed: int) -> Splits:
-    """Returns the splits of what a source holds.
+    """Return the three splits of a source.
+
+    Args:
+      listing: The contents of the source.
+      data: The recipe's data section.
+      seed: The seed of the splits that are created here.
 
     Raises:
-      DataError: Listing every fault.
+      DataError: Listing every fault of the source.
     """
     source = data.source if isinstance(data.source, str) else repr(data.source)
     faults = [*listing.all_faults(), *split_faults(listing)]
@@ -198,7 +217,7 @@ def build_splits(listing: Listing, data: Data, seed: int) -> Splits:
         raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))
     shares = {"validation": data.validation, "test": data.test}
     excluded = read_excluded_ids(data.exclude)
-    require_known_ids(excluded, (each for part in listing.parts.values() for each in part.ids))
+    require_known_ids(excluded, (id_ for part in listing.parts.values() for id_ in part.ids))
     splits = make_splits(listing, source, shares, seed, excluded)
     _warn_of_unused_classes(splits)
     return splits
@@ -208,4 +227,7 @@ def _warn_of_unused_classes(splits: Splits) -> None:
     counts = splits.info.counts["train"]
     unused = [name for name, count in zip(splits.info.class_names, counts) if not count]
     if unused:
-        logging.warning("Classes without an example, which nothing can learn: %s.", preview(unused))
+        logging.warning(
+            "Classes without a training example, which the model cannot learn: %s.",
+            preview(unused),
+        )

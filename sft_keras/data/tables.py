@@ -1,4 +1,4 @@
-"""Rows of tables on disk: CSV, TSV, JSON lines and Parquet. Does not import TensorFlow."""
+"""Read tables from disk: CSV, TSV, JSON lines and Parquet. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from sft_keras.data.listing import parse_split_name
 from sft_keras.data.split_files import find_split_files, parse_json
 
 Row = dict[str, Any]
-"""A value by column; None where there is none."""
+"""{column: value}; None for a missing value."""
 
 
 def read_tables(kind: str, path: str) -> dict[str, list[Row]]:
-    """Returns the rows of a table, or of each split's in a folder of tables.
+    """Return the rows of a table, or of a folder with a table per split.
 
     Args:
       kind: "csv", "tsv", "jsonl" or "parquet".
       path: A file; or a folder with files such as train.csv, val.csv and test.csv.
 
     Returns:
-      {split: rows}; of a file all are "train".
+      {split: rows}; the rows of a single file are "train".
 
     Raises:
-      DataError: If there is no such table, or it cannot be read.
+      DataError: If the table does not exist or cannot be read.
     """
 
     def find(folder: Path) -> dict[str, Path]:
@@ -49,16 +49,16 @@ def _rows(kind: str, file: Path) -> list[Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{file} must be a {kind.upper()} file in UTF-8. It cannot be read: {error}. "
-            "Save it as such."
+            "Save it in this format and encoding."
         ) from error
 
 
 def _delimited(file: Path, delimiter: str) -> list[Row]:
-    # The whole file may be one text, and by itself the reader refuses one of 128 kB.
+    # The whole file may be one text, and by default the reader refuses texts of 128 kB.
     csv.field_size_limit(max(csv.field_size_limit(), file.stat().st_size))
     # "utf-8-sig", because spreadsheets put a byte order mark before the first column's name.
     with file.open(encoding="utf-8-sig", newline="") as opened:
-        # Tabs stand between values and never in them: a quote there is only a quote.
+        # In TSV a value never contains a tab, so quotes are ordinary characters.
         quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
         reader = csv.DictReader(opened, delimiter=delimiter, quoting=quoting, strict=True)
         reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or []]
@@ -66,9 +66,9 @@ def _delimited(file: Path, delimiter: str) -> list[Row]:
     for number, row in enumerate(rows, 2):
         if None in row:
             raise DataError(
-                f"{file}: row {number} (the first is 1) has more values than the {len(row) - 1} "
-                f"columns {', '.join(reader.fieldnames)}. Put a text that holds {delimiter!r} "
-                "in quotes."
+                f"{file}: row {number} (the header is row 1) has more values than the "
+                f"{len(row) - 1} columns {', '.join(reader.fieldnames)}. Put texts that contain "
+                f"{delimiter!r} in quotes."
             )
     return rows
 
@@ -86,7 +86,7 @@ def _json_lines(file: Path) -> Iterator[Row]:
                 ) from error
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{file}: line {number} must be a JSON object, as "
+                    f"{file}: line {number} must be a JSON object, such as "
                     f'{{"text": "...", "label": "..."}}. Received: {line.strip()[:80]}.'
                 )
             yield row
@@ -97,7 +97,7 @@ def _parquet(file: Path) -> list[Row]:
         from pyarrow import ArrowInvalid, parquet
     except ImportError as error:
         raise DataError(
-            f"{file} needs pyarrow to be read. Install it: pip install pyarrow."
+            f"Reading {file} requires pyarrow. Install it: pip install pyarrow."
         ) from error
     try:
         return parquet.read_table(file).to_pylist()

@@ -1,4 +1,4 @@
-"""Builders of tensorflow-datasets: find one, and have its data on this machine."""
+"""Find tensorflow-datasets builders and download their data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from sft_keras.recipe.section import did_you_mean
 
 
 def find_builder(name: str, data_dir: str | None) -> Any:
-    """Returns the builder of a set.
+    """Return the builder of a data set.
+
+    Args:
+      name: "NAME[/CONFIG][:VERSION]".
+      data_dir: The folder of tensorflow-datasets; None for its default.
 
     Raises:
-      DataError: If it is unknown.
+      DataError: If the data set, configuration or version is unknown.
     """
     import tensorflow_datasets as tfds
 
@@ -24,31 +28,35 @@ def find_builder(name: str, data_dir: str | None) -> Any:
         known = tfds.list_builders(with_community_datasets=False)
         bare = name.partition(":")[0].partition("/")[0]
         raise DataError(
-            "`data.source` must name a data set that tensorflow-datasets knows or that is in its "
+            "`data.source` must name a data set of tensorflow-datasets, or one in its "
             f"folder. Received: 'tfds:{name}'.{did_you_mean(bare, known)}"
         ) from error
-    except (ValueError, AssertionError) as error:  # a configuration or version it does not have
+    except (ValueError, AssertionError) as error:  # unknown configuration or version
         reason = str(error).strip().rpartition('}": ')[2].partition("\nThe builder name")[0]
         raise DataError(
-            "`data.source` must be 'tfds:NAME[/CONFIG][:VERSION]', as tensorflow-datasets has it. "
+            "`data.source` must be 'tfds:NAME[/CONFIG][:VERSION]', as in tensorflow-datasets. "
             f"Received: 'tfds:{name}'. {reason}"
         ) from error
 
 
 def ensure_downloaded(builder: Any, name: str) -> None:
-    """Downloads a set that is not on this machine.
+    """Download a data set, unless it is on this machine already.
+
+    Args:
+      builder: The builder of the data set.
+      name: "NAME[/CONFIG][:VERSION]", for the error message.
 
     Raises:
-      DataError: If that fails.
+      DataError: If there is no network or the download fails.
     """
     if builder.is_prepared():
         return
     expected = "`data.source` must name a data set that is on this machine or can be downloaded."
     remedy = (
-        "Put it there, say where it is with --data_dir=FOLDER, or try "
+        "Put it there, name its folder with --data_dir=FOLDER, or try "
         "--recipe=quickstart, which needs no network."
     )
-    # Asked first, because without a network tensorflow-datasets would try again for minutes.
+    # Checked first: without a network, tensorflow-datasets retries for minutes.
     if not is_online():
         raise DataError(
             f"{expected}\nReceived: 'tfds:{name}'; it is not under {builder.data_path} and there "
@@ -56,7 +64,7 @@ def ensure_downloaded(builder: Any, name: str) -> None:
         )
     try:
         builder.download_and_prepare()
-    except Exception as error:  # Each data set's own code raises what it likes.
+    except Exception as error:  # The code of a data set may raise anything.
         raise DataError(
             f"{expected}\nReceived: 'tfds:{name}'; it is not under {builder.data_path} and the "
             f"download failed: {error}\n{remedy}"

@@ -1,4 +1,4 @@
-"""What may be done to training images at random. No TensorFlow."""
+"""Configuration of image augmentation. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from sft_keras.recipe.section import Checks, section
 
 @section
 class Augment:
-    """Random changes to the training images, each made by a Keras layer; 0 or False is off.
+    """Random augmentation of the training images by Keras layers; 0 or False turns a layer off.
 
     Attributes:
-      flip: Mirror left and right; "both" also turns upside down.
-      crop: Largest share of height and width cut away, the rest scaled back to the full size.
-      rotation: Largest turn either way, as a share of a full circle.
-      zoom: Largest zoom in or out, as a share.
-      translation: Largest shift of height and width, as a share.
-      brightness: Largest change, as a share of the value range.
-      contrast: Largest change, as a share.
-      rand_augment: Magnitude of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), 0 to 1.
-      erasing: Probability that a rectangle is wiped out (Zhong et al. 2020, arXiv:1708.04896).
-      mixup: Beta parameter of MixUp (Zhang et al. 2018, arXiv:1710.09412); labels are mixed too.
-      cutmix: `factor` of Keras' CutMix (Yun et al. 2019, arXiv:1905.04899), 0 to 1: the higher,
-        the more the sizes of the patches vary. Labels are mixed too.
+      flip: Flip horizontally; "both" also flips vertically.
+      crop: Largest share of height and width to crop, 0 .. 1; the rest is resized to full size.
+      rotation: Largest rotation in either direction, as a share of a full circle, 0 .. 1.
+      zoom: Largest zoom in or out, as a share of the size, 0 .. 1.
+      translation: Largest shift, as a share of height and width, 0 .. 1.
+      brightness: Largest change, as a share of the value range, 0 .. 1.
+      contrast: Largest relative change, 0 .. 1.
+      rand_augment: Magnitude of RandAugment (Cubuk et al. 2020, arXiv:1909.13719), 0 .. 1.
+      erasing: Probability of erasing a rectangle (Zhong et al. 2020, arXiv:1708.04896), 0 .. 1.
+      mixup: Beta parameter of MixUp (Zhang et al. 2018, arXiv:1710.09412), which also mixes labels.
+      cutmix: `factor` of Keras' CutMix (Yun et al. 2019, arXiv:1905.04899), 0 .. 1: the higher,
+        the more the patch sizes vary. It also mixes labels.
+
+    Example:
+
+    >>> from sft_keras.tasks import Augment, ImageClassification
+    >>> task = ImageClassification(augment=Augment(flip=True, rotation=0.05))
+    >>> Augment(crop=1.5).faults()[0].startswith("`task.augment.crop` must be")
+    True
     """
 
     flip: bool | Literal["both"] = False
@@ -39,17 +46,17 @@ class Augment:
     cutmix: float = 0.0
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with these fields, one sentence each."""
+        """Return what is wrong with these fields, one sentence each."""
         checks = Checks("task.augment", self)
         shares = ("crop", "rotation", "zoom", "translation", "brightness", "contrast")
         for name in (*shares, "rand_augment", "erasing"):
             checks.between(name, 0.0, 1.0)
-        checks.require("crop", self.crop < 1.0, "below 1, or nothing is left")
+        checks.require("crop", self.crop < 1.0, "below 1, or no pixels remain")
         checks.at_least("mixup", 0.0)
         checks.between("cutmix", 0.0, 1.0)
         if self.mixup and self.cutmix:
             checks.faults.append(
-                "`task.augment` takes either `mixup` or `cutmix`: mixed images are not mixed again."
-                f" Received: mixup={self.mixup}, cutmix={self.cutmix}."
+                "`task.augment` accepts either `mixup` or `cutmix`, not both: mixed images are not "
+                f"mixed again. Received: mixup={self.mixup}, cutmix={self.cutmix}."
             )
         return checks.faults

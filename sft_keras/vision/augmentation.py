@@ -1,8 +1,9 @@
-"""Augmentation of training batches with Keras' own layers, as a pure function of a seed.
+"""Augmentation of training batches with Keras layers, as a pure function of a seed.
 
-Keras' layers draw from a variable that each call moves on, so what an image gets depends on how
-many batches came before. Here every draw is derived from (recipe seed, stage, epoch, step): the
-same step of the same run is augmented alike, in any process, from any point of the run on.
+Keras layers draw from the state of a variable that every call advances, so the augmentation of an
+image depends on the number of batches before it. Here every draw is derived from (recipe seed,
+stage, epoch, step): the same step of the same run is augmented identically, in any process and
+after any resume.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ _VALUE_RANGE = (0, 255)
 
 
 class StepSeed(keras.random.SeedGenerator):
-    """Hands out seeds derived from a base seed instead of from a variable's state."""
+    """Generate seeds from a base seed instead of a variable's state."""
 
     base: tf.Tensor  # int64 [2], set for each step
-    drawn: int
+    draws: int
 
     def start(self, base: tf.Tensor) -> None:
-        """Begins a step: the draws that follow are functions of `base` and their number."""
-        self.base, self.drawn = base, 0
+        """Start a step: the following draws are functions of `base` and their number."""
+        self.base, self.draws = base, 0
 
     def next(self, ordered: bool = True) -> tf.Tensor:
-        """Returns the next seed, int64 [2]."""
-        self.drawn += 1
-        return tf.random.experimental.stateless_fold_in(self.base, self.drawn)
+        """Return the next seed, int64 [2]."""
+        self.draws += 1
+        return tf.random.experimental.stateless_fold_in(self.base, self.draws)
 
 
 def build_augmentation(
     augment: Augment,
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None:
-    """Returns a function (images, labels, seed) -> (images, labels), or None if nothing is on.
+    """Return a function (images, labels, seed) -> (images, labels), or None if all is off.
 
-    Images are [batch, height, width, 3] in 0..255, labels float32 [batch, num_classes], seed an
+    Images are [batch, height, width, 3] in 0..255, labels float32 [batch, num_classes], the seed
     int64 [2]; the results are float32 of the same shapes and ranges.
     """
     layers = _layers(augment)
@@ -55,16 +56,17 @@ def build_augmentation(
         step_seed.start(seed)
         batch = {"images": tf.cast(images, tf.float32), "labels": labels}
         for layer in layers:
-            batch = _applied(layer, batch)
-        shape = images.shape
-        return tf.ensure_shape(
-            tf.clip_by_value(batch["images"], 0.0, 255.0), shape
-        ), tf.ensure_shape(batch["labels"], labels.shape)
+            batch = _apply_layer(layer, batch)
+        augmented = tf.clip_by_value(batch["images"], 0.0, 255.0)
+        return (
+            tf.ensure_shape(augmented, images.shape),
+            tf.ensure_shape(batch["labels"], labels.shape),
+        )
 
     return apply
 
 
-def _applied(layer: keras.Layer, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _apply_layer(layer: keras.Layer, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     if isinstance(layer, keras.layers.MixUp | keras.layers.CutMix):
         return layer(dict(batch), training=True)
     return {**batch, "images": layer(batch["images"], training=True)}
@@ -74,17 +76,17 @@ def _layers(augment: Augment) -> list[Any]:
     layers = keras.layers
     built: list[Any] = []
 
-    def add(kind: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        # In float32 under any policy: half precision cannot tell neighbouring shades apart.
-        built.append(kind(*arguments, dtype="float32", **named))
+    def add(layer_class: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        # In float32 under any policy: half precision cannot distinguish adjacent pixel values.
+        built.append(layer_class(*args, dtype="float32", **kwargs))
 
     if augment.flip:
         add(layers.RandomFlip, "horizontal")
     if augment.flip == "both":
-        # Keras' mode for both flips an image both ways or not at all.
+        # Keras' mode "horizontal_and_vertical" flips an image both ways or not at all.
         add(layers.RandomFlip, "vertical")
     if augment.crop:
-        # Keras' RandomCrop cuts a whole batch alike; zooming in and shifting cuts image by image.
+        # Keras' RandomCrop crops a whole batch identically; zoom and translation crop per image.
         add(layers.RandomZoom, (-augment.crop, 0.0), fill_mode="reflect")
         half = augment.crop / 2
         add(layers.RandomTranslation, half, half, fill_mode="reflect")

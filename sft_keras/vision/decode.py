@@ -1,6 +1,6 @@
-"""Decoding and resizing, in TensorFlow's graph.
+"""Decode and resize images in TensorFlow's graph.
 
-Training, prediction and the exported SavedModel use these very functions.
+Training, prediction and the exported SavedModel share these functions.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PALETTE_BITS = 8
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes one image file.
+    """Decode one image file.
 
-    Transparency is dropped, of an animated GIF the first frame is taken, 16 bits are cut to 8, and
-    CMYK becomes RGB. The orientation that a camera notes in Exif is not applied.
+    Transparency is dropped, animated GIFs are reduced to their first frame, 16 bits to 8, and CMYK
+    is converted to RGB. The Exif orientation is not applied.
 
     Args:
       encoded: The file's bytes (JPEG, PNG, GIF, BMP or WebP), a scalar string.
@@ -31,8 +31,8 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
       RGB pixels, uint8 [height, width, 3].
 
     Raises:
-      InvalidArgumentError: When run, for what is no such image, is truncated, says that it has more
-        than `LARGEST_IMAGE` pixels, or is one of the kinds that `undecodable_reason` names.
+      InvalidArgumentError: At run time, if the file is not such an image, is truncated, declares
+        more than `MAX_PIXELS` pixels, or is of a kind that `undecodable_reason` reports.
     """
     with tf.control_dependencies([require_moderate_size(encoded)]):
         start = tf.strings.substr(encoded, 0, 2)
@@ -49,13 +49,13 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def resize_image(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.Tensor:
-    """Brings one image to the size that the network takes: bilinear, antialiased.
+    """Resize one image to the model's input size: bilinear, with antialiasing.
 
     Args:
-      image: Any number type in 0..255, [height, width, 1, 3 or 4]; grey is spread over three
+      image: Any numeric dtype in 0..255, [height, width, 1, 3 or 4]; grey is repeated over three
         channels, a fourth channel is dropped.
       image_size: (height, width) in pixels.
-      fit: "stretch" to the size, "crop" the middle of the right proportions, or "pad" with black.
+      fit: "stretch" to the size, "crop" the center to the right aspect ratio, or "pad" with black.
 
     Returns:
       RGB pixels, uint8 [height, width, 3].
@@ -63,8 +63,8 @@ def resize_image(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.
     image = image[..., :3]
     height, width = image_size
     if fit == "crop":
-        image = _cut_middle(image, height, width)
-    inner = _inside(image, height, width) if fit == "pad" else (height, width)
+        image = _crop_center(image, height, width)
+    inner = _fit_inside(image, height, width) if fit == "pad" else (height, width)
     resized = tf.image.resize(image, inner, method="bilinear", antialias=True)
     if fit == "pad":
         resized = tf.image.resize_with_crop_or_pad(resized, height, width)
@@ -73,7 +73,7 @@ def resize_image(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.
 
 
 def read_pixels(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.Tensor:
-    """Returns an image of `Examples.stream`, encoded or not, as uint8 [height, width, 3]."""
+    """Return an image of `Examples.stream`, encoded or not, as uint8 [height, width, 3]."""
     decoded = decode_image(image) if image.dtype == tf.string else image
     return resize_image(decoded, image_size, fit)
 
@@ -87,38 +87,38 @@ def _sides(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(shape[0], tf.float64), tf.cast(shape[1], tf.float64)
 
 
-def _whole(side: tf.Tensor) -> tf.Tensor:
+def _round_side(side: tf.Tensor) -> tf.Tensor:
     return tf.maximum(1, tf.cast(tf.round(side), tf.int32))
 
 
-def _cut_middle(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    # Cut before scaling: the same picture, but a very long image is never scaled as a whole.
+def _crop_center(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    # Crop before resizing: the result is the same, but a very long image is never resized whole.
     rows, columns = _sides(image)
-    kept_rows = _whole(tf.minimum(rows, columns * height / width))
-    kept_columns = _whole(tf.minimum(columns, rows * width / height))
+    kept_rows = _round_side(tf.minimum(rows, columns * height / width))
+    kept_columns = _round_side(tf.minimum(columns, rows * width / height))
     top = (tf.shape(image)[0] - kept_rows) // 2
     left = (tf.shape(image)[1] - kept_columns) // 2
     return tf.image.crop_to_bounding_box(image, top, left, kept_rows, kept_columns)
 
 
-def _inside(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Returns the largest size of the image's proportions within (height, width)."""
+def _fit_inside(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Return the largest size with the image's aspect ratio within (height, width)."""
     rows, columns = _sides(image)
     scale = tf.minimum(height / rows, width / columns)
-    return tf.stack([_whole(rows * scale), _whole(columns * scale)])
+    return tf.stack([_round_side(rows * scale), _round_side(columns * scale)])
 
 
 def _bmp_header(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the first 54 bytes as int32 [54], zeros where the file is shorter."""
+    """Return the first 54 bytes as int32 [54], padded with zeros."""
     start = tf.strings.substr(encoded, 0, _BMP_HEADER)
     padded = tf.strings.join([start, tf.constant(b"\0" * _BMP_HEADER)])
     return tf.cast(tf.io.decode_raw(tf.strings.substr(padded, 0, _BMP_HEADER), tf.uint8), tf.int32)
 
 
 def _number(header: tf.Tensor, offset: int, size: int) -> tf.Tensor:
-    """Returns the unsigned little-endian number of `size` bytes, at most 3, at `offset`."""
+    """Return the unsigned little-endian number of `size` bytes, at most 3, at `offset`."""
     # Three of a field's four bytes are enough here, and fit int32.
-    return tf.reduce_sum(header[offset : offset + size] * [256**place for place in range(size)])
+    return tf.reduce_sum(header[offset : offset + size] * [256**byte for byte in range(size)])
 
 
 def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
@@ -131,17 +131,17 @@ def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_palette_bmp(encoded: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    # TensorFlow 2.21 takes the numbers of the palette's entries for grey values.
-    is_plain = tf.debugging.Assert(
+    # TensorFlow 2.21 mistakes palette indices for grey values.
+    is_uncompressed = tf.debugging.Assert(
         _number(header, 30, 3) == 0, ["A compressed BMP cannot be decoded."]
     )
-    with tf.control_dependencies([is_plain]):
-        entries = tf.io.decode_bmp(encoded, channels=0)[..., 0]
+    with tf.control_dependencies([is_uncompressed]):
+        palette_indices = tf.io.decode_bmp(encoded, channels=0)[..., 0]
     used = _number(header, 46, 3)
     colours = tf.where(used == 0, 2**_PALETTE_BITS, used)
-    # A place beyond the file would be an error that quotes the file's bytes, which TensorFlow then
-    # fails to decode as UTF-8. Of an empty table, gather says that it has too few colours.
-    place = tf.minimum(14 + _number(header, 14, 3), tf.strings.length(encoded))
-    table = tf.strings.substr(encoded, place, 4 * colours)
+    # An offset beyond the file would raise an error that quotes the file's bytes, which TensorFlow
+    # then fails to decode as UTF-8. For an empty table, gather reports too few colours.
+    offset = tf.minimum(14 + _number(header, 14, 3), tf.strings.length(encoded))
+    table = tf.strings.substr(encoded, offset, 4 * colours)
     blue_green_red = tf.reshape(tf.io.decode_raw(table, tf.uint8), [-1, 4])
-    return tf.gather(tf.reverse(blue_green_red[:, :3], [1]), tf.cast(entries, tf.int32))
+    return tf.gather(tf.reverse(blue_green_red[:, :3], [1]), tf.cast(palette_indices, tf.int32))

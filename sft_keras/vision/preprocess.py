@@ -1,4 +1,4 @@
-"""Decodes every image once, before training: finds what cannot be read, keeps the pixels."""
+"""Decode every image once, before training: find unreadable files and cache the pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sft_keras.vision.decode import Fit, read_pixels
 from sft_keras.vision.faults import first_line, undecodable_reason
 
 _BATCH = 16
-_NAMED = 20
+_MAX_LISTED = 20
 
 
 def prepare_images(
@@ -31,19 +31,19 @@ def prepare_images(
     memory_share: float,
     progress: Callable[[int, int], None],
 ) -> dict[str, Prepared]:
-    """Decodes every example once, in parallel.
+    """Decode every example once, in parallel, and return the splits, ready to be batched.
 
     Args:
-      examples_by_split: The splits; where memory does not hold all, the first are kept.
+      examples_by_split: The splits; if they do not all fit in memory, the first ones are kept.
       image_size: (height, width) in pixels.
-      fit: See `resize_image`.
-      memory_share: Share of the free memory that pixels may take, 0..1. At most half of it is
-        used, since a split is there twice while it is moved to TensorFlow.
+      fit: How images are resized, as in `resize_image`.
+      memory_share: Share of the free memory that pixels may occupy, 0..1. At most half of it is
+        used, because a split is in memory twice while it is converted to tensors.
       progress: Called with (done, total) examples over all splits.
 
     Raises:
-      UnreadableError: Naming the examples, over all splits, that cannot be decoded.
-      DataServiceError: If a service that is to read them does not, or not as this process would.
+      UnreadableError: If examples of any split cannot be decoded; lists all of them.
+      DataServiceError: If the data service fails, or reads other pixels than this process.
     """
     total = sum(len(examples) for examples in examples_by_split.values())
     budget = min(memory_share, 0.5) * psutil.virtual_memory().available
@@ -59,14 +59,13 @@ def prepare_images(
     done = 0
     for name, examples in examples_by_split.items():
         size = len(examples) * image_size[0] * image_size[1] * 3
-        kept = size <= budget
-        budget -= size if kept else 0
-        before = done
+        fits = size <= budget
+        budget -= size if fits else 0
 
-        def advance(count: int, before: int = before) -> None:
+        def advance(count: int, before: int = done) -> None:
             progress(before + count, total)
 
-        pixels = np.empty((len(examples), *image_size, 3), np.uint8) if kept else None
+        pixels = np.empty((len(examples), *image_size, 3), np.uint8) if fits else None
         digests, missing = _read_once(examples, read, pixels, advance)
         done += len(examples)
         unread.append((examples, missing))
@@ -82,10 +81,16 @@ def _read_once(
     pixels: np.ndarray | None,
     advance: Callable[[int], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes a split into `pixels`, if given.
+    """Decode a split once.
+
+    Args:
+      examples: The split.
+      read: Maps an element of its stream to pixels, uint8 [height, width, 3].
+      pixels: uint8 [n, height, width, 3], filled with the decoded images; None to discard them.
+      advance: Called with the number of images decoded so far.
 
     Returns:
-      (the hash of each image's pixels, the indices of what could not be decoded).
+      (the hash of each image's pixels, uint8 [n, DIGEST_SIZE]; the indices of unreadable images).
     """
     digests = np.zeros((len(examples), DIGEST_SIZE), np.uint8)
     is_read = np.zeros(len(examples), bool)
@@ -103,12 +108,12 @@ def _read_once(
 def _readable(
     examples: Examples, read: Callable[[dict[str, tf.Tensor]], tf.Tensor]
 ) -> tf.data.Dataset:
-    """Returns batches of (indices, images), without what cannot be read."""
+    """Return batches of (indices, images), without unreadable images."""
     if examples.service is not None:
         numbered = NumberedBatches.in_stored_order(examples, read, _BATCH)
-        batches = examples.service.batches(numbered, 0, numbered.steps, whole=False)
+        batches = examples.service.batches(numbered, 0, numbered.steps, require_all=False)
         return batches.map(in_graph(lambda batch: (batch["index"], batch["input"])))
-    # What fails is left out, so that a good image costs no Python and every bad one is found.
+    # Failures are dropped: good images run no Python, and every bad one shows by its absence.
     dataset = examples.stream(None).map(
         in_graph(lambda example: (example["index"], read(example))), num_parallel_calls=THREADS
     )
@@ -116,42 +121,46 @@ def _readable(
 
 
 def _require_all_read(unread: list[tuple[Examples, np.ndarray]]) -> None:
-    found = {
+    reasons_by_split = {
         examples.name: {
             examples.ids[index]: reason for index, reason in _reasons(examples, missing).items()
         }
         for examples, missing in unread
         if len(missing)
     }
-    if not found:
+    if not reasons_by_split:
         return
-    faults = [f"{id_} ({name}): {why}" for name, each in found.items() for id_, why in each.items()]
-    more = f"\n  ... and {len(faults) - _NAMED} more." if len(faults) > _NAMED else ""
+    faults = [
+        f"{id_} ({name}): {reason}"
+        for name, reasons in reasons_by_split.items()
+        for id_, reason in reasons.items()
+    ]
+    more = f"\n  ... and {len(faults) - _MAX_LISTED} more." if len(faults) > _MAX_LISTED else ""
     headline = (
-        f"{len(faults)} images cannot be read. Mend or remove them, or leave them out with "
-        "--exclude=FILE, which python -m sft_keras.check writes."
+        f"{len(faults)} images cannot be read. Fix or remove them, or exclude them with "
+        "--exclude=FILE; python -m sft_keras.check writes such a file."
     )
-    raise UnreadableError(numbered(headline, faults[:_NAMED]) + more, found)
+    raise UnreadableError(numbered(headline, faults[:_MAX_LISTED]) + more, reasons_by_split)
 
 
 def _reasons(examples: Examples, indices: np.ndarray) -> dict[int, str]:
-    """Reads the examples at `indices` again, one by one; returns what is wrong with each."""
-    wanted = np.zeros(len(examples), bool)
-    wanted[indices] = True
-    is_wanted = tf.constant(wanted)
-    found: dict[int, str] = {}
+    """Read the examples at `indices` again, one by one; return what is wrong with each."""
+    is_selected = np.zeros(len(examples), bool)
+    is_selected[indices] = True
+    selected = tf.constant(is_selected)
+    reasons: dict[int, str] = {}
     failure = "it could not be read a second time either"
-    once = "failed once and could then be read: the storage may be unreliable"
+    transient = "failed once and could then be read: the storage may be unreliable"
     if examples.service is not None:
-        once = "not readable by the data service, but here: do its workers see the same disk?"
-    again = iter(examples.stream(None).filter(lambda example: is_wanted[example["index"]]))
-    for _ in range(len(examples) + 1):  # Each turn takes one example or ends.
+        transient = "readable here, but not by the data service: do its workers see the same disk?"
+    retried = iter(examples.stream(None).filter(lambda example: selected[example["index"]]))
+    for _ in range(len(examples) + 1):  # Each iteration consumes one example or ends.
         try:
-            example = next(again)
+            example = next(retried)
         except StopIteration:
             break
         except tf.errors.OpError as error:  # The file itself cannot be read.
             failure = first_line(error)
             continue
-        found[int(example["index"])] = undecodable_reason(example["image"].numpy()) or once
-    return {int(index): found.get(int(index), failure) for index in indices}
+        reasons[int(example["index"])] = undecodable_reason(example["image"].numpy()) or transient
+    return {int(index): reasons.get(int(index), failure) for index in indices}

@@ -61,7 +61,7 @@ def texts(name: str, size: int, seed: int) -> Prepared:
     return Prepared(
         examples=Examples(name, tuple(f"{name}[{i}]" for i in range(size)), labels, stream),
         features=InMemoryFeatures.from_arrays(
-            arrays, like={each: tf.TensorSpec([None], tf.int32) for each in arrays}
+            arrays, spec={each: tf.TensorSpec([None], tf.int32) for each in arrays}
         ),
         read=lambda raw: raw,
         digests=np.frombuffer(b"".join(map(digest, tokens)), np.uint8).reshape(-1, DIGEST_SIZE),

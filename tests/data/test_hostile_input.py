@@ -307,7 +307,7 @@ def excluding(inside: Path, ids: list[str], seed: int = 0):
 
 
 def test_what_cannot_be_excluded_is_refused(inside):
-    with pytest.raises(DataError, match=r"Not there: a/9\.png.*Did you mean"):
+    with pytest.raises(DataError, match=r"Unknown ids: a/9\.png.*Did you mean"):
         excluding(inside, ["a/1.png", "a/9.png"])
     with pytest.raises(DataError, match=r"`data\.exclude` cannot be read"):
         open_data(Data(source=f"folder:{inside}", exclude=str(inside / "nowhere")), seed=0)

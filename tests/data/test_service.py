@@ -21,7 +21,7 @@ from sft_keras.data.service import dispatcher
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.numbered_batches import NumberedBatches
 from sft_keras.data.service.preflight import require_identical_reads
-from sft_keras.data.service.reorder import HELD, reorder
+from sft_keras.data.service.reorder import MAX_EARLY, reorder
 from sft_keras.tasks import Augment, ImageClassification, TextClassification
 from sft_keras.tasks.labelled_batches import labelled_training_batches
 from sft_keras.vision.augmentation import build_augmentation
@@ -228,10 +228,10 @@ def test_what_never_comes_is_left_to_be_read():
     found, _ = put_in_order([0, 1, 3], end=5)
     assert [number for number, came in found if not came] == [2, 4]
     # or there are too many of them to be held; what comes late is dropped.
-    numbers = [*range(1, 2 * HELD), 0, *range(2 * HELD, 3 * HELD)]
-    found, _ = put_in_order(numbers, end=3 * HELD)
+    numbers = [*range(1, 2 * MAX_EARLY), 0, *range(2 * MAX_EARLY, 3 * MAX_EARLY)]
+    found, _ = put_in_order(numbers, end=3 * MAX_EARLY)
     assert [number for number, came in found if not came] == [0]
-    assert len(found) == 3 * HELD
+    assert len(found) == 3 * MAX_EARLY
 
 
 def test_silence_is_asked_about_once():
@@ -293,7 +293,7 @@ def test_all_workers_are_tried_before_the_start(address, numbered, monkeypatch):
     with pytest.raises(DataServiceError, match=r"could not read '/elsewhere/000.png'.*same disk"):
         require_identical_reads(service, moved(numbered, 0))
     four["input"] = four["input"] + 1
-    with pytest.raises(DataServiceError, match=r"2 of 2 workers .* to others"):
+    with pytest.raises(DataServiceError, match=r"different pixels .* from 2 of 2 workers"):
         require_identical_reads(service, numbered)
 
 
@@ -304,7 +304,7 @@ def test_a_file_that_a_worker_does_not_see_is_an_error_in_training(address, numb
         explain_service_failure(service),
     ):
         list(service.batches(moved(numbered, 7), 0, numbered.steps))
-    found = list(service.batches(moved(numbered, 7), 0, numbered.steps, whole=False))
+    found = list(service.batches(moved(numbered, 7), 0, numbered.steps, require_all=False))
     assert [len(each["index"]) for each in found] == [5, 4, 5, 5, 3]
 
 
@@ -324,7 +324,7 @@ def test_data_that_workers_cannot_read_is_refused(plan):
     images = (np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])
     for source in ("tfds:tf_flowers", "digits", Arrays(train=images)):
         given = dataclasses.replace(plan, data=Data(source=source))
-        with pytest.raises(RecipeError, match="can read folder: or csv:"):
+        with pytest.raises(RecipeError, match="ImageClassification: folder: or csv:"):
             dispatcher.require_data_service("grpc://localhost:9", given)
     texts = dataclasses.replace(
         plan,
@@ -332,7 +332,7 @@ def test_data_that_workers_cannot_read_is_refused(plan):
         data=Data(source="csv:a.csv"),
         backbone=Backbone(preset="hub:a"),
     )
-    with pytest.raises(RecipeError, match="texts are read once"):
+    with pytest.raises(RecipeError, match="texts are read only once"):
         dispatcher.require_data_service("grpc://localhost:9", texts)
 
 
@@ -342,7 +342,7 @@ def test_a_dispatcher_that_is_not_there_is_said_at_once(plan, monkeypatch):
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
         for _ in range(2):
-            with pytest.raises(DataServiceError, match=f"Received: grpc://127.0.0.1:{port}"):
+            with pytest.raises(DataServiceError, match=f"no response from grpc://127.0.0.1:{port}"):
                 dispatcher.require_data_service(f"grpc://127.0.0.1:{port}", plan)
             other.listen()
 

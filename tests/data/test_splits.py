@@ -46,8 +46,8 @@ def test_the_share_for_validation_does_not_move_the_test_split():
 
 def test_origin_says_how_a_split_was_made():
     info = open_data(Data(source=SOURCE, validation=0.25), seed=7).info
-    assert info.origin["validation"] == "made here: 0.25 of train, stratified by class, seed 7"
-    assert info.origin["train"] == "made here: what was not split off, 130 of 200"
+    assert info.origin["validation"] == "created here: 0.25 of train, stratified by class, seed 7"
+    assert info.origin["train"] == "created here: the remaining 130 of 200"
 
 
 def test_each_class_gets_a_place_where_shares_are_smaller_than_that():
@@ -68,7 +68,7 @@ def test_every_class_too_small_to_be_split_is_named_with_its_size():
 def test_shares_that_leave_too_little_are_named():
     labels = np.arange(6) % 2
     data = Data(source=Arrays(train=(IMAGES[:6], labels)), test=0.6, validation=0.3)
-    with pytest.raises(DataError, match=r"'validation' split cannot be split off.*Use smaller"):
+    with pytest.raises(DataError, match=r"'validation' split cannot be created.*Use smaller"):
         open_data(data, seed=0)
 
 

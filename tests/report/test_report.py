@@ -244,7 +244,7 @@ def test_numbers_are_formatted_for_people(without_curves, tmp_path):
         "NO (260 variables)",
         "Trainable but unchanged in head: head/b",
         "1 January 2026, 12:00 UTC",
-        "made here: 10 % of train, stratified, seed 0",
+        "created here: 10 % of train, stratified, seed 0",
     ):
         assert expected in text.replace("\N{NARROW NO-BREAK SPACE}", " "), expected
 

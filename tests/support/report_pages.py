@@ -162,8 +162,8 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
             "counts": {"train": counts, "validation": counts, "test": counts},
             "origin": {
                 "train": "from the source",
-                "validation": "made here: 10 % of train, stratified, seed 0",
-                "test": "made here: 10 % of train, stratified, seed 0",
+                "validation": "created here: 10 % of train, stratified, seed 0",
+                "test": "created here: 10 % of train, stratified, seed 0",
             },
             "facts": {},
         },

@@ -42,7 +42,7 @@ def test_a_lacking_split_is_made_from_train_only(tmp_path, write_folders):
     splits = _open(tmp_path)
     assert splits.info.sizes == {"train": 18, "validation": 4, "test": 2}
     assert splits.info.origin["validation"] == "from the source"
-    assert splits.info.origin["test"].startswith("made here: 0.1 of train")
+    assert splits.info.origin["test"].startswith("created here: 0.1 of train")
     assert all(each.startswith("train/") for each in splits.test.ids)
 
 

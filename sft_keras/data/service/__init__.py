@@ -1,1 +1,1 @@
-"""Decoding by the workers of a tf.data service."""
+"""Reading and decoding image files on the workers of a tf.data service."""

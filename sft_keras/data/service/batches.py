@@ -1,4 +1,4 @@
-"""Batches of files that a data service reads: the same in the same order as without it."""
+"""Batches that a data service reads: the same, in the same order, as without a service."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def served_training_batches(
     prepared: Prepared,
     batch_size: int,
     seed_of: Callable[[tf.Tensor], tf.Tensor],
-    first: tuple[int, int],
-    last_epoch: int | None,
+    start: tuple[int, int],
+    end_epoch: int | None,
 ) -> tf.data.Dataset:
-    """Returns what `training_batches` does.
+    """Return the batches of `training_batches`, read by the split's service.
 
     Args:
       prepared: The split.
-      batch_size: Examples a batch.
-      seed_of: From an epoch to the seed of its order.
-      first: The epoch and the step to begin with.
-      last_epoch: The number after that of the last epoch; None for no end.
+      batch_size: Examples per batch.
+      seed_of: Maps an epoch to the seed of its order.
+      start: The epoch and the step to start with.
+      end_epoch: The epoch after the last; None for no end.
     """
     size = len(prepared.examples)
     numbered = NumberedBatches(
@@ -38,30 +38,36 @@ def served_training_batches(
         lambda epoch: shuffled_range(size, seed_of(epoch)),
     )
     steps = numbered.steps
-    epoch, step = first
-    end = None if last_epoch is None else last_epoch * steps
+    epoch, step = start
+    end = None if end_epoch is None else end_epoch * steps
     batches = prepared.examples.service.batches(numbered, epoch * steps + step, end)
 
     @in_graph
-    def placed(batch: dict[str, Any]) -> dict[str, Any]:
+    def with_step(batch: dict[str, Any]) -> dict[str, Any]:
         number = batch["number"]
-        return {**_labelled(prepared, batch), "epoch": number // steps, "step": number % steps}
+        return {**_with_labels(prepared, batch), "epoch": number // steps, "step": number % steps}
 
-    return batches.map(placed)
+    return batches.map(with_step)
 
 
 def served_ordered_batches(
     prepared: Prepared, batch_size: int, positions: np.ndarray
 ) -> tf.data.Dataset:
-    """Returns what `ordered_batches` does."""
+    """Return the batches of `ordered_batches`, read by the split's service.
+
+    Args:
+      prepared: The split.
+      batch_size: Examples per batch.
+      positions: The examples to return, int64 [m] in ascending order.
+    """
     numbered = NumberedBatches.in_stored_order(
         prepared.examples, prepared.read, batch_size, positions
     )
     batches = prepared.examples.service.batches(numbered, 0, numbered.steps)
-    return batches.map(in_graph(lambda batch: _labelled(prepared, batch)))
+    return batches.map(in_graph(lambda batch: _with_labels(prepared, batch)))
 
 
-def _labelled(prepared: Prepared, batch: dict[str, Any]) -> dict[str, Any]:
+def _with_labels(prepared: Prepared, batch: dict[str, Any]) -> dict[str, Any]:
     labels = tf.constant(prepared.examples.labels, tf.int32)
     index = batch["index"]
     return {"input": batch["input"], "label": tf.gather(labels, index), "index": index}

@@ -1,12 +1,12 @@
-"""Reading examples on the workers of a tf.data service, in the order of a run without one.
+"""Read examples on the workers of a tf.data service, in the order of a run without a service.
 
-The workers hand out batches as they are done, and those of a worker that dies never come. So each
-batch comes with its number:
+Workers deliver batches in the order in which they finish them, and those of a worker that dies
+never arrive. So each batch carries its number:
 
-    numbers -> [ order -> files -> pixels ] -> whoever is done first -> batch 0, 1, 2, ...
+    numbers -> [ order -> files -> pixels ] -> in order of completion -> batch 0, 1, 2, ...
                     on the workers                                      in this process
 
-What does not come is read in this process.
+Batches that do not arrive are read in this process.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import tensorflow as tf
 from absl import logging
 
 from sft_keras.core.errors import DataServiceError, SFTError
-from sft_keras.data.examples import SPLITS, Splits
+from sft_keras.data.examples import Splits
 from sft_keras.data.service.dispatcher import require_dispatcher
 from sft_keras.data.service.job import Job
 from sft_keras.data.service.numbered_batches import NumberedBatches
 from sft_keras.data.service.reorder import reorder
 
 RESPONSE_TIMEOUT = 30.0
-"""Seconds to wait for anything from the service."""
+"""Seconds to wait for any element from the service."""
 
 Batch = dict[str, Any]
 """An element of `NumberedBatches.dataset`, as NumPy arrays."""
@@ -38,10 +38,10 @@ class DataService:
     """A tf.data service that reads image files for this process.
 
     Attributes:
-      address: Of its dispatcher, grpc://HOST:PORT.
-      timeout: Seconds to wait for anything from it.
-      read_here: How many batches did not come, and were read in this process.
-      failure: Why it could not go on; None if it could.
+      address: The address of its dispatcher, grpc://HOST:PORT.
+      timeout: Seconds to wait for any element from it.
+      read_here: Number of batches that did not arrive and were read in this process.
+      failure: The error that stopped it; None if there was none.
     """
 
     def __init__(self, address: str, timeout: float = RESPONSE_TIMEOUT) -> None:
@@ -50,87 +50,99 @@ class DataService:
         self.failure: SFTError | None = None
 
     def reading(self, splits: Splits) -> Splits:
-        """Returns splits that this service reads."""
-        parts = {name: dataclasses.replace(getattr(splits, name), service=self) for name in SPLITS}
-        return dataclasses.replace(splits, **parts)
+        """Return the splits, to be read by this service."""
+        served = {
+            name: dataclasses.replace(examples, service=self)
+            for name, examples in splits.by_name().items()
+        }
+        return dataclasses.replace(splits, **served)
 
     def batches(
-        self, batches: NumberedBatches, first: int, end: int | None, *, whole: bool = True
+        self, batches: NumberedBatches, first: int, end: int | None, *, require_all: bool = True
     ) -> tf.data.Dataset:
-        """Returns the batches from `first` to before `end` in order; without end if that is None.
+        """Return the batches from `first` up to, but not including, `end`, in order.
 
         Args:
-          batches: What to read.
-          first: The number of the first.
-          end: The number after that of the last.
-          whole: Whether an example that cannot be read is an error; else it is left out.
+          batches: The batches to read.
+          first: The first number.
+          end: The number after the last; None for no end.
+          require_all: Whether an unreadable example is an error; otherwise it is dropped.
 
         Returns:
-          Elements as those of `batches.dataset`. If it fails, `failure` says why.
+          Elements as those of `batches.dataset`. If reading fails, `failure` holds the reason.
         """
-        all_of_them = batches.dataset(first, end)
+        dataset = batches.dataset(first, end)
 
-        def begin(number: int) -> Job:
-            # Making a dataset takes as long as reading some batches.
-            return self.job(all_of_them if number == first else batches.dataset(number, end))
+        def open_job(number: int) -> Job:
+            # Building a dataset takes as long as reading some batches.
+            return self.job(dataset if number == first else batches.dataset(number, end))
 
-        def received() -> Iterator[Batch]:
+        def read() -> Iterator[Batch]:
             try:
-                coming = reorder(begin, first, end, self.timeout)
-                yield from self._received(batches, coming, whole)
+                arrivals = reorder(open_job, first, end, self.timeout)
+                yield from self._check(batches, arrivals, require_all)
             except SFTError as error:
                 self.failure = error
                 raise
 
-        return tf.data.Dataset.from_generator(received, output_signature=all_of_them.element_spec)
+        return tf.data.Dataset.from_generator(read, output_signature=dataset.element_spec)
 
-    def job(self, dataset: tf.data.Dataset, *, by_all: bool = False) -> Job:
-        """Begins a job, see `Job`.
+    def job(self, dataset: tf.data.Dataset, *, every_worker: bool = False) -> Job:
+        """Start a job on the service.
+
+        Args:
+          dataset: The dataset that the workers run.
+          every_worker: Whether each worker computes all elements; otherwise they share them.
 
         Raises:
-          DataServiceError: If the service is not there.
+          DataServiceError: If the service does not respond.
         """
         require_dispatcher(self.address)
         try:
-            return Job(self.address, dataset, by_all=by_all)
+            return Job(self.address, dataset, every_worker=every_worker)
         except tf.errors.OpError as error:
             raise self.no_response_error(error) from error
 
     def no_response_error(self, error: tf.errors.OpError) -> DataServiceError:
-        """Returns what to raise where nothing comes."""
+        """Return the error to raise when nothing arrives."""
         return DataServiceError(
-            "The data service must have workers that read. Received: nothing from "
-            f"{self.address} for {self.timeout:.0f} s ({_why(error)}). See what its workers "
-            "say, start them anew if need be, and go on with --resume; or leave out --data_service."
+            "The data service must have running workers. Received: nothing from "
+            f"{self.address} for {self.timeout:.0f} s ({_reason(error)}). Check the logs of its "
+            "workers, restart them if necessary, and continue with --resume; or run without "
+            "--data_service."
         )
 
-    def _received(
-        self, batches: NumberedBatches, coming: Iterator[tuple[int, Batch | None]], whole: bool
+    def _check(
+        self,
+        batches: NumberedBatches,
+        arrivals: Iterator[tuple[int, Batch | None]],
+        require_all: bool,
     ) -> Iterator[Batch]:
+        """Yield the batches in order; read here those that are None, and verify their order."""
         try:
-            for number, came in coming:
-                batch = self._read_anyway(batches, number) if came is None else came
+            for number, arrived in arrivals:
+                batch = self._read_late(batches, number) if arrived is None else arrived
                 rows = batches.rows(number)
-                is_there = np.isin(rows, [] if batch is None else batch["index"])
-                if whole and not is_there.all():
-                    raise unreadable_error(batches.examples.paths[rows[~is_there][0]])
+                is_read = np.isin(rows, [] if batch is None else batch["index"])
+                if require_all and not is_read.all():
+                    raise unreadable_error(batches.examples.paths[rows[~is_read][0]])
                 if batch is None:
                     continue
-                if not np.array_equal(rows[is_there], batch["index"]):
+                if not np.array_equal(rows[is_read], batch["index"]):
                     raise DataServiceError(
                         "The workers of the data service must draw the same order as this process. "
-                        f"Received: another one in batch {number}. Do they have the same version "
-                        "of TensorFlow?"
+                        f"Received: a different order in batch {number}. Check that they have the "
+                        "same version of TensorFlow."
                     )
                 yield batch
         except tf.errors.OpError as error:
             raise self.no_response_error(error) from error
 
-    def _read_anyway(self, batches: NumberedBatches, number: int) -> Batch | None:
+    def _read_late(self, batches: NumberedBatches, number: int) -> Batch | None:
         if not self.read_here:
             logging.warning(
-                "A batch of the data service is late: a worker is slow or has died. It is read in "
-                "this process, as all that are late."
+                "A batch of the data service is late: a worker is slow or has died. This process "
+                "reads it, and all later ones that do not arrive."
             )
         self.read_here += 1
         return batches.read_here(number)
@@ -138,9 +150,9 @@ class DataService:
 
 @contextlib.contextmanager
 def explain_service_failure(service: DataService | None) -> Iterator[None]:
-    """Raises a service's `failure` where the block fails for it.
+    """Raise the service's `failure` if the block fails because of it.
 
-    TensorFlow hands on no more of it than its traceback in words.
+    TensorFlow only passes on the text of its traceback.
     """
     try:
         yield
@@ -150,15 +162,15 @@ def explain_service_failure(service: DataService | None) -> Iterator[None]:
         raise service.failure from None
 
 
-def _why(error: tf.errors.OpError) -> str:
-    # A session first says where in its graph it was.
+def _reason(error: tf.errors.OpError) -> str:
+    # The message of a session starts with the location in its graph.
     return error.message.strip().rpartition("\n")[2]
 
 
 def unreadable_error(path: str) -> DataServiceError:
-    """Returns what to raise where a worker cannot read a file that this process could."""
+    """Return the error to raise when a worker cannot read a file that this process can read."""
     return DataServiceError(
         "The workers of the data service must be able to read all files. Received: one that could "
-        f"not read {path!r}, which this process could. They must see the same disk, under the same "
-        "path."
+        f"not read {path!r}, which this process can read. They must see the same disk, under the "
+        "same path."
     )

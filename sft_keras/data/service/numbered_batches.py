@@ -1,4 +1,4 @@
-"""Batches of image files by their number, which any process that sees the files can make alike."""
+"""Numbered batches of image files, which every process that sees the files builds identically."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sft_keras.data.examples import Examples
 from sft_keras.data.features import Structure
 from sft_keras.data.streams import in_graph
 
-_AT_A_TIME = 2  # batches that a process makes, so that the end of one is no pause
+_PARALLEL_BATCHES = 2  # per process, so that nothing pauses at the end of a batch
 
 
 @dataclasses.dataclass(frozen=True)
 class NumberedBatches:
-    """Rounds through some examples of a split, cut into batches, which are numbered throughout.
+    """Rounds through some examples of a split, cut into consecutively numbered batches.
 
     Attributes:
-      examples: The split, of files.
-      read: See `Prepared.read`.
-      size: Examples a batch; the last of a round may have fewer.
-      round_size: How many examples a round has.
-      order: From the number of a round, int64 scalar (symbolic or not), to the positions of its
+      examples: The split, which must consist of files.
+      read: As in `Prepared`.
+      size: Examples per batch; the last batch of a round may be smaller.
+      round_size: Examples per round.
+      order: Maps the number of a round, int64 scalar (symbolic or not), to the positions of its
         examples, int64 [round_size].
     """
 
@@ -45,48 +45,48 @@ class NumberedBatches:
         size: int,
         positions: np.ndarray | None = None,
     ) -> NumberedBatches:
-        """Returns rounds through the examples at `positions`, int64 [m], or all, in that order."""
-        chosen = np.arange(len(examples)) if positions is None else positions
-        return cls(examples, read, size, len(chosen), lambda _: tf.constant(chosen, tf.int64))
+        """Return rounds through the examples at `positions`, int64 [m], or all, in that order."""
+        selected = np.arange(len(examples)) if positions is None else positions
+        return cls(examples, read, size, len(selected), lambda _: tf.constant(selected, tf.int64))
 
     @property
     def steps(self) -> int:
-        """How many batches a round has."""
+        """The number of batches per round."""
         return -(-self.round_size // self.size)
 
     def dataset(self, first: int, end: int | None) -> tf.data.Dataset:
-        """Returns the batches from `first` to before `end`, without one if that is None.
+        """Return the batches from `first` up to, but not including, `end`; None for no end.
 
-        Elements are {"number": int64 scalar; "index": int64 [m], the positions of the examples that
-        could be read, in the batch's order; "input": what `read` gave for them, [m, ...]}. A batch
-        of which none could be read is left out.
+        Elements are {"number": int64 scalar; "index": int64 [m], the positions of the readable
+        examples, in the batch's order; "input": their model inputs, [m, ...]}. A batch without
+        readable examples is dropped.
         """
         numbers = tf.data.Dataset.range(first, tf.int64.max if end is None else end)
         batches = numbers.interleave(
-            self._batch, cycle_length=_AT_A_TIME, num_parallel_calls=_AT_A_TIME
+            self._batch, cycle_length=_PARALLEL_BATCHES, num_parallel_calls=_PARALLEL_BATCHES
         )
         options = tf.data.Options()
-        # Its thread holds up the end of a job by seconds. Without, a worker reads as many files at
-        # a time as it has cores, up to 16.
+        # The autotuning thread delays the end of a job by seconds. Without it, a worker reads as
+        # many files at a time as it has cores, up to 16.
         options.autotune.enabled = False
         return batches.with_options(options)
 
     def read_here(self, number: int) -> dict[str, Any] | None:
-        """Returns a batch as NumPy arrays; None if nothing of it can be read."""
+        """Return a batch as NumPy arrays, read in this process; None if nothing is readable."""
         return next(self.dataset(number, number + 1).as_numpy_iterator(), None)
 
     def rows(self, number: int) -> np.ndarray:
-        """Returns the positions of the examples in a batch, int64 [m]."""
+        """Return the positions of the examples in a batch, int64 [m]."""
         start = number % self.steps * self.size
-        return self._round(number // self.steps)[start : start + self.size]
+        return self._round_order(number // self.steps)[start : start + self.size]
 
     @functools.cached_property
     def _paths(self) -> list[str]:
         return [os.path.abspath(path) for path in self.examples.paths]
 
     @functools.cached_property
-    def _round(self) -> Callable[[int], np.ndarray]:
-        """From the number of a round to the positions of its examples; remembers the last ones."""
+    def _round_order(self) -> Callable[[int], np.ndarray]:
+        """`order` as NumPy arrays; the last two rounds are cached."""
         return functools.lru_cache(2)(
             lambda number: self.order(tf.constant(number, tf.int64)).numpy()
         )
@@ -105,6 +105,6 @@ class NumberedBatches:
         examples = tf.data.Dataset.from_tensor_slices(rows).map(
             example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        # What cannot be read must not end the work of all; whoever asked sees that it is lacking.
+        # An unreadable file must not end the whole job; the client notices that it is missing.
         batches = examples.ignore_errors().batch(self.size)
         return batches.map(in_graph(lambda batch: {**batch, "number": number}))

@@ -1,4 +1,4 @@
-"""Every worker of a data service reads some files before the start, to the same bits as here."""
+"""Check before the start that every worker of a data service reads files to the same bits."""
 
 from __future__ import annotations
 
@@ -14,67 +14,68 @@ from sft_keras.data.examples import RemoteReader
 from sft_keras.data.service.client import Batch, unreadable_error
 from sft_keras.data.service.numbered_batches import NumberedBatches
 
-_TRIED = 4  # files
-_LAST = -1  # the number of what each worker sends in the end
+_FILES = 4  # to compare
+_END_MARK = -1  # the number of the last element that each worker sends
 
 
 def require_identical_reads(service: RemoteReader, batches: NumberedBatches) -> int:
-    """Checks that every worker reads some files to the same bits as this process.
+    """Check that every worker reads some files to the same bits as this process.
 
     Args:
-      service: Whose workers are asked.
-      batches: Whose first examples are read.
+      service: The service whose workers are checked.
+      batches: The batches whose first examples are read.
 
     Returns:
-      How many workers there are; 0 if none of these files can be read, here either.
+      The number of workers; 0 if none of these files can be read, not even in this process.
 
     Raises:
-      DataServiceError: If one does not, or none is there.
+      DataServiceError: If a worker reads something else, cannot read a file, or none responds.
     """
-    tried = dataclasses.replace(batches, size=min(_TRIED, batches.round_size))
-    expected = tried.read_here(0)
+    trial = dataclasses.replace(batches, size=min(_FILES, batches.round_size))
+    expected = trial.read_here(0)
     if expected is None:
         return 0
     path = batches.examples.paths[expected["index"][0]]
-    answers = _answers(service, tried)
-    workers = sum(each["number"] == _LAST for each in answers)
-    found = [each for each in answers if each["number"] != _LAST]
-    lengths = [len(each["index"]) for each in found]
-    if len(found) < workers or min(lengths) < len(expected["index"]):
+    elements = _read_on_all_workers(service, trial)
+    workers = sum(element["number"] == _END_MARK for element in elements)
+    received = [element for element in elements if element["number"] != _END_MARK]
+    lengths = [len(batch["index"]) for batch in received]
+    if len(received) < workers or min(lengths) < len(expected["index"]):
         raise unreadable_error(path)
-    same = [_is_equal(each, expected) for each in found]
-    if not all(same):
+    matches = [_is_equal(batch, expected) for batch in received]
+    if not all(matches):
         raise DataServiceError(
-            "The workers of the data service must read a file to the same pixels as this process. "
-            f"Received: {same.count(False)} of {workers} workers that read {path!r} to others. Do "
-            "they have the same version of TensorFlow, and is it the same file?"
+            "The workers of the data service must read files to the same pixels as this process. "
+            f"Received: different pixels of {path!r} from {matches.count(False)} of {workers} "
+            "workers. Check that they have the same version of TensorFlow, and that it is the same "
+            "file."
         )
     return workers
 
 
-def _answers(service: RemoteReader, tried: NumberedBatches) -> list[Batch]:
-    """Returns what all workers make of the first batch, each followed by one numbered -1."""
-    first = tried.dataset(0, 1)
-    last = {**_nothing_like(first.element_spec), "number": tf.constant(_LAST, tf.int64)}
-    both = first.concatenate(tf.data.Dataset.from_tensors(last))
-    answers: list[Batch] = []
-    with contextlib.closing(service.job(both, by_all=True)) as job:
+def _read_on_all_workers(service: RemoteReader, trial: NumberedBatches) -> list[Batch]:
+    """Return the first batch as every worker reads it, and an element numbered -1 per worker."""
+    first = trial.dataset(0, 1)
+    end_mark = {**_zeros_like_spec(first.element_spec), "number": tf.constant(_END_MARK, tf.int64)}
+    dataset = first.concatenate(tf.data.Dataset.from_tensors(end_mark))
+    elements: list[Batch] = []
+    with contextlib.closing(service.job(dataset, every_worker=True)) as job:
         while True:
             try:
-                answers.append(job.next(service.timeout))
+                elements.append(job.next(service.timeout))
             except tf.errors.OpError as error:
-                # One that has died lately is waited for in vain, and is no fault.
-                if any(each["number"] == _LAST for each in answers):
-                    return answers
+                # A worker that died recently never responds, which is not a fault.
+                if any(element["number"] == _END_MARK for element in elements):
+                    return elements
                 raise service.no_response_error(error) from error
 
 
-def _nothing_like(specs: Any) -> Any:
+def _zeros_like_spec(specs: Any) -> Any:
     return tf.nest.map_structure(
-        lambda spec: tf.zeros([each or 0 for each in spec.shape], spec.dtype), specs
+        lambda spec: tf.zeros([size or 0 for size in spec.shape], spec.dtype), specs
     )
 
 
-def _is_equal(one: Batch, other: Batch) -> bool:
-    pairs = zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True)
+def _is_equal(first: Batch, second: Batch) -> bool:
+    pairs = zip(tf.nest.flatten(first), tf.nest.flatten(second), strict=True)
     return all(np.array_equal(*pair) for pair in pairs)

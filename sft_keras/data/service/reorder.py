@@ -1,4 +1,4 @@
-"""Elements that come as they are done, put back into the order of their numbers."""
+"""Put elements that arrive in any order back into the order of their numbers."""
 
 from __future__ import annotations
 
@@ -9,62 +9,64 @@ from typing import Any, Protocol
 import tensorflow as tf
 from absl import logging
 
-HELD = 64
-"""How many elements are held that have come before their turn."""
+MAX_EARLY = 64
+"""How many elements are kept that arrive before their turn."""
 
 
-class Coming(Protocol):
-    """Elements with a number each, in any order; some may never come."""
+class NumberedSource(Protocol):
+    """A source of numbered elements in any order; some may never arrive."""
 
     def next(self, timeout: float) -> dict[str, Any]:
-        """Returns the next element, with its "number".
+        """Return the next element, with its "number".
 
         Raises:
-          OutOfRangeError: If there is none.
-          OpError: If none came within `timeout` seconds; nothing can be had of it any more.
+          OutOfRangeError: If there are no more elements.
+          OpError: If none arrived within `timeout` seconds; the source is unusable afterwards.
         """
 
     def close(self) -> None:
-        """Gives up what has not come."""
+        """Abandon the elements that have not arrived."""
 
 
 def reorder(
-    begin: Callable[[int], Coming], first: int, end: int | None, timeout: float
+    open_source: Callable[[int], NumberedSource], first: int, end: int | None, timeout: float
 ) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Yields each number with its element, or with None where that does not come.
+    """Yield each number with its element, or with None for an element that does not arrive.
 
-    One does not come if so many others have come before it that they cannot be held. Where nothing
-    comes at all, the rest is asked for again, since there may be others who can do it.
+    An element counts as missing once 64 later ones have arrived. If nothing arrives at all, the
+    rest is requested once more, since other workers may be able to compute it.
 
     Args:
-      begin: Has the elements from a number on come.
-      first: The number of the first.
-      end: The number after that of the last; None for no end.
-      timeout: Seconds to wait for anything.
+      open_source: Opens a source of the elements from a number on.
+      first: The first number.
+      end: The number after the last; None for no end.
+      timeout: Seconds to wait for any element.
 
     Raises:
-      OpError: If nothing comes the second time, either.
+      OpError: If nothing arrives the second time either.
     """
     early: dict[int, dict[str, Any]] = {}
-    coming, was_silent, has_ended = begin(first), False, False
+    source, has_timed_out, is_exhausted = open_source(first), False, False
     try:
         for number in itertools.count(first) if end is None else range(first, end):
-            while number not in early and len(early) < HELD and not has_ended:
+            while number not in early and len(early) < MAX_EARLY and not is_exhausted:
                 try:
-                    element = coming.next(timeout)
+                    element = source.next(timeout)
                 except tf.errors.OutOfRangeError:
-                    has_ended = True
+                    is_exhausted = True
                 except tf.errors.OpError:
-                    if was_silent:
+                    if has_timed_out:
                         raise
-                    logging.warning("No examples have come for %.0f s; asking again.", timeout)
-                    was_silent = True
-                    coming.close()
-                    coming = begin(number)
+                    logging.warning(
+                        "No examples have arrived for %.0f s; requesting them again.", timeout
+                    )
+                    has_timed_out = True
+                    source.close()
+                    source = open_source(number)
                 else:
-                    was_silent = False
-                    if element["number"] >= number:  # else it comes too late
+                    has_timed_out = False
+                    if element["number"] >= number:  # else it is too late
                         early[int(element["number"])] = element
             yield number, early.pop(number, None)
     finally:
-        coming.close()
+        source.close()

@@ -123,7 +123,7 @@ def test_no_article_is_in_two_splits(tmp_path):
     assert [len(each) for each in articles] == [10, 1, 1]
     assert len(set.union(*articles)) == 12
     assert splits.info.origin["test"] == (
-        "made here: 0.1 of the articles of train, none of which is in two splits, seed 0"
+        "created here: 0.1 of the articles of train, none of which is in two splits, seed 0"
     )
     again = splits_of(squad_file(tmp_path, articles=12))
     assert again.test.ids == splits.test.ids

@@ -146,7 +146,7 @@ def test_a_rare_label_is_in_every_split_and_very_rare_ones_are_no_group_of_their
         rare = splits.info.class_names.index("rare")
         assert [splits.info.counts[name][rare] for name in ("validation", "test")] == [1, 1]
         assert sorted(np.unique(splits.train.labels, return_counts=True)[1])[0] == 10
-        assert splits.info.origin["test"] == f"made here: 0.1 of train, stratified, seed {seed}"
+        assert splits.info.origin["test"] == f"created here: 0.1 of train, stratified, seed {seed}"
 
 
 def test_figures_are_those_of_scikit_learn():
