@@ -1,7 +1,8 @@
-"""What BERT's word splitting does with each character, as tables. No TensorFlow.
+"""Character tables for BERT's word splitting. Does not import TensorFlow.
 
-Source: Devlin et al. 2019, arXiv:1810.04805, and its `tokenization.py` (BasicTokenizer); where that
-and Hugging Face's `tokenizers` differ, as the latter has it, which made most vocabularies in use.
+Source: Devlin et al. 2019, arXiv:1810.04805, and its `tokenization.py` (BasicTokenizer). Where it
+and Hugging Face's `tokenizers` differ, the tables follow the latter, which most vocabularies in use
+were built with.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 LETTER, SPACE, SINGLE = 0, 1, 2
-"""Kinds of characters: part of a word, between words, or a word by itself."""
+"""Kinds of characters: part of a word, white space between words, or a word of its own."""
 
 LIMIT = 0x30000
-"""Characters from here on are private, marks or very rare signs, and are left out."""
+"""Code points from here on are private, marks or very rare characters, and are ignored."""
 
 _IDEOGRAPHS = (
     (0x3400, 0x4DBF),
@@ -28,7 +29,7 @@ _IDEOGRAPHS = (
     (0x2B820, 0x2CEAF),
     (0x2F800, 0x2FA1F),
 )
-_REPLACEMENT = 0xFFFD  # stands for what is no UTF-8
+_REPLACEMENT = 0xFFFD  # decoded from invalid UTF-8
 _ASCII_PUNCTUATION = frozenset(range(33, 48)) | {*range(58, 65), *range(91, 97), *range(123, 127)}
 
 
@@ -37,9 +38,9 @@ class Characters(NamedTuple):
 
     Attributes:
       kinds: uint8 [LIMIT], `LETTER`, `SPACE` or `SINGLE`.
-      normal: int32 [m], what characters become, one after the other.
-      splits: int32 [LIMIT + 1]: character c becomes normal[splits[c] : splits[c + 1]], which is
-        nothing for control characters.
+      normal: int32 [m], the normalized characters of all code points, concatenated.
+      splits: int32 [LIMIT + 1]: character c is normalized to normal[splits[c] : splits[c + 1]],
+        which is empty for control characters.
     """
 
     kinds: np.ndarray
@@ -49,14 +50,16 @@ class Characters(NamedTuple):
 
 @functools.cache
 def characters(lowercase: bool) -> Characters:
-    """Returns the tables; with `lowercase` letters lose their accents too."""
-    every = [chr(code) for code in range(LIMIT)]
-    categories = [unicodedata.category(character) for character in every]
+    """Return the tables; `lowercase` also removes accents."""
+    all_characters = [chr(code) for code in range(LIMIT)]
+    categories = [unicodedata.category(character) for character in all_characters]
     kinds = _kinds(np.array(categories))
-    changed = _without_case_and_accents(every, categories) if lowercase else every
+    normalized = all_characters
+    if lowercase:
+        normalized = _without_case_and_accents(all_characters, categories)
     is_control = np.char.startswith(categories, "C") & (kinds != SPACE)
     is_control[_REPLACEMENT] = True
-    kept = ["" if left_out else each for left_out, each in zip(is_control, changed)]
+    kept = ["" if ignored else text for ignored, text in zip(is_control, normalized)]
     splits = np.cumsum([0, *map(len, kept)], dtype=np.int32)
     normal = np.array(list(map(ord, "".join(kept))), np.int32)
     return Characters(kinds, normal, splits)
@@ -73,10 +76,10 @@ def _kinds(categories: np.ndarray) -> np.ndarray:
     return kinds
 
 
-def _without_case_and_accents(every: list[str], categories: list[str]) -> list[str]:
-    """Returns what each character becomes, which may be nothing or several."""
-    marks = dict.fromkeys(code for code, each in enumerate(categories) if each == "Mn")
-    # All at once, which takes a tenth of the time. NUL keeps them apart: it combines with nothing,
-    # and beside it a letter is at no word's end, where a sigma would be another.
-    joined = unicodedata.normalize("NFD", "\0".join(every[1:])).translate(marks)
+def _without_case_and_accents(all_characters: list[str], categories: list[str]) -> list[str]:
+    """Return each character in lower case without accents: none, one or several characters."""
+    marks = dict.fromkeys(code for code, category in enumerate(categories) if category == "Mn")
+    # In one string, which takes a tenth of the time. The separator is NUL because it combines with
+    # nothing and does not end a word, where a sigma would have another lower case.
+    joined = unicodedata.normalize("NFD", "\0".join(all_characters[1:])).translate(marks)
     return ["", *joined.lower().translate(marks).split("\0")]

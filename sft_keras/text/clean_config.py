@@ -1,8 +1,7 @@
-"""What is done to texts before anything is learnt from them. Does not import TensorFlow."""
+"""Configuration of text cleaning. Does not import TensorFlow."""
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 from sft_keras.recipe.section import section
@@ -10,16 +9,26 @@ from sft_keras.recipe.section import section
 
 @section
 class Clean:
-    """How the texts of a source are cleaned; what is dropped is counted in the report.
+    """Cleaning of the texts of a source; the report counts the texts that it drops.
 
-    A model is asked about texts as they come: give it cleaned ones too.
+    Only training and evaluation data are cleaned. Predictions receive texts unchanged, so clean
+    them in the same way first.
 
     Attributes:
-      html: Whether tags are taken out and entities such as "&amp;" become what they stand for.
-      whitespace: Whether each stretch of white space becomes one blank, and none at the ends.
-      unicode: The normal form texts are brought to (Unicode Standard Annex 15); None for none.
-      duplicates: Whether a text that was there before with the same label is dropped, and a
-        training text that is in validation or test too, whatever its label.
+      html: Whether to remove tags and decode entities such as "&amp;".
+      whitespace: Whether to collapse runs of white space and strip it from both ends.
+      unicode: The Unicode normalization form (Unicode Standard Annex 15); None for none.
+      duplicates: Whether to drop repeated texts with the same label, and training texts that also
+        occur in validation or test, whatever their label.
+
+    Example:
+
+    >>> from sft_keras.tasks import Clean
+    >>> from sft_keras.text.cleaning import clean_text
+    >>> clean_text("<b>Fish &amp;  chips</b>", Clean())
+    'Fish & chips'
+    >>> clean_text("<b>Fish &amp;  chips</b>", Clean(html=False))
+    '<b>Fish &amp; chips</b>'
     """
 
     html: bool = True
@@ -28,9 +37,5 @@ class Clean:
     duplicates: bool = True
 
     def faults(self) -> list[str]:
-        """Returns nothing: any of its values will do."""
+        """Return no faults: every combination of values is valid."""
         return []
-
-    def reads(self) -> str:
-        """Returns all that decides on a cleaned text."""
-        return repr(dataclasses.astuple(self))

@@ -1,4 +1,4 @@
-"""Cleans texts and drops what would spoil the result. Does not import TensorFlow."""
+"""Clean texts; drop empty ones and duplicates. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sft_keras.text.clean_config import Clean
 
-# A letter must follow at once, so that "a < b" is no tag.
+# The letter must follow immediately, so that "a < b" is not a tag.
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _COMMENT_OR_TAG = re.compile(rf"<!--.*?-->|{_TAG.pattern}", re.DOTALL)
 _COMMENT_END = "-->"
-# What stands for no character. Python's own reader of entities fails for more digits.
+# Not a valid character; `html.unescape` fails for more digits.
 _LONG_NUMBER = re.compile(r"&#[0-9]{4000,};?")
 
 
 @dataclasses.dataclass(frozen=True)
 class TextRow:
-    """A labelled text, or a pair of them.
+    """A labelled text or text pair.
 
     Attributes:
-      name: What the example is called.
-      texts: One or two.
-      label: As the source has it, or what a `LabelKind` made of that.
+      name: The id of the example.
+      texts: One or two texts.
+      label: The label from the source, or as parsed by a `LabelKind`.
     """
 
     name: str
@@ -37,11 +37,11 @@ class TextRow:
 
 
 def clean_text(text: str, clean: Clean) -> str:
-    """Returns a text as the recipe wants it."""
+    """Return a text after HTML removal, Unicode normalization and white space cleanup."""
     if clean.html:
-        # Behind the last end of a comment none is searched, which takes the square of the time.
-        begun, end, rest = text.rpartition(_COMMENT_END)
-        text = _COMMENT_OR_TAG.sub(" ", begun + end) + _TAG.sub(" ", rest)
+        # After the last comment end, no comments are searched: that would take quadratic time.
+        head, end, rest = text.rpartition(_COMMENT_END)
+        text = _COMMENT_OR_TAG.sub(" ", head + end) + _TAG.sub(" ", rest)
         text = html.unescape(_LONG_NUMBER.sub("\N{REPLACEMENT CHARACTER}", text))
     if clean.unicode is not None:
         text = unicodedata.normalize(clean.unicode, text)
@@ -51,30 +51,38 @@ def clean_text(text: str, clean: Clean) -> str:
 def clean_rows(
     rows_by_split: Mapping[str, Sequence[TextRow]], clean: Clean
 ) -> tuple[dict[str, list[TextRow]], dict[str, int]]:
-    """Returns the rows with cleaned texts, without those dropped, and {why: how many were}."""
+    """Clean all texts and drop empty and duplicate ones.
+
+    Args:
+      rows_by_split: The rows of each split, with parsed labels.
+      clean: The cleaning to apply.
+
+    Returns:
+      (the remaining rows by split, {reason: number of dropped rows}).
+    """
     dropped: Counter[str] = Counter(dict.fromkeys(("empty", "duplicate", "in another split"), 0))
-    found: dict[str, list[TextRow]] = {}
+    kept: dict[str, list[TextRow]] = {}
     for split, rows in rows_by_split.items():
-        kept = [
+        cleaned = [
             dataclasses.replace(row, texts=tuple(clean_text(text, clean) for text in row.texts))
             for row in rows
         ]
-        filled = [row for row in kept if all(text.strip() for text in row.texts)]
-        dropped["empty"] += len(kept) - len(filled)
-        found[split] = filled
+        nonempty = [row for row in cleaned if all(text.strip() for text in row.texts)]
+        dropped["empty"] += len(cleaned) - len(nonempty)
+        kept[split] = nonempty
         if clean.duplicates:
-            found[split] = list(_different(filled))
-            dropped["duplicate"] += len(filled) - len(found[split])
-    if clean.duplicates and "train" in found:
-        others = {row.texts for split in found if split != "train" for row in found[split]}
-        train = [row for row in found["train"] if row.texts not in others]
-        dropped["in another split"] += len(found["train"]) - len(train)
-        found["train"] = train
-    return found, dict(dropped)
+            kept[split] = list(_without_duplicates(nonempty))
+            dropped["duplicate"] += len(nonempty) - len(kept[split])
+    if clean.duplicates and "train" in kept:
+        held_out = {row.texts for split in kept if split != "train" for row in kept[split]}
+        train = [row for row in kept["train"] if row.texts not in held_out]
+        dropped["in another split"] += len(kept["train"]) - len(train)
+        kept["train"] = train
+    return kept, dict(dropped)
 
 
-def _different(rows: Iterable[TextRow]) -> Iterable[TextRow]:
-    """Yields the first of the rows that are alike."""
+def _without_duplicates(rows: Iterable[TextRow]) -> Iterable[TextRow]:
+    """Yield the first of all rows with the same texts and label."""
     seen = set()
     for row in rows:
         if (row.texts, row.label) not in seen:

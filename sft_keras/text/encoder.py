@@ -1,4 +1,4 @@
-"""From texts to the token tensors that a backbone reads."""
+"""Encode texts as the token tensors that a backbone takes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sft_keras.backbones.text import text_preset, tiny_vocabulary
 from sft_keras.recipe.backbone import Backbone
 from sft_keras.text.wordpiece import Pieces, WordPiece
 
-# Between the texts of a pair, after the first one's end; the others have nothing more.
+# Two end tokens separate the texts of a pair; other tokenizers have one.
 _END_TWICE = ("RobertaTokenizer", "XLMRobertaTokenizer")
 _WITH_SEGMENTS = ("AlbertTokenizer", "BertTokenizer", "ElectraTokenizer")
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """The tokens that are no part of a text, by id."""
+    """Ids of the special tokens."""
 
     pad: int
     start: int
@@ -30,13 +30,13 @@ class SpecialTokens:
 
 
 class Tokens(NamedTuple):
-    """Some texts as a backbone reads them, not yet padded.
+    """Encoded texts, not yet padded.
 
     Attributes:
       ids: int32 [n, (tokens)], ragged.
       second_starts: int32 [n], the position of the first token of the second text; for single
         texts, the number of tokens.
-      lengths: int32 [n], how many tokens there would be if nothing had been cut off.
+      lengths: int32 [n], the number of tokens before truncation.
     """
 
     ids: tf.RaggedTensor
@@ -45,14 +45,14 @@ class Tokens(NamedTuple):
 
 
 class TextEncoder(tf.Module):
-    """Splits texts into tokens, cuts them off and puts special tokens around them.
+    """Tokenize texts, truncate them and add special tokens.
 
     Attributes:
       pieces: Splits texts into pieces.
-      special: The ids of special tokens.
-      sequence_length: The most tokens of a text or pair, special ones included.
-      needs: A module to be imported where a SavedModel with this encoder is loaded; "" for none.
-      separators: How many special tokens stand between the texts of a pair.
+      special: The ids of the special tokens.
+      sequence_length: The largest number of tokens per text or pair, special tokens included.
+      needs: A module that must be imported to load a SavedModel with this encoder; "" for none.
+      separators: Number of special tokens between the texts of a pair.
     """
 
     def __init__(
@@ -74,27 +74,27 @@ class TextEncoder(tf.Module):
         self._vocabulary = vocabulary
 
     def vocabulary(self) -> Sequence[str]:
-        """Returns the pieces, by id."""
+        """Return the pieces, by id."""
         return self._vocabulary()
 
     @property
     def has_offsets(self) -> bool:
-        """Whether `pieces` says where in a text each piece stands."""
+        """Whether `pieces` returns the character offsets of each piece."""
         return isinstance(self.pieces, WordPiece)
 
     def tokenize(self, *texts: tf.Tensor) -> Tokens:
-        """Returns the tokens of texts, or of pairs of them: string [n] each; works in a graph.
+        """Return the tokens of texts or text pairs, string [n] each; runs in a graph.
 
-        Where there are too many, what is cut off is the end of the longer text.
+        If there are too many, the end of the longer text is truncated.
         """
-        return self.pack_truncated(*(self.pieces(each).ids for each in texts))
+        return self.pack_truncated(*(self.pieces(text).ids for text in texts))
 
     def pack_truncated(self, *parts: tf.RaggedTensor) -> Tokens:
-        """Returns the tokens of texts or of pairs, given as pieces: int32 [n, (pieces)] each."""
-        around = 2 if len(parts) == 1 else 2 + len(self._between)
-        room = self.sequence_length - around
+        """Return the tokens of texts or text pairs from their pieces, int32 [n, (pieces)] each."""
+        num_special = 2 if len(parts) == 1 else 2 + len(self._between)
+        room = self.sequence_length - num_special
         sizes = [tf.cast(part.row_lengths(), tf.int32) for part in parts]
-        lengths = tf.add_n(sizes) + around
+        lengths = tf.add_n(sizes) + num_special
         kept = [tf.minimum(sizes[0], room)]
         if len(parts) == 2:
             kept = [tf.minimum(sizes[0], tf.maximum(room - sizes[1], room - room // 2))]
@@ -118,7 +118,7 @@ class TextEncoder(tf.Module):
     def pad(
         self, ids: tf.RaggedTensor, second_starts: tf.Tensor, length: tf.Tensor | int
     ) -> dict[str, tf.Tensor]:
-        """Returns what the backbone reads: int32 [n, length] each."""
+        """Return the backbone's inputs from (ids, second_starts) of `Tokens`, int32 [n, length]."""
         sizes = tf.cast(ids.row_lengths(), tf.int32)
         mask = tf.sequence_mask(sizes, length, tf.int32)
         inputs = {"token_ids": pad_rows(ids, length, self.special.pad), "padding_mask": mask}
@@ -128,10 +128,10 @@ class TextEncoder(tf.Module):
         return inputs
 
     def encode(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns what the backbone reads for texts, padded to the longest of them."""
-        found = self.tokenize(*texts)
-        longest = tf.cast(tf.reduce_max(found.ids.row_lengths()), tf.int32)
-        return self.pad(found.ids, found.second_starts, longest)
+        """Return the backbone's inputs for texts or text pairs, padded to the longest of them."""
+        tokens = self.tokenize(*texts)
+        longest = tf.cast(tf.reduce_max(tokens.ids.row_lengths()), tf.int32)
+        return self.pad(tokens.ids, tokens.second_starts, longest)
 
 
 def _all_rows(count: tf.Tensor, ids: Sequence[int]) -> tf.RaggedTensor:
@@ -140,27 +140,27 @@ def _all_rows(count: tf.Tensor, ids: Sequence[int]) -> tf.RaggedTensor:
 
 
 def first_tokens(part: tf.RaggedTensor, kept: tf.Tensor) -> tf.RaggedTensor:
-    """Returns the first `kept` of each row, int32 [n]."""
-    place = tf.ragged.range(part.row_lengths()).flat_values
-    is_kept = tf.cast(place, tf.int32) < tf.gather(kept, part.value_rowids())
+    """Return the first `kept`, int32 [n], tokens of each row."""
+    position = tf.ragged.range(part.row_lengths()).flat_values
+    is_kept = tf.cast(position, tf.int32) < tf.gather(kept, part.value_rowids())
     return tf.ragged.boolean_mask(part, part.with_flat_values(is_kept))
 
 
 @functools.lru_cache(maxsize=4)
 def load_hub_tokenizer(preset: str) -> Any:
-    """Returns the tokenizer of a preset of KerasHub's, or of a folder."""
+    """Return the tokenizer of a KerasHub preset or preset folder."""
     import keras_hub
 
     return from_hub(keras_hub.tokenizers.Tokenizer, preset, Backbone(preset=f"hub:{preset}"))
 
 
 class _HubPieces(tf.Module):
-    """A tokenizer of KerasHub's, which does not say where in a text its pieces stand."""
+    """A KerasHub tokenizer, which does not return character offsets."""
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
         self.tokenizer = tokenizer  # an attribute, so that its tables are saved with a model
-        # In a graph it gives a ragged tensor; called eagerly, what it gives depends on the texts.
+        # Graphs return a ragged tensor; the kind of tensor of eager calls depends on the texts.
         texts = tf.TensorSpec([None], tf.string)
         self._ids = tf.function(
             lambda texts: tf.cast(tokenizer(texts), tf.int32),
@@ -173,10 +173,14 @@ class _HubPieces(tf.Module):
 
 
 def build_encoder(backbone: Backbone, sequence_length: int) -> TextEncoder:
-    """Returns the encoder of a text backbone.
+    """Return the encoder of a text backbone.
+
+    Args:
+      backbone: The recipe's backbone section.
+      sequence_length: The largest number of tokens per text or pair.
 
     Raises:
-      BackboneError: If the preset's tokenizer is not there.
+      BackboneError: If the preset has no tokenizer.
     """
     if backbone.preset.startswith("tiny:"):
         return _wordpiece_encoder(tiny_vocabulary(), True, sequence_length, has_segments=True)
@@ -208,12 +212,10 @@ def build_encoder(backbone: Backbone, sequence_length: int) -> TextEncoder:
 def _wordpiece_encoder(
     vocabulary: Sequence[str], lowercase: bool, sequence_length: int, has_segments: bool
 ) -> TextEncoder:
-    place = {piece: number for number, piece in enumerate(vocabulary)}
+    ids = {piece: id_ for id_, piece in enumerate(vocabulary)}
     return TextEncoder(
         WordPiece(vocabulary, lowercase=lowercase),
-        SpecialTokens(
-            pad=place["[PAD]"], start=place["[CLS]"], end=place["[SEP]"], mask=place["[MASK]"]
-        ),
+        SpecialTokens(pad=ids["[PAD]"], start=ids["[CLS]"], end=ids["[SEP]"], mask=ids["[MASK]"]),
         sequence_length=sequence_length,
         has_segments=has_segments,
         vocabulary=lambda: vocabulary,
@@ -221,7 +223,7 @@ def _wordpiece_encoder(
 
 
 def pad_rows(rows: tf.RaggedTensor, length: tf.Tensor | int, padding: int) -> tf.Tensor:
-    """Returns [n, (tokens)] as [n, length]: cut off, or filled up at the end; works in a graph."""
+    """Truncate or pad [n, (tokens)] at the end to [n, length]; runs in a graph."""
     wide = rows.to_tensor(padding)[:, :length]
     missing = length - tf.shape(wide)[1]
     return tf.pad(wide, [[0, 0], [0, missing]], constant_values=padding)

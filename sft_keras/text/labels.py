@@ -1,4 +1,4 @@
-"""What the labels of texts may be, and how they are read. Does not import TensorFlow."""
+"""The kinds of labels that texts may have, and how they are parsed. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from sft_keras.data.stratify import groups_by_rarest_label, groups_by_size
 
 _Names = tuple[str, ...]
-_LARGEST = float(np.finfo(np.float32).max)
+_MAX_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedLabels:
-    """The labels of one split, in numbers.
+    """The labels of one split as numbers.
 
     Attributes:
-      groups: int64 [n], see `Part.labels`.
-      occurrences: See `Part.occurrences`.
-      columns: What else an element of the stream holds of its label, [n] each.
+      groups: int64 [n], the labels of a `Part`.
+      occurrences: As in `Part`.
+      columns: Further values of the label in elements of the stream, [n] each.
     """
 
     groups: np.ndarray
@@ -33,165 +34,168 @@ class EncodedLabels:
 
 
 class LabelKind(abc.ABC):
-    """What the label of a text is."""
+    """A kind of label: how it is parsed, encoded and synthesized."""
 
     @abc.abstractmethod
     def parse(self, value: Any) -> Hashable:
-        """Returns the label that a table or a list says.
+        """Return the label for a value from a table or list.
 
         Raises:
-          ValueError: With what is wrong, to finish a sentence that begins with "3 texts".
+          ValueError: With the end of a sentence that starts with "3 texts".
         """
 
     @abc.abstractmethod
     def encode(
         self, labels_by_split: Mapping[str, Sequence[Any]]
     ) -> tuple[_Names, dict[str, EncodedLabels]]:
-        """Returns the names of the classes, and the labels of each split in numbers."""
+        """Return the class names, and the labels of each split as numbers."""
 
     @abc.abstractmethod
     def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], Any]:
-        """Returns a label for synthetic text `number`, and the classes whose words it must hold."""
+        """Return the classes whose words synthetic text `number` must contain, and its label."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SingleLabelKind(LabelKind):
-    """One class a text: str."""
+    """One class per text: str."""
 
+    @override
     def parse(self, value: Any) -> str:
-        """See `LabelKind.parse`."""
-        if _is_several(value):
+        if _is_collection(value):
             raise ValueError("must have one label each")
         name = _name(value)
         if not name:
             raise ValueError("have no label")
         return name
 
+    @override
     def encode(
         self, labels_by_split: Mapping[str, Sequence[str]]
     ) -> tuple[_Names, dict[str, EncodedLabels]]:
-        """See `LabelKind.encode`."""
-        names = _sorted_names(name for each in labels_by_split.values() for name in each)
+        names = _sorted_names(name for labels in labels_by_split.values() for name in labels)
         number = {name: label for label, name in enumerate(names)}
         return names, {
             split: EncodedLabels(np.array([number[name] for name in labels], np.int64))
             for split, labels in labels_by_split.items()
         }
 
+    @override
     def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], str]:
-        """See `LabelKind.synthesize`."""
         return [number % num_classes], synthetic_name(number % num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabelKind(LabelKind):
-    """None, one or several classes a text: tuple[str, ...], sorted.
+    """Any number of classes per text: tuple[str, ...], sorted.
 
     Attributes:
-      separator: What stands between the names where they are one string.
+      separator: Separates the names if they are one string.
     """
 
     separator: str
 
+    @override
     def parse(self, value: Any) -> _Names:
-        """See `LabelKind.parse`."""
         if isinstance(value, str):
             value = value.split(self.separator)
-        elif not _is_several(value):
+        elif not _is_collection(value):
             value = [value]
-        if isinstance(value, Mapping) or any(map(_is_several, value)):
+        if isinstance(value, Mapping) or any(map(_is_collection, value)):
             raise ValueError("must have a list of names as their label")
         names = [name for name in map(_name, value) if name]
         if len(set(names)) < len(names):
-            # As rows of 0 and 1 for the classes would.
-            raise ValueError("name a label twice; each is to be named once where it applies")
+            # As rows of 0 and 1 per class would.
+            raise ValueError("have the same label twice; list each label that applies once")
         return tuple(sorted(names))
 
+    @override
     def encode(
         self, labels_by_split: Mapping[str, Sequence[_Names]]
     ) -> tuple[_Names, dict[str, EncodedLabels]]:
-        """See `LabelKind.encode`."""
-        found = (name for labels in labels_by_split.values() for each in labels for name in each)
-        names = _sorted_names(found)
+        names = _sorted_names(
+            name for labels in labels_by_split.values() for row in labels for name in row
+        )
         number = {name: label for label, name in enumerate(names)}
         occurrences = {}
         for split, labels in labels_by_split.items():
             occurrences[split] = np.zeros((len(labels), len(names)), np.int64)
-            for row, each in enumerate(labels):
-                occurrences[split][row, [number[name] for name in each]] = 1
+            for row, row_names in enumerate(labels):
+                occurrences[split][row, [number[name] for name in row_names]] = 1
         groups = groups_by_rarest_label(occurrences)
         return names, {
             split: EncodedLabels(groups[split], occurrences[split]) for split in labels_by_split
         }
 
+    @override
     def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], list[str]]:
-        """See `LabelKind.synthesize`."""
         classes = np.flatnonzero(draw.random(num_classes) < 0.4).tolist()
         return classes, list(map(synthetic_name, classes))
 
 
 @dataclasses.dataclass(frozen=True)
 class NumericLabelKind(LabelKind):
-    """A number a text: float. There are no classes; the stream says it as "value", float32."""
+    """A number per text: float. There are no classes; the stream has it as "value", float32."""
 
+    @override
     def parse(self, value: Any) -> float:
-        """See `LabelKind.parse`."""
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
-        if not abs(number) <= _LARGEST:
+        if not abs(number) <= _MAX_NUMBER:
             raise ValueError("must have a finite number as their label")
         return number
 
+    @override
     def encode(
         self, labels_by_split: Mapping[str, Sequence[float]]
     ) -> tuple[_Names, dict[str, EncodedLabels]]:
-        """See `LabelKind.encode`."""
         numbers = {split: np.array(labels, np.float32) for split, labels in labels_by_split.items()}
         groups = groups_by_size(numbers)
         return (), {
-            split: EncodedLabels(groups[split], np.zeros((len(each), 0), np.int64), {"value": each})
-            for split, each in numbers.items()
+            split: EncodedLabels(
+                groups[split], np.zeros((len(values), 0), np.int64), {"value": values}
+            )
+            for split, values in numbers.items()
         }
 
+    @override
     def synthesize(
         self, number: int, num_classes: int, draw: np.random.Generator
     ) -> tuple[list[int], float]:
-        """See `LabelKind.synthesize`."""
         classes = np.flatnonzero(draw.random(num_classes) < 0.5).tolist()
-        return classes, float(sum(1 + each for each in classes))
+        return classes, float(sum(1 + label for label in classes))
 
 
 def synthetic_name(label: int) -> str:
-    """Returns what a class of synthetic texts is called: a letter."""
+    """Return the name of a class of synthetic texts: a letter."""
     return chr(ord("a") + label)
 
 
-def _is_several(value: Any) -> bool:
+def _is_collection(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset | dict | np.ndarray)
 
 
 def _name(value: Any) -> str:
-    """Returns a class' name; "" for none."""
+    """Return the name of a class; "" for a missing value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # as tables have whole numbers beside missing ones
+        value = int(value)  # tables store integers as floats if some are missing
     name = str(value).strip()
-    return "" if name.lower() == "nan" else name  # what many programs write for a missing value
+    return "" if name.lower() == "nan" else name  # how many programs write a missing value
 
 
 def _sorted_names(names: Iterable[str]) -> _Names:
-    """Returns class names in order: numbers by value, else by alphabet."""
-    different = set(names)
-    if all(name.removeprefix("-").isdecimal() for name in different):
-        # By name too, as "1" and "01" are one number; and `int` refuses one of 5000 digits.
-        return tuple(sorted(different, key=lambda name: (Decimal(name), name)))
-    return tuple(sorted(different))
+    """Return class names sorted by value if all are numbers, else alphabetically."""
+    unique = set(names)
+    if all(name.removeprefix("-").isdecimal() for name in unique):
+        # Also by name: "1" and "01" are equal numbers. `int` refuses numbers of 5000 digits.
+        return tuple(sorted(unique, key=lambda name: (Decimal(name), name)))
+    return tuple(sorted(unique))

@@ -1,7 +1,7 @@
-"""BERT's tokenizer in TensorFlow's own operations, with the place of each piece in the text.
+"""BERT's WordPiece tokenizer in core TensorFlow operations, with character offsets.
 
-It runs in a data pipeline and inside a SavedModel alike, which then loads where nothing but
-TensorFlow is installed: neither tensorflow-text nor KerasHub.
+It runs in data pipelines and inside SavedModels, which then load with only TensorFlow installed,
+without tensorflow-text and KerasHub.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import tensorflow as tf
 
 from sft_keras.text.characters import LETTER, LIMIT, SPACE, characters
 
-_LONGEST_WORD = 100  # characters; longer ones are unknown, as in BERT
-_CONTINUED = "##"
+_MAX_WORD = 100  # characters; longer words are unknown, as in BERT
+_CONTINUATION = "##"
 
 
 class Pieces(NamedTuple):
-    """The pieces of some texts.
+    """The pieces of a batch of texts.
 
     Attributes:
       ids: int32 [n, (pieces)], ragged.
-      starts: int32 [n, (pieces)], where a piece starts in its text, in characters.
-      ends: The same for where it ends; the character there is not part of it.
+      starts: int32 [n, (pieces)], the start of each piece in its text, in characters.
+      ends: int32 [n, (pieces)], the end of each piece, exclusive.
     """
 
     ids: tf.RaggedTensor
@@ -32,26 +32,26 @@ class Pieces(NamedTuple):
 
 
 class WordPiece(tf.Module):
-    """Splits texts into words, and words into the longest pieces that the vocabulary has.
+    """Split texts into words, and words greedily into the longest pieces of the vocabulary.
 
-    Source: Devlin et al. 2019, arXiv:1810.04805, and Hugging Face's `tokenizers`, whose pieces and
-    places it gives.
+    Source: Devlin et al. 2019, arXiv:1810.04805, and Hugging Face's `tokenizers`; pieces and
+    offsets are equal to those of the latter.
     """
 
     def __init__(
         self, vocabulary: Sequence[str], *, lowercase: bool, unknown: str = "[UNK]"
     ) -> None:
-        """Makes a tokenizer.
+        """Build the lookup table.
 
         Args:
-          vocabulary: The pieces, by id; those within words begin with "##".
-          lowercase: Whether letters lose case and accents, as in "uncased" models.
-          unknown: The piece that stands for a word of which no piece is known.
+          vocabulary: The pieces, by id; those that continue a word start with "##".
+          lowercase: Whether to lowercase and remove accents, as in "uncased" models.
+          unknown: The piece that replaces words which cannot be split into pieces.
         """
         super().__init__(name="wordpiece")
         self.vocabulary, self.lowercase = tuple(vocabulary), lowercase
         self._unknown = self.vocabulary.index(unknown)
-        self._longest = max(len(piece.removeprefix(_CONTINUED)) for piece in self.vocabulary)
+        self._longest = max(len(piece.removeprefix(_CONTINUATION)) for piece in self.vocabulary)
         self._table = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(
                 tf.constant(self.vocabulary), tf.range(len(self.vocabulary), dtype=tf.int32)
@@ -60,48 +60,48 @@ class WordPiece(tf.Module):
         )
 
     def __call__(self, texts: tf.Tensor) -> Pieces:
-        """Returns the pieces of texts, string [n], UTF-8; works in a graph."""
+        """Return the pieces of texts, string [n], UTF-8; runs in a graph."""
         count = tf.size(texts, tf.int64)
-        words, rows, letters, places = self._words(texts)
-        different, which = tf.unique(words)
-        pieces, lengths = self._pieces_of(different)
-        # Back from different words to all of them.
-        ids, lengths = tf.gather(pieces, which), tf.gather(lengths, which)
-        own_rows = tf.cast(tf.gather(rows, ids.value_rowids()), tf.int64)
-        first = tf.gather(letters, ids.value_rowids()) + _before(lengths).flat_values
+        words, rows, first_letters, offsets = self._words(texts)
+        unique_words, inverse = tf.unique(words)
+        pieces, lengths = self._pieces_of(unique_words)
+        ids, lengths = tf.gather(pieces, inverse), tf.gather(lengths, inverse)
+        piece_rows = tf.cast(tf.gather(rows, ids.value_rowids()), tf.int64)
+        first = tf.gather(first_letters, ids.value_rowids()) + _before(lengths).flat_values
         last = first + lengths.flat_values - 1
-        found = (ids.flat_values, tf.gather(places, first), tf.gather(places, last) + 1)
+        columns = (ids.flat_values, tf.gather(offsets, first), tf.gather(offsets, last) + 1)
         return Pieces(
             *(
-                tf.RaggedTensor.from_value_rowids(each, own_rows, nrows=count, validate=False)
-                for each in found
+                tf.RaggedTensor.from_value_rowids(values, piece_rows, nrows=count, validate=False)
+                for values in columns
             )
         )
 
     def _words(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Splits texts.
+        """Split texts into normalized words.
 
         Returns:
-          (words string [w], the text of each int32 [w], the place of its first letter among all
-          letters int32 [w]; the place of each letter in its text int32 [letters]).
+          (words, string [w]; the row of each word's text, int32 [w]; the index of each word's first
+          letter among all letters, int32 [w]; the character offset of each letter in its text,
+          int32 [letters]).
         """
         tables = characters(self.lowercase)
         normal = tf.RaggedTensor.from_row_splits(tables.normal, tables.splits, validate=False)
         codes = tf.strings.unicode_decode(texts, "UTF-8")
         row_of = tf.cast(codes.value_rowids(), tf.int32)
         starts = tf.cast(tf.gather(codes.row_starts(), row_of), tf.int32)
-        place_of = tf.range(tf.size(codes.flat_values)) - starts
-        # A NUL is left out like all control characters.
+        offset_of = tf.range(tf.size(codes.flat_values)) - starts
+        # Code points beyond the tables become NUL, which is ignored like all control characters.
         known = tf.where(codes.flat_values < LIMIT, codes.flat_values, 0)
-        changed = tf.gather(normal, known)
-        origin = tf.cast(changed.value_rowids(), tf.int32)
-        kinds = tf.gather(tables.kinds, changed.flat_values)
+        normalized = tf.gather(normal, known)
+        origin = tf.cast(normalized.value_rowids(), tf.int32)
+        kinds = tf.gather(tables.kinds, normalized.flat_values)
         rows = tf.gather(row_of, origin)
-        goes_on = (kinds[1:] == LETTER) & (kinds[:-1] == LETTER) & (rows[1:] == rows[:-1])
-        begins = tf.concat([tf.ones_like(kinds[:1], tf.bool), ~goes_on], axis=0)
-        word_of = tf.cumsum(tf.cast(begins, tf.int32)) - 1
+        continues = (kinds[1:] == LETTER) & (kinds[:-1] == LETTER) & (rows[1:] == rows[:-1])
+        is_start = tf.concat([tf.ones_like(kinds[:1], tf.bool), ~continues], axis=0)
+        word_of = tf.cumsum(tf.cast(is_start, tf.int32)) - 1
         is_kept = kinds != SPACE
-        letters = tf.boolean_mask(changed.flat_values, is_kept)
+        letters = tf.boolean_mask(normalized.flat_values, is_kept)
         _, word_of = tf.unique(tf.boolean_mask(word_of, is_kept))  # numbered without gaps
         words = tf.RaggedTensor.from_value_rowids(letters, word_of, validate=False)
         first = tf.cast(words.row_starts(), tf.int32)
@@ -109,95 +109,106 @@ class WordPiece(tf.Module):
             tf.strings.unicode_encode(words, "UTF-8"),
             tf.gather(tf.boolean_mask(rows, is_kept), first),
             first,
-            tf.boolean_mask(tf.gather(place_of, origin), is_kept),
+            tf.boolean_mask(tf.gather(offset_of, origin), is_kept),
         )
 
     def _pieces_of(self, words: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        """Returns the pieces of each word, and the letters of each piece: int32 [w, (pieces)]."""
+        """Return the pieces of each word and the letters per piece, int32 [w, (pieces)] each.
+
+        All words are split in parallel: every step matches the next piece of each unfinished word.
+        """
         sizes = tf.strings.length(words, unit="UTF8_CHAR")
-        number = tf.range(tf.size(words))
+        unfinished = tf.boolean_mask(tf.range(tf.size(words)), sizes <= _MAX_WORD)
         none = tf.zeros([0], tf.int32)
-        open_ = tf.boolean_mask(number, sizes <= _LONGEST_WORD)
-        at = tf.zeros_like(open_)
-        owners, ids, lengths = none, none, none
-
-        def matched(open_: tf.Tensor, at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            """Returns the longest piece at a place of each word, -1 if none, and its letters."""
-            text, left = tf.gather(words, open_), tf.gather(sizes, open_) - at
-            prefix = tf.where(at > 0, _CONTINUED, "")
-            longest = tf.minimum(self._longest, tf.reduce_max(left))
-
-            def shorter(
-                length: tf.Tensor, found: tf.Tensor, letters: tf.Tensor
-            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-                tried = tf.where((found < 0) & (left >= length))[:, 0]
-                part = tf.strings.substr(
-                    tf.gather(text, tried),
-                    tf.gather(at, tried),
-                    tf.fill(tf.shape(tried), length),
-                    unit="UTF8_CHAR",
-                )
-                piece = self._table.lookup(tf.gather(prefix, tried) + part)
-                found = tf.tensor_scatter_nd_update(found, tried[:, tf.newaxis], piece)
-                letters = tf.where((found >= 0) & (letters == 0), length, letters)
-                return length - 1, found, letters
-
-            _, found, letters = tf.while_loop(
-                lambda length, found, letters: (length > 0) & tf.reduce_any(found < 0),
-                shorter,
-                [longest, tf.fill(tf.shape(at), -1), tf.zeros_like(at)],
-            )
-            return found, letters
 
         def step(
-            open_: tf.Tensor, at: tf.Tensor, owners: tf.Tensor, ids: tf.Tensor, lengths: tf.Tensor
+            unfinished: tf.Tensor,
+            offsets: tf.Tensor,
+            owners: tf.Tensor,
+            ids: tf.Tensor,
+            lengths: tf.Tensor,
         ) -> tuple[tf.Tensor, ...]:
-            found, letters = matched(open_, at)
-            owners = tf.concat([owners, open_], axis=0)
-            ids, lengths = tf.concat([ids, found], axis=0), tf.concat([lengths, letters], axis=0)
-            goes_on = (found >= 0) & (at + letters < tf.gather(sizes, open_))
+            text, size = tf.gather(words, unfinished), tf.gather(sizes, unfinished)
+            matches, matched_lengths = self._longest_matches(text, offsets, size)
+            continues = (matches >= 0) & (offsets + matched_lengths < size)
             return (
-                tf.boolean_mask(open_, goes_on),
-                tf.boolean_mask(at + letters, goes_on),
-                owners,
-                ids,
-                lengths,
+                tf.boolean_mask(unfinished, continues),
+                tf.boolean_mask(offsets + matched_lengths, continues),
+                tf.concat([owners, unfinished], axis=0),
+                tf.concat([ids, matches], axis=0),
+                tf.concat([lengths, matched_lengths], axis=0),
             )
 
-        growing = [tf.TensorShape([None])] * 5
         _, _, owners, ids, lengths = tf.while_loop(
-            lambda open_, *_: tf.size(open_) > 0,
+            lambda unfinished, *_: tf.size(unfinished) > 0,
             step,
-            [open_, at, owners, ids, lengths],
-            shape_invariants=growing,
+            [unfinished, tf.zeros_like(unfinished), none, none, none],
+            shape_invariants=[tf.TensorShape([None])] * 5,
         )
         return self._by_word(sizes, owners, ids, lengths)
+
+    def _longest_matches(
+        self, words: tf.Tensor, offsets: tf.Tensor, sizes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the longest piece at an offset of each word, -1 if none, and its letters.
+
+        Args:
+          words: string [w].
+          offsets: int32 [w], in characters.
+          sizes: int32 [w], characters per word.
+        """
+        remaining = sizes - offsets
+        prefix = tf.where(offsets > 0, _CONTINUATION, "")
+        longest = tf.minimum(self._longest, tf.reduce_max(remaining))
+
+        def try_length(
+            length: tf.Tensor, ids: tf.Tensor, lengths: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            candidates = tf.where((ids < 0) & (remaining >= length))[:, 0]
+            part = tf.strings.substr(
+                tf.gather(words, candidates),
+                tf.gather(offsets, candidates),
+                tf.fill(tf.shape(candidates), length),
+                unit="UTF8_CHAR",
+            )
+            piece = self._table.lookup(tf.gather(prefix, candidates) + part)
+            ids = tf.tensor_scatter_nd_update(ids, candidates[:, tf.newaxis], piece)
+            lengths = tf.where((ids >= 0) & (lengths == 0), length, lengths)
+            return length - 1, ids, lengths
+
+        _, ids, lengths = tf.while_loop(
+            lambda length, ids, lengths: (length > 0) & tf.reduce_any(ids < 0),
+            try_length,
+            [longest, tf.fill(tf.shape(offsets), -1), tf.zeros_like(offsets)],
+        )
+        return ids, lengths
 
     def _by_word(
         self, sizes: tf.Tensor, owners: tf.Tensor, ids: tf.Tensor, lengths: tf.Tensor
     ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        """Orders pieces by word; a word with a part that is no piece is unknown as a whole."""
+        """Group pieces by word; a word that cannot be split entirely becomes the unknown piece."""
         count = tf.size(sizes)
-        is_bad = sizes > _LONGEST_WORD
+        is_unknown = sizes > _MAX_WORD
         failed = tf.boolean_mask(owners, ids < 0)
-        is_bad |= tf.math.unsorted_segment_max(tf.ones_like(failed), failed, count) > 0
-        good = ~tf.gather(is_bad, owners)
-        bad = tf.cast(tf.where(is_bad)[:, 0], tf.int32)
-        owners = tf.concat([tf.boolean_mask(owners, good), bad], axis=0)
-        ids = tf.concat([tf.boolean_mask(ids, good), tf.fill(tf.shape(bad), self._unknown)], axis=0)
-        lengths = tf.concat([tf.boolean_mask(lengths, good), tf.gather(sizes, bad)], axis=0)
+        is_unknown |= tf.math.unsorted_segment_max(tf.ones_like(failed), failed, count) > 0
+        is_valid = ~tf.gather(is_unknown, owners)
+        unknown = tf.cast(tf.where(is_unknown)[:, 0], tf.int32)
+        unknown_ids = tf.fill(tf.shape(unknown), self._unknown)
+        owners = tf.concat([tf.boolean_mask(owners, is_valid), unknown], axis=0)
+        ids = tf.concat([tf.boolean_mask(ids, is_valid), unknown_ids], axis=0)
+        lengths = tf.concat([tf.boolean_mask(lengths, is_valid), tf.gather(sizes, unknown)], axis=0)
         order = tf.argsort(owners, stable=True)
         owners = tf.gather(owners, order)
         return tuple(
             tf.RaggedTensor.from_value_rowids(
-                tf.gather(each, order), owners, nrows=count, validate=False
+                tf.gather(values, order), owners, nrows=count, validate=False
             )
-            for each in (ids, lengths)
+            for values in (ids, lengths)
         )
 
 
 def _before(lengths: tf.RaggedTensor) -> tf.RaggedTensor:
-    """Returns how many letters of its word come before each piece."""
+    """Return the number of letters before each piece in its word."""
     until = tf.cumsum(lengths.flat_values, exclusive=True)
     starts = tf.gather(tf.concat([until, [0]], axis=0), lengths.row_starts())
     return lengths.with_flat_values(until - tf.gather(starts, lengths.value_rowids()))

@@ -35,7 +35,7 @@ def _explain(encoded: bytes, message: str) -> str:
     if "pixels are too many" in message:
         return f"a {kind} of more than {MAX_PIXELS:,} pixels; scale it down"
     if kind is None:
-        return "not an image: not a JPEG, PNG, GIF, BMP or WebP file"
+        return "not an image: neither JPEG, PNG, GIF, BMP nor WebP"
     if kind == "WebP" and encoded[12:16] == b"VP8X" and encoded[20] & _WEBP_ANIMATED:
         return "an animated WebP, which is not supported; save a single frame"
     bits = int.from_bytes(encoded[28:30], "little")

@@ -268,7 +268,7 @@ def test_links_and_absolute_paths_that_stay_inside_are_fine(inside):
 
 @pytest.mark.parametrize("path", ["x\0.png", "x" * 300, "x/" * 3000])
 def test_a_path_that_no_file_can_have_is_not_there(inside, path):
-    with pytest.raises(DataError, match="1 files are not there"):
+    with pytest.raises(DataError, match="1 files do not exist"):
         open_data(write_table(inside, ["a/0.png", "b/0.png", path]), seed=0)
 
 

@@ -143,7 +143,7 @@ def test_random_order_depends_on_the_seed_alone():
         (
             "a.csv",
             "txt,label\nx,y\n",
-            r"Missing: text\. There are: txt, label\. Did you mean 'txt'",
+            r"Missing: text\. Received: txt, label\. Did you mean 'txt'",
         ),
         (
             "a.csv",
@@ -155,7 +155,7 @@ def test_random_order_depends_on_the_seed_alone():
         ("a.jsonl", '{"text": "x", "label": 1}\n{"text"\n', r"line 2 must be a JSON object"),
         ("a.jsonl", '["x"]\n', r"line 1 must be a JSON object.*Received: \[\"x\"\]"),
         ("a.parquet", b"PAR0", r"must be a Parquet file"),
-        ("a.csv", "text,label\n", r"There are: none"),
+        ("a.csv", "text,label\n", r"Received: none"),
         ("a.csv", "text,label\n" + "x1,a\nx2,\n" * 3, r"have no label: train\[1\]"),
         ("a.csv", "text,label\n" + "x1,a\nx2,NaN\n" * 3, r"have no label: train\[1\] \('NaN'\)"),
         ("a.csv", "text,label,split\nx,a,training\ny,b,bogus\n", r"must hold one of .*'bogus'"),
@@ -186,9 +186,9 @@ def test_a_folder_without_a_training_table_says_what_it_holds(tmp_path):
 def test_lists_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match=r"as many labels as texts. Received: 1 texts and 2"):
         splits_of(Texts((["a"], ["x", "y"])))
-    with pytest.raises(DataError, match=r"must be strings, or pairs of them. Received: 3"):
+    with pytest.raises(DataError, match=r"must be strings or pairs of strings. Received: 3"):
         splits_of(Texts((["a", 3], ["x", "y"])))
-    with pytest.raises(DataError, match=r"must all be strings, or all be pairs"):
+    with pytest.raises(DataError, match=r"all strings or all pairs. Received: both"):
         splits_of(Texts((["a", ("b", "c")], ["x", "y"])))
 
 
@@ -243,7 +243,7 @@ def test_a_set_of_texts_is_read_and_a_split_without_labels_left_out(stored_sets)
 
 def test_of_a_set_with_several_texts_the_recipe_says_which(stored_sets):
     with pytest.raises(
-        DataError, match=r"must have one text.*hypothesis \(Text\), label.*premise \(Text\)"
+        DataError, match=r"must have one Text.*hypothesis \(Text\), label.*premise \(Text\)"
     ):
         splits_of("tfds:double", data_dir=stored_sets)
     columns = {"text": "premise", "text_pair": "hypothesis"}

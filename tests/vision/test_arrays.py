@@ -78,9 +78,7 @@ def test_labels_beyond_the_class_names_and_classes_without_training_are_named_to
     )
     with pytest.raises(DataError) as caught:
         open_data(Data(source=arrays), seed=0)
-    assert "'validation' split has classes of which there is nothing to train on: 'z'" in str(
-        caught.value
-    )
+    assert "'validation' split has classes without training examples: 'z'" in str(caught.value)
     assert "Labels of the 'test' split must be from 0 to 2" in str(caught.value)
     assert "Received: 3, 4, 5, in 30 examples" in str(caught.value)
 

@@ -53,7 +53,7 @@ def test_a_byte_order_mark_blanks_and_further_columns_do_no_harm(table):
 def test_missing_columns_are_named_with_those_there_are(table):
     with pytest.raises(DataError) as caught:
         open_data(table(["paths,klass", "x,y"]), seed=0)
-    assert "Missing: path, label. There are: paths, klass." in str(caught.value)
+    assert "Missing: path, label. Received: paths, klass." in str(caught.value)
     assert "Did you mean 'paths'?" in str(caught.value)
 
 
@@ -63,7 +63,7 @@ def test_faults_of_the_rows_are_listed_at_once(table):
     with pytest.raises(DataError) as caught:
         open_data(table(["path,label,split", *_rows(",train"), *gone, *wrong]), seed=0)
     message = str(caught.value)
-    assert "12 files are not there: images/a/gone0.png" in message
+    assert "12 files do not exist: images/a/gone0.png" in message
     assert "gone9.png and 2 more" in message
     assert "gone10" not in message
     assert "Rows without a label: 32" in message
@@ -72,11 +72,11 @@ def test_faults_of_the_rows_are_listed_at_once(table):
 
 
 def test_a_table_that_is_not_there_or_not_text_is_named(tmp_path):
-    with pytest.raises(DataError, match="must name a CSV file that exists"):
+    with pytest.raises(DataError, match="must name an existing CSV file"):
         open_data(Data(source=f"csv:{tmp_path / 'none.csv'}"), seed=0)
     (tmp_path / "latin.csv").write_bytes("path,label\nä,b\n".encode("latin-1"))
     with pytest.raises(DataError, match="must be a CSV file in UTF-8"):
         open_data(Data(source=f"csv:{tmp_path / 'latin.csv'}"), seed=0)
     (tmp_path / "empty.csv").write_bytes(b"")
-    with pytest.raises(DataError, match="There are: none"):
+    with pytest.raises(DataError, match="Received: none"):
         open_data(Data(source=f"csv:{tmp_path / 'empty.csv'}"), seed=0)

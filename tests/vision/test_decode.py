@@ -89,7 +89,7 @@ def test_what_cannot_be_decoded_is_said_in_words(gradient, encode):
         (encode(noise, "BMP")[:-9], "damaged or truncated BMP"),
         (encode(noise, "BMP", "P")[:-9], "damaged or truncated BMP"),
         (encode(noise, "WEBP")[:-99], "damaged or truncated WebP"),
-        (encode(gradient, "BMP", "1"), "a BMP of 1 bits a pixel"),
+        (encode(gradient, "BMP", "1"), "a BMP of 1 bits per pixel"),
         (animated, "an animated WebP"),
         (b"BM", "damaged or truncated BMP"),
         (encode(gradient, "TIFF"), "not an image"),

@@ -77,8 +77,8 @@ def test_faults_of_a_folder_are_listed_at_once(tmp_path, write_folders):
     for expected in (
         "class folder 'train/empty' has no image",
         "Two folders are the 'validation' split: 'val' and 'valid'",
-        "Beside the split folders train, val there are others: other",
-        "'validation' split has classes of which there is nothing to train on: 'c'",
+        "Next to the split folders train, val there are others: other",
+        "'validation' split has classes without training examples: 'c'",
     ):
         assert expected in str(caught.value)
 
@@ -87,8 +87,8 @@ def test_faults_of_a_folder_are_listed_at_once(tmp_path, write_folders):
     ("folders", "expected"),
     [
         ({"only": 9}, "at least 2 classes. Received: 'only'"),
-        ({}, "holds 0 images and no class folders"),
-        ({"val/a": 3, "val/b": 3}, "no examples to train on. Found: validation \\(6\\)"),
+        ({}, "has 0 images and no class folders"),
+        ({"val/a": 3, "val/b": 3}, "no examples to train on. Received: validation \\(6\\)"),
         (
             {"a": 9, "b": 1, "c": 2},
             r"at least 3 training examples.*Too small: 'b' \(1\), 'c' \(2\)",
@@ -101,7 +101,7 @@ def test_each_fault_of_a_folder_is_named(tmp_path, write_folders, folders, expec
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DataError, match="must name a folder that exists"):
+    with pytest.raises(DataError, match="must name an existing folder"):
         _open(tmp_path / "none")
 
 
@@ -116,5 +116,5 @@ def test_the_stream_reads_the_files_themselves_in_any_order(tmp_path, write_fold
 def test_images_without_class_folders_are_answered_with_what_is_expected(tmp_path):
     (tmp_path / "1.jpg").touch()
     (tmp_path / "2.png").touch()
-    with pytest.raises(DataError, match=r"a folder of images for each class.* holds 2 images and"):
+    with pytest.raises(DataError, match=r"one subfolder of images per class.* has 2 images and"):
         _open(tmp_path)

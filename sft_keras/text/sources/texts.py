@@ -1,4 +1,4 @@
-"""Labelled texts, from tables, Python lists, tensorflow-datasets or made up."""
+"""Labelled texts from tables, Python lists or tensorflow-datasets, or synthetic ones."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ COLUMNS = ("text", "text_pair", "label", "split")
 
 
 def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
-    """Lists the texts of a source, cleaned.
+    """List the cleaned texts of a source.
 
     Args:
-      data: The recipe's section.
-      clean: What is done to the texts.
-      kind: What their labels are.
-      seed: Of synthetic texts.
+      data: The recipe's data section.
+      clean: The cleaning to apply.
+      kind: The kind of labels.
+      seed: The seed of synthetic texts.
 
     Raises:
-      DataError: If the source is not there or does not hold labelled texts.
+      DataError: If the source does not exist or has no labelled texts.
     """
-    rows, faults = read_rows(data, kind, seed)
-    read, label_faults = _with_labels(rows, kind)
-    kept, dropped = clean_rows(read, clean)
-    labels = {split: [row.label for row in each] for split, each in kept.items()}
-    class_names, coded = kind.encode(labels)
-    parts = {split: text_part(each, coded[split]) for split, each in kept.items()}
-    sizes = {len(row.texts) for each in kept.values() for row in each}
+    rows_by_split, faults = read_rows(data, kind, seed)
+    labelled, label_faults = _parse_labels(rows_by_split, kind)
+    cleaned, dropped = clean_rows(labelled, clean)
+    labels = {split: [row.label for row in rows] for split, rows in cleaned.items()}
+    class_names, encoded = kind.encode(labels)
+    parts = {split: text_part(rows, encoded[split]) for split, rows in cleaned.items()}
+    sizes = {len(row.texts) for rows in cleaned.values() for row in rows}
     facts = {"texts": max(sizes, default=1), "dropped": dropped}
     return Listing(class_names, parts, (*faults, *label_faults), facts)
 
@@ -51,48 +51,48 @@ def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
 def read_rows(
     data: Data, kind: LabelKind, seed: int, labelled: bool = True
 ) -> tuple[dict[str, list[TextRow]], list[str]]:
-    """Returns the texts of a source by split, as they are, and what is wrong with it.
+    """Return the unchanged texts of a source by split, and the faults of the source.
 
     Args:
-      data: The recipe's section.
-      kind: What the labels of synthetic texts are.
-      seed: Of synthetic texts.
-      labelled: Whether a table must have a column of labels.
+      data: The recipe's data section.
+      kind: The kind of labels of synthetic texts.
+      seed: The seed of synthetic texts.
+      labelled: Whether a table must have a label column.
 
     Raises:
-      DataError: If the source is not there or holds no texts.
+      DataError: If the source does not exist or has no texts.
     """
-    place, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
+    scheme, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
     if isinstance(data.source, Texts):
-        return _listed(data.source), []
-    if place in TABLES:
-        tables = read_tables(place, name)
+        return _text_rows_of(data.source), []
+    if scheme in TABLES:
+        tables = read_tables(scheme, name)
         rows = {split: _text_rows(split, table, data, labelled) for split, table in tables.items()}
         return (rows, []) if len(rows) > 1 else _by_split(tables["train"], rows["train"], data)
-    return (tfds_rows(name, data) if place == "tfds" else synthetic_rows(name, kind, seed)), []
+    return (tfds_rows(name, data) if scheme == "tfds" else synthetic_rows(name, kind, seed)), []
 
 
-def _with_labels(
+def _parse_labels(
     rows_by_split: Mapping[str, Sequence[TextRow]], kind: LabelKind
 ) -> tuple[dict[str, list[TextRow]], list[str]]:
-    """Returns the rows whose labels are of a kind, with these, and what is wrong with others."""
-    found: dict[str, list[TextRow]] = {}
-    wrong: dict[str, list[str]] = {}
+    """Return the rows with valid labels, parsed, and one fault per kind of invalid label."""
+    labelled: dict[str, list[TextRow]] = {}
+    invalid: dict[str, list[str]] = {}
     for split, rows in rows_by_split.items():
-        found[split] = []
+        labelled[split] = []
         for row in rows:
             try:
-                found[split].append(dataclasses.replace(row, label=kind.parse(row.label)))
+                labelled[split].append(dataclasses.replace(row, label=kind.parse(row.label)))
             except ValueError as fault:
                 received = "" if row.label is None else str(row.label)
-                shown_label = f" ({received[:40]!r})" if received else ""
-                wrong.setdefault(str(fault), []).append(f"{row.name}{shown_label}")
-    faults = [f"{len(names)} texts {fault}: {preview(names)}." for fault, names in wrong.items()]
-    return found, faults
+                quoted = f" ({received[:40]!r})" if received else ""
+                invalid.setdefault(str(fault), []).append(f"{row.name}{quoted}")
+    faults = [f"{len(names)} texts {fault}: {preview(names)}." for fault, names in invalid.items()]
+    return labelled, faults
 
 
 def text_part(rows: Sequence[TextRow], labels: EncodedLabels) -> Part:
-    """Returns rows as a part; elements are {"index", "texts": string [1 or 2]} and the columns."""
+    """Return rows as a part; elements are {"index", "texts": string [1 or 2]} and the columns."""
     columns_of_texts = len(rows[0].texts) if rows else 1
     texts = np.array([row.texts for row in rows], object).reshape(len(rows), columns_of_texts)
 
@@ -111,32 +111,32 @@ def text_part(rows: Sequence[TextRow], labels: EncodedLabels) -> Part:
 
 def _text_rows(split: str, table: Sequence[Row], data: Data, labelled: bool) -> list[TextRow]:
     columns = {name: data.columns.get(name, name) for name in COLUMNS}
-    there = list(dict.fromkeys(key for row in table[:100] for key in row))
+    existing = list(dict.fromkeys(key for row in table[:100] for key in row))
     always = ["text", "label"] if labelled else ["text"]
-    needed = [*always, *(name for name in data.columns if name != "split")]
-    missing = [columns[name] for name in dict.fromkeys(needed) if columns[name] not in there]
+    required = [*always, *(name for name in data.columns if name != "split")]
+    missing = [columns[name] for name in dict.fromkeys(required) if columns[name] not in existing]
     if missing:
-        hints = "".join(did_you_mean(name, there) for name in missing)
+        hints = "".join(did_you_mean(name, existing) for name in missing)
         raise DataError(
             f"The table of {data.source!r} must have the columns {' and '.join(always)}, or "
-            "`data.columns` must say which they are, as "
+            "`data.columns` must name the columns to use, for example "
             '--set=data.columns=\'{"text": "review", "label": "stars"}\'. '
-            f"Missing: {', '.join(missing)}. There are: {', '.join(there) or 'none'}.{hints}"
+            f"Missing: {', '.join(missing)}. Received: {', '.join(existing) or 'none'}.{hints}"
         )
-    kept = [columns["text"]]
-    if columns["text_pair"] in there:
-        kept.append(columns["text_pair"])
+    text_columns = [columns["text"]]
+    if columns["text_pair"] in existing:
+        text_columns.append(columns["text_pair"])
     return [
         TextRow(
             name=f"{split}[{number}]",
-            texts=tuple("" if row.get(name) is None else str(row[name]) for name in kept),
+            texts=tuple("" if row.get(name) is None else str(row[name]) for name in text_columns),
             label=row.get(columns["label"]),
         )
         for number, row in enumerate(table)
     ]
 
 
-def _listed(texts: Texts) -> dict[str, list[TextRow]]:
+def _text_rows_of(texts: Texts) -> dict[str, list[TextRow]]:
     faults = texts.faults()
     if faults:
         raise DataError(numbered(f"The texts cannot be trained on: {texts!r}.", faults))
@@ -152,7 +152,7 @@ def _listed(texts: Texts) -> dict[str, list[TextRow]]:
 def _by_split(
     table: Sequence[Row], rows: Sequence[TextRow], data: Data
 ) -> tuple[dict[str, list[TextRow]], list[str]]:
-    """Sorts the rows of one table by its column split, if it has one."""
+    """Divide the rows of one table by its split column, if it has one; also return faults."""
     column = data.columns.get("split", "split")
     if not table or column not in table[0]:
         return {"train": list(rows)}, []
@@ -165,8 +165,8 @@ def _by_split(
             f"The column {column!r} must hold one of {known_split_names()}. "
             f"Received: {preview([repr(word) for word in unknown])}."
         )
-    found: dict[str, list[TextRow]] = {}
+    rows_by_split: dict[str, list[TextRow]] = {}
     for row, split in zip(rows, splits):
         if split is not None:
-            found.setdefault(split, []).append(row)
-    return found, faults
+            rows_by_split.setdefault(split, []).append(row)
+    return rows_by_split, faults

@@ -1,4 +1,4 @@
-"""Images and labels that are in memory already. NumPy only."""
+"""Images and labels in memory. NumPy only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,27 @@ from sft_keras.recipe.in_memory import InMemorySource
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Arrays(InMemorySource):
-    """A data source made of arrays.
+    """Images and labels in memory, as a data source.
 
     Each split is (images, labels): images uint8 or float in 0..255, [n, height, width],
-    [n, height, width, 1] or [n, height, width, 3] (RGB); labels whole numbers from 0 on, [n].
+    [n, height, width, 1] or [n, height, width, 3] (RGB); labels whole numbers from 0, [n].
 
     Attributes:
       train: The training split.
-      validation: The validation split; None to have it split off from `train`.
-      test: The test split; None to have it split off from `train`.
-      class_names: The names of labels 0, 1, ...; None to call them "0", "1", ...
+      validation: The validation split; None to create it from `train`.
+      test: The test split; None to create it from `train`.
+      class_names: The names of labels 0, 1, ...; None for "0", "1", ...
+
+    Example:
+
+    >>> import numpy as np
+    >>> from sft_keras import Arrays, Data
+    >>> images = np.zeros((40, 32, 32, 3), np.uint8)
+    >>> labels = np.arange(40) % 2
+    >>> source = Arrays(train=(images, labels), class_names=["cat", "dog"])
+    >>> source
+    Arrays(train=uint8[40, 32, 32, 3] + int64[40], class_names=2)
+    >>> data = Data(source=source, validation=0.2, test=0.2)
     """
 
     train: tuple[np.ndarray, np.ndarray]
@@ -36,7 +47,7 @@ class Arrays(InMemorySource):
         return f"Arrays({', '.join(parts)})"
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with the arrays, one sentence each."""
+        """Return what is wrong with the arrays, one sentence each."""
         faults = []
         for name, pair in self.given().items():
             if isinstance(pair, tuple | list) and len(pair) == 2:
@@ -51,7 +62,7 @@ class Arrays(InMemorySource):
                 faults.append(f"`{name}` must be (images, labels). Received: {type(pair)}.")
         names = self.class_names
         if names is not None and len(set(names)) < len(names):
-            faults.append(f"`class_names` must differ. Received: {', '.join(map(str, names))}.")
+            faults.append(f"`class_names` must be unique. Received: {', '.join(map(str, names))}.")
         return faults
 
 
@@ -66,13 +77,13 @@ def _image_faults(name: str, images: np.ndarray) -> list[str]:
     if images.dtype.kind not in "uif":
         return [f"The images of `{name}` must be numbers. Received: {images.dtype}."]
     if 0 in images.shape:
-        return [] if len(images) == 0 else [f"The images of `{name}` have no pixels."]
+        return [] if len(images) == 0 else [f"The images of `{name}` are empty."]
     low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 255):  # written so that NaN is refused too
+    if not (low >= 0 and high <= 255):  # in this form, NaN is rejected too
         return [f"The images of `{name}` must lie in 0..255. Received: {low} to {high}."]
     if images.dtype.kind == "f" and 0 < high <= 1:
         return [
-            f"The images of `{name}` must lie in 0..255. Received: {low} to {high}, which would be "
+            f"The images of `{name}` must lie in 0..255. Received: {low} to {high}, which is "
             "nearly black; multiply them by 255."
         ]
     return []
@@ -84,5 +95,5 @@ def _label_faults(name: str, labels: np.ndarray) -> list[str]:
         return [f"{expected} Received: {labels.dtype} {list(labels.shape)}."]
     if labels.dtype.kind not in "uif":
         return [f"{expected} Received: {labels.dtype}."]
-    broken = labels[labels != np.floor(labels)] if labels.dtype.kind == "f" else labels[:0]
-    return [f"{expected} Received: {broken[0]}."] if len(broken) else []
+    fractional = labels[labels != np.floor(labels)] if labels.dtype.kind == "f" else labels[:0]
+    return [f"{expected} Received: {fractional[0]}."] if len(fractional) else []

@@ -1,4 +1,4 @@
-"""Sources in memory: arrays, scikit-learn's digits, and made-up images."""
+"""In-memory sources: arrays, scikit-learn's digits, and synthetic images."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _MOST_SYNTHETIC_CLASSES = 1000
 
 
 def list_arrays(arrays: Arrays) -> Listing:
-    """Lists the examples of arrays.
+    """List the examples of arrays.
 
     Raises:
-      DataError: If the arrays are not images and labels.
+      DataError: If the arrays are not valid images and labels.
     """
     faults = arrays.faults()
     if faults:
         raise DataError(numbered(f"The arrays cannot be trained on: {arrays!r}.", faults))
-    given = {
+    splits = {
         name: (np.asarray(images), np.asarray(labels).astype(np.int64))
         for name, (images, labels) in arrays.given().items()
     }
     names = arrays.class_names
     if names is None:
-        largest = max((labels.max(initial=-1) for _, labels in given.values()), default=-1)
+        largest = max((labels.max(initial=-1) for _, labels in splits.values()), default=-1)
         # There cannot be more classes than training examples: larger labels are faults.
-        names = range(min(int(largest) + 1, len(given["train"][1])))
-    parts = {name: _part(name, images, labels) for name, (images, labels) in given.items()}
+        names = range(min(int(largest) + 1, len(splits["train"][1])))
+    parts = {name: _part(name, images, labels) for name, (images, labels) in splits.items()}
     return Listing(tuple(map(str, names)), parts)
 
 
 def list_digits() -> Listing:
-    """Lists scikit-learn's 1797 handwritten digits, 8 x 8 pixels, rescaled to 0..255."""
+    """List scikit-learn's 1797 handwritten digits, 8 x 8 pixels, rescaled to 0..255."""
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     parts = {"train": _part("digits", images, digits.target.astype(np.int64))}
@@ -50,10 +50,14 @@ def list_digits() -> Listing:
 
 
 def list_synthetic(num_classes: str, seed: int) -> Listing:
-    """Lists 24 made-up images per class, 40 x 40 pixels: noise around the class' own hue.
+    """List 24 synthetic images per class, 40 x 40 pixels: noise around a hue per class.
+
+    Args:
+      num_classes: A number from 2 to 1000, as text.
+      seed: The same seed makes the same images.
 
     Raises:
-      DataError: If `num_classes` is not a number of classes.
+      DataError: If `num_classes` is not such a number.
     """
     if not num_classes.isdecimal() or not 2 <= int(num_classes) <= _MOST_SYNTHETIC_CLASSES:
         raise DataError(
@@ -79,5 +83,5 @@ def _part(name: str, images: np.ndarray, labels: np.ndarray) -> Part:
     if pixels.ndim == 3:
         pixels = pixels[..., np.newaxis]
     with tf.device("CPU"):
-        held = tf.convert_to_tensor(pixels)
-    return random_access_part(ids, labels, lambda position: tf.gather(held, position))
+        tensor = tf.convert_to_tensor(pixels)
+    return random_access_part(ids, labels, lambda position: tf.gather(tensor, position))

@@ -16,28 +16,28 @@ from sft_keras.recipe.section import did_you_mean
 
 
 def list_csv(path: str, outside: bool = False) -> Listing:
-    """Lists the rows of a CSV file with the columns path, label and, if there, split.
+    """List the rows of a CSV file with the columns path, label and, optionally, split.
 
-    Paths are relative to the CSV file's folder, or absolute. The classes are the different
-    labels, sorted.
+    Paths are relative to the CSV file's folder, or absolute. The classes are the distinct labels,
+    sorted.
 
     Args:
       path: The CSV file, UTF-8, with or without a byte order mark.
       outside: Whether paths may lead out of its folder.
 
     Raises:
-      DataError: If the file is not there or is not such a table.
+      DataError: If the file does not exist or is not such a table.
     """
     table = Path(path).expanduser()
     rows, has_splits = _read(table)
     faults = []
     unlabelled = [number for number, row in enumerate(rows, 2) if not row["label"]]
     if unlabelled:
-        faults.append(f"Rows without a label: {preview(unlabelled)} (the first row is 1).")
+        faults.append(f"Rows without a label: {preview(unlabelled)} (the header is row 1).")
     repeated = [name for name, count in Counter(row["path"] for row in rows).items() if count > 1]
     if repeated:
         faults.append(
-            f"{len(repeated)} paths are listed more than once, so that one image could be in two "
+            f"{len(repeated)} paths are listed more than once, so one image could be in two "
             f"splits: {preview(repeated)}. List each once."
         )
     splits = [parse_split_name(row["split"]) if has_splits else "train" for row in rows]
@@ -48,28 +48,28 @@ def list_csv(path: str, outside: bool = False) -> Listing:
             f"Received: {preview([repr(word) for word in unknown])}."
         )
     files = [table.parent / row["path"] for row in rows]
-    is_there = [_is_file(file) for file in files]
-    missing = [row["path"] for row, is_file in zip(rows, is_there) if not is_file]
+    exists = [_is_file(file) for file in files]
+    missing = [row["path"] for row, is_file in zip(rows, exists) if not is_file]
     if missing:
         faults.append(
-            f"{len(missing)} files are not there: {preview(missing)}. Paths are relative to "
+            f"{len(missing)} files do not exist: {preview(missing)}. Paths are relative to "
             f"{table.parent.absolute()}."
         )
-    there = [file for file, is_file in zip(files, is_there) if is_file]
-    faults += [] if outside else outside_faults(there, table.parent)
+    existing = [file for file, is_file in zip(files, exists) if is_file]
+    faults += [] if outside else outside_faults(existing, table.parent)
     class_names = tuple(sorted({row["label"] for row in rows if row["label"]}))
     label_of = {name: label for label, name in enumerate(class_names)}
     parts = {}
     for split in dict.fromkeys(filter(None, splits)):
-        chosen = [
+        selected = [
             (row, file)
-            for row, file, own in zip(rows, files, splits)
-            if own == split and row["label"]
+            for row, file, row_split in zip(rows, files, splits)
+            if row_split == split and row["label"]
         ]
         parts[split] = file_part(
-            [row["path"] for row, _ in chosen],
-            [str(file) for _, file in chosen],
-            np.array([label_of[row["label"]] for row, _ in chosen], np.int64),
+            [row["path"] for row, _ in selected],
+            [str(file) for _, file in selected],
+            np.array([label_of[row["label"]] for row, _ in selected], np.int64),
         )
     return Listing(class_names, parts, tuple(faults))
 
@@ -82,10 +82,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _read(table: Path) -> tuple[list[dict[str, str]], bool]:
-    """Returns the rows, blanks around values cut off, and whether there is a column split."""
+    """Return the rows, with values stripped, and whether there is a split column."""
     if not table.is_file():
         raise DataError(
-            f"`data.source` must name a CSV file that exists. Received: 'csv:{table}', "
+            f"`data.source` must name an existing CSV file. Received: 'csv:{table}', "
             f"which is {table.absolute()}."
         )
     try:
@@ -97,14 +97,15 @@ def _read(table: Path) -> tuple[list[dict[str, str]], bool]:
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{table} must be a CSV file in UTF-8. It cannot be read: {error}. Save it as such."
+            f"{table} must be a CSV file in UTF-8. It cannot be read: {error}. "
+            "Save it in this format and encoding."
         ) from error
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         hints = "".join(did_you_mean(name, columns) for name in missing)
         raise DataError(
-            f"{table} must have the columns path, label and, if wanted, split. "
-            f"Missing: {', '.join(missing)}. There are: {', '.join(columns) or 'none'}.{hints}"
+            f"{table} must have the columns path, label and, optionally, split. "
+            f"Missing: {', '.join(missing)}. Received: {', '.join(columns) or 'none'}.{hints}"
         )
     kept = [name for name in ("path", "label", "split") if name in columns]
     return [{name: row[name].strip() for name in kept} for row in rows], "split" in columns

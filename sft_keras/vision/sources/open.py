@@ -1,4 +1,4 @@
-"""From what the recipe says of its data to splits; every fault in one error."""
+"""Open an image source: from the recipe's data section to splits, with all faults in one error."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from sft_keras.vision.sources.tfds import list_tfds
 
 
 def list_source(data: Data, seed: int) -> Listing:
-    """Returns what the source holds.
+    """Return the contents of an image source.
+
+    Args:
+      data: The recipe's data section.
+      seed: The seed of synthetic images.
 
     Raises:
-      DataError: If it is not there.
+      DataError: If the source does not exist.
     """
     if isinstance(data.source, Arrays):
         return list_arrays(data.source)
@@ -35,18 +39,18 @@ def list_source(data: Data, seed: int) -> Listing:
         return list_digits()
     raise DataError(
         "`data.source` must be tfds:NAME, folder:PATH, csv:PATH, digits, synthetic:NUM_CLASSES or "
-        f"an Arrays. Received: {data.source!r}."
+        f"Arrays. Received: {data.source!r}."
     )
 
 
 def open_data(data: Data, seed: int) -> Splits:
-    """Finds and lists the examples of a source and makes the splits it lacks; decodes nothing.
+    """List the examples of a source and create the splits that it lacks, without decoding.
 
     Args:
-      data: What the recipe says of its data.
-      seed: Of the splits made here; the same seed gives the same splits.
+      data: The recipe's data section.
+      seed: The same seed creates the same splits.
 
     Raises:
-      DataError: Listing every fault that shows without decoding.
+      DataError: Listing every fault that can be detected without decoding.
     """
     return build_splits(list_source(data, seed), data, seed)

@@ -16,65 +16,65 @@ _BATCH = 1024
 
 
 def list_tfds(name: str, data_dir: str | None) -> Listing:
-    """Lists the train, validation and test splits of a set; downloads it if it is not there.
+    """List the train, validation and test splits of a data set; download it if necessary.
 
     Args:
       name: "NAME[/CONFIG][:VERSION]".
-      data_dir: Where tensorflow-datasets keeps its data; None for its own default.
+      data_dir: The folder of tensorflow-datasets; None for its default.
 
     Raises:
-      DataError: If the set is unknown, cannot be had, or is not one of labelled images.
+      DataError: If the data set is unknown, cannot be downloaded, or has no labelled images.
     """
     builder = find_builder(name, data_dir)
     image_key, label_key = _keys(builder, name)
     ensure_downloaded(builder, name)
     parts = {}
-    for own_name in builder.info.splits:
-        split = parse_split_name(own_name)
+    for source_split in builder.info.splits:
+        split = parse_split_name(source_split)
         if split is not None and split not in parts:
-            parts[split] = _part(builder, own_name, image_key, label_key)
+            parts[split] = _part(builder, source_split, image_key, label_key)
     faults = []
     if "train" not in parts:
         faults.append(
-            f"tfds:{name} has no split called 'train'. It has: {', '.join(builder.info.splits)}."
+            f"tfds:{name} has no 'train' split. Its splits: {', '.join(builder.info.splits)}."
         )
     return Listing(tuple(builder.info.features[label_key].names), parts, tuple(faults))
 
 
 def _keys(builder: Any, name: str) -> tuple[str, str]:
-    """Returns the names of the image feature and of the label feature."""
+    """Return the names of the image feature and of the label feature."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
     is_image = {
         key: isinstance(feature, tfds.features.Image)
         and not isinstance(feature, tfds.features.LabeledImage)  # a segmentation mask
-        # Floats are stored as four bytes a pixel, which look like an RGBA image.
+        # Float images are stored as four bytes per pixel, which look like RGBA.
         and np.issubdtype(feature.np_dtype, np.integer)
         for key, feature in features.items()
     }
     is_label = {
         key: isinstance(feature, tfds.features.ClassLabel) for key, feature in features.items()
     }
-    keys = [_only(is_image, builder), _only(is_label, builder)]
-    if None in keys:
-        found = ", ".join(
-            f"{key} ({type(each).__name__})" for key, each in sorted(features.items())
+    image_key, label_key = _only_key(is_image, builder), _only_key(is_label, builder)
+    if image_key is None or label_key is None:
+        received = ", ".join(
+            f"{key} ({type(feature).__name__})" for key, feature in sorted(features.items())
         )
         raise DataError(
-            "`data.source` must name a data set with one Image of whole numbers and one "
-            f"ClassLabel. Received: 'tfds:{name}', whose features are: {found}."
+            "`data.source` must name a data set with one integer Image and one ClassLabel. "
+            f"Received: 'tfds:{name}', whose features are: {received}."
         )
-    return keys[0], keys[1]
+    return image_key, label_key
 
 
-def _only(fits: dict[str, bool], builder: Any) -> str | None:
-    """Returns the one that fits; of several, the one that the data set itself trains with."""
-    fitting = [key for key, does in fits.items() if does]
-    if len(fitting) > 1:
+def _only_key(is_candidate: dict[str, bool], builder: Any) -> str | None:
+    """Return the only candidate; of several, the one in the data set's `supervised_keys`."""
+    candidates = [key for key, is_one in is_candidate.items() if is_one]
+    if len(candidates) > 1:
         supervised = builder.info.supervised_keys or ()
-        fitting = [key for key in fitting if key in supervised]
-    return fitting[0] if len(fitting) == 1 else None
+        candidates = [key for key in candidates if key in supervised]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
@@ -85,7 +85,7 @@ def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
             split=split,
             shuffle_files=False,
             decoders=tfds.decode.PartialDecoding({key: True}, decoders=decoders),
-            # One file after the other, so that the order is the same in every run.
+            # One file after the other, for the same order in every run.
             read_config=tfds.ReadConfig(
                 add_tfds_id=True,
                 interleave_cycle_length=1,
@@ -98,7 +98,7 @@ def _part(builder: Any, split: str, image_key: str, label_key: str) -> Part:
     ids: list[str] = []
     labels = [np.zeros(0, np.int64)]
     for batch in dataset(label_key, {}).batch(_BATCH).as_numpy_iterator():
-        ids += [one.decode() for one in batch["tfds_id"]]
+        ids += [id_.decode() for id_ in batch["tfds_id"]]
         labels.append(batch[label_key])
     encoded = dataset(image_key, {image_key: tfds.decode.SkipDecoding()})
     images = encoded.map(lambda example: example[image_key])
