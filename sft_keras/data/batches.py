@@ -160,7 +160,8 @@ def _feature_batches(
     """
     labels = tf.constant(prepared.examples.labels, tf.int32)
     lengths = None if prepared.lengths is None else tf.constant(prepared.lengths, tf.int64)
-    steps = -(-count // batch_size)
+    features, steps = prepared.features, -(-count // batch_size)
+    assert features is not None
 
     @in_graph
     def batch(step: tf.Tensor) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _feature_batches(
         if prepared.lengths is not None:
             longest = tf.reduce_max(tf.gather(lengths, indices))
             length = padded_length(longest, prepared.pad_to_multiple_of)
-        columns = prepared.features.take(rows, length)
+        columns = features.take(rows, length)
         if not prepared.has_targets:
             columns = {"input": columns}
             if prepared.targets is not None:
@@ -189,11 +190,13 @@ def _streamed_batches(
 ) -> tf.data.Dataset:
     """Return batches of inputs that are computed as the examples are read."""
     labels = tf.constant(prepared.examples.labels, tf.int32)
+    read = prepared.read
+    assert read is not None
 
     @in_graph
     def example(raw: dict[str, tf.Tensor]) -> dict[str, Any]:
         index = raw["index"]
-        return {"input": prepared.read(raw), "label": labels[index], "index": index}
+        return {"input": read(raw), "label": labels[index], "index": index}
 
     examples = prepared.examples.stream(seed)
     if is_selected is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import parse_split_name
@@ -59,15 +59,16 @@ def _delimited(file: Path, delimiter: str) -> list[Row]:
     # "utf-8-sig", because spreadsheets put a byte order mark before the first column's name.
     with file.open(encoding="utf-8-sig", newline="") as opened:
         # In TSV a value never contains a tab, so quotes are ordinary characters.
-        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
         reader = csv.DictReader(opened, delimiter=delimiter, quoting=quoting, strict=True)
-        reader.fieldnames = [(name or "").strip() for name in reader.fieldnames or []]
+        columns = [(name or "").strip() for name in reader.fieldnames or []]
+        reader.fieldnames = columns
         rows = list(reader)
     for number, row in enumerate(rows, 2):
         if None in row:
             raise DataError(
                 f"{file}: row {number} (the header is row 1) has more values than the "
-                f"{len(row) - 1} columns {', '.join(reader.fieldnames)}. Put texts that contain "
+                f"{len(row) - 1} columns {', '.join(columns)}. Put texts that contain "
                 f"{delimiter!r} in quotes."
             )
     return rows

@@ -192,7 +192,7 @@ def test_labels_out_of_range_and_a_missing_train_split_are_named_together(made_s
     )
     with pytest.raises(DataError) as caught:
         _open("unlabelled", folder)
-    assert "no split called 'train'. It has: test, unsupervised" in str(caught.value)
+    assert "no 'train' split. Its splits: test, unsupervised" in str(caught.value)
     assert "Received: -1, in 30 examples" in str(caught.value)
 
 

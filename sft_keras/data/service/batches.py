@@ -29,10 +29,12 @@ def served_training_batches(
       start: The epoch and the step to start with.
       end_epoch: The epoch after the last; None for no end.
     """
+    service, read = prepared.examples.service, prepared.read
+    assert service is not None and read is not None
     size = len(prepared.examples)
     numbered = NumberedBatches(
         prepared.examples,
-        prepared.read,
+        read,
         batch_size,
         size,
         lambda epoch: shuffled_range(size, seed_of(epoch)),
@@ -40,7 +42,7 @@ def served_training_batches(
     steps = numbered.steps
     epoch, step = start
     end = None if end_epoch is None else end_epoch * steps
-    batches = prepared.examples.service.batches(numbered, epoch * steps + step, end)
+    batches = service.batches(numbered, epoch * steps + step, end)
 
     @in_graph
     def with_step(batch: dict[str, Any]) -> dict[str, Any]:
@@ -60,10 +62,10 @@ def served_ordered_batches(
       batch_size: Examples per batch.
       positions: The examples to return, int64 [m] in ascending order.
     """
-    numbered = NumberedBatches.in_stored_order(
-        prepared.examples, prepared.read, batch_size, positions
-    )
-    batches = prepared.examples.service.batches(numbered, 0, numbered.steps)
+    service, read = prepared.examples.service, prepared.read
+    assert service is not None and read is not None
+    numbered = NumberedBatches.in_stored_order(prepared.examples, read, batch_size, positions)
+    batches = service.batches(numbered, 0, numbered.steps)
     return batches.map(in_graph(lambda batch: _with_labels(prepared, batch)))
 
 

@@ -51,11 +51,12 @@ class DataService:
 
     def reading(self, splits: Splits) -> Splits:
         """Return the splits, to be read by this service."""
-        served = {
-            name: dataclasses.replace(examples, service=self)
-            for name, examples in splits.by_name().items()
-        }
-        return dataclasses.replace(splits, **served)
+        return dataclasses.replace(
+            splits,
+            train=dataclasses.replace(splits.train, service=self),
+            validation=dataclasses.replace(splits.validation, service=self),
+            test=dataclasses.replace(splits.test, service=self),
+        )
 
     def batches(
         self, batches: NumberedBatches, first: int, end: int | None, *, require_all: bool = True
@@ -125,7 +126,7 @@ class DataService:
                 rows = batches.rows(number)
                 is_read = np.isin(rows, [] if batch is None else batch["index"])
                 if require_all and not is_read.all():
-                    raise unreadable_error(batches.examples.paths[rows[~is_read][0]])
+                    raise unreadable_error(batches.paths[rows[~is_read][0]])
                 if batch is None:
                     continue
                 if not np.array_equal(rows[is_read], batch["index"]):

@@ -50,6 +50,13 @@ class NumberedBatches:
         return cls(examples, read, size, len(selected), lambda _: tf.constant(selected, tf.int64))
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """The file of each example of the split."""
+        if self.examples.paths is None:
+            raise ValueError(f"The examples must be files. Received: {self.examples}.")
+        return self.examples.paths
+
+    @property
     def steps(self) -> int:
         """The number of batches per round."""
         return -(-self.round_size // self.size)
@@ -81,8 +88,8 @@ class NumberedBatches:
         return self._round_order(number // self.steps)[start : start + self.size]
 
     @functools.cached_property
-    def _paths(self) -> list[str]:
-        return [os.path.abspath(path) for path in self.examples.paths]
+    def _absolute_paths(self) -> list[str]:
+        return [os.path.abspath(path) for path in self.paths]
 
     @functools.cached_property
     def _round_order(self) -> Callable[[int], np.ndarray]:
@@ -93,7 +100,7 @@ class NumberedBatches:
 
     @in_graph
     def _batch(self, number: tf.Tensor) -> tf.data.Dataset:
-        paths = tf.constant(self._paths)
+        paths = tf.constant(self._absolute_paths)
         start = number % self.steps * self.size
         rows = self.order(number // self.steps)[start : start + self.size]
 

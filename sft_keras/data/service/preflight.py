@@ -35,7 +35,7 @@ def require_identical_reads(service: RemoteReader, batches: NumberedBatches) -> 
     expected = trial.read_here(0)
     if expected is None:
         return 0
-    path = batches.examples.paths[expected["index"][0]]
+    path = batches.paths[expected["index"][0]]
     elements = _read_on_all_workers(service, trial)
     workers = sum(element["number"] == _END_MARK for element in elements)
     received = [element for element in elements if element["number"] != _END_MARK]

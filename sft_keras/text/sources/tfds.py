@@ -51,7 +51,7 @@ def _keys(builder: Any, data: Data) -> tuple[list[str], str]:
     label = data.columns.get("label", labels[0] if len(labels) == 1 else None)
     if not selected and len(texts) == 1:
         selected = texts
-    if not selected or label not in labels or not set(selected) <= set(texts):
+    if not selected or label is None or label not in labels or not set(selected) <= set(texts):
         received = ", ".join(
             f"{key} ({type(feature).__name__})" for key, feature in sorted(features.items())
         )

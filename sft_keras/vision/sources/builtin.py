@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -32,7 +33,7 @@ def list_arrays(arrays: Arrays) -> Listing:
         name: (np.asarray(images), np.asarray(labels).astype(np.int64))
         for name, (images, labels) in arrays.given().items()
     }
-    names = arrays.class_names
+    names: Iterable[object] | None = arrays.class_names
     if names is None:
         largest = max((labels.max(initial=-1) for _, labels in splits.values()), default=-1)
         # There cannot be more classes than training examples: larger labels are faults.

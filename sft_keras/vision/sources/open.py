@@ -26,7 +26,8 @@ def list_source(data: Data, seed: int) -> Listing:
     """
     if isinstance(data.source, Arrays):
         return list_arrays(data.source)
-    kind, _, name = data.source.partition(":")
+    source = data.source if isinstance(data.source, str) else ""
+    kind, _, name = source.partition(":")
     if kind == "folder":
         return list_folder(name, data.outside)
     if kind == "csv":

@@ -101,9 +101,9 @@ def test_tables_and_lists_say_which_labels_a_text_has(kind, tmp_path):
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        (["a", "a"], r"1 texts name a label twice.*: train\[1\] \(\"\['a', 'a'\]\"\)"),
-        ([0, 1, 0], r"1 texts name a label twice"),  # a row of 0 and 1 for the classes
-        ("a, b,a", r"1 texts name a label twice.*: train\[1\] \('a, b,a'\)"),
+        (["a", "a"], r"1 texts have the same label twice.*: train\[1\] \(\"\['a', 'a'\]\"\)"),
+        ([0, 1, 0], r"1 texts have the same label twice"),  # a row of 0 and 1 for the classes
+        ("a, b,a", r"1 texts have the same label twice.*: train\[1\] \('a, b,a'\)"),
         ([["a"]], r"1 texts must have a list of names as their label: train\[1\]"),
         ({"a": 1}, r"1 texts must have a list of names as their label: train\[1\]"),
     ],
