@@ -12,6 +12,8 @@ MODULES = (
     "sft_keras.core.flatten",
     "sft_keras.core.reporter",
     "sft_keras.core.timer",
+    "sft_keras.data.listing",
+    "sft_keras.data.service.dispatcher",
     "sft_keras.recipe.backbone",
     "sft_keras.recipe.data",
     "sft_keras.recipe.field_types",
@@ -20,6 +22,11 @@ MODULES = (
     "sft_keras.recipe.section",
     "sft_keras.recipe.stage",
     "sft_keras.recipe.storage",
+    "sft_keras.text.augment_config",
+    "sft_keras.text.clean_config",
+    "sft_keras.text.sources.in_memory",
+    "sft_keras.vision.augment_config",
+    "sft_keras.vision.sources.arrays",
 )
 """Modules with examples; these take milliseconds and need no TensorFlow."""
 

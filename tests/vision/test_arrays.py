@@ -65,7 +65,7 @@ def test_faults_of_several_splits_are_listed_at_once():
     arrays = Arrays(train=(IMAGES / 255, LABELS), test=(IMAGES, LABELS[:3]), class_names=("x", "x"))
     with pytest.raises(DataError) as caught:
         open_data(Data(source=arrays), seed=0)
-    for expected in ("images of `train`", "30 images and 3 labels", "`class_names` must differ"):
+    for expected in ("images of `train`", "30 images and 3 labels", "`class_names` must be unique"):
         assert expected in str(caught.value)
 
 

@@ -288,4 +288,4 @@ def test_the_report_counts_labels_and_shows_which_were_wrong(run):
     mistakes = run.report["mistakes"]
     assert len(mistakes) == 12 - round(12 * figures["exact_match"]["value"])
     assert all(mistake["true"] != mistake["predicted"] for mistake in mistakes)
-    assert not mistakes or "Test examples whose predictions are furthest off" in page
+    assert not mistakes or "Test examples with the largest prediction errors" in page

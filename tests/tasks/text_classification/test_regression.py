@@ -268,5 +268,5 @@ def test_the_report_shows_figures_in_the_unit_and_the_largest_errors(run):
     assert np.mean(errors) == pytest.approx(figures["mean_absolute_error"], rel=0.05)
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")
     assert f"{figures['mean_absolute_error']:.3g}</td>" in page
-    assert "Labels of the training split: from" in page and "predictions are furthest off" in page
-    assert "0 classes" not in page and "with the probability" not in page
+    assert "Labels of the training split: from" in page and "largest prediction errors" in page
+    assert "0 classes" not in page and "with its probability" not in page
