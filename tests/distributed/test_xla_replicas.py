@@ -24,7 +24,7 @@ from sft_keras.evaluation.output_monitors import CollapseMonitor
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.tasks import Clean, ImageClassification, MaskedLM, TokenClassification
 from sft_keras.tasks.masked_lm.head import MaskedAccuracy, MaskedLoss
-from sft_keras.tasks.masked_lm.masking import UNUSED
+from sft_keras.tasks.masked_lm.masking import IGNORE_INDEX
 from sft_keras.tasks.question_answering.targets import SpanCrossentropy, span_accuracy
 from sft_keras.tasks.text_classification.multi_label_metrics import (
     LabelwiseCrossentropy,
@@ -62,7 +62,7 @@ def y_and_weights(kind, random):
     places = random.integers(0, CLASSES, (COUNT, PLACES))
     is_used = random.uniform(size=(COUNT, PLACES)) > 0.4
     if kind == "masked":
-        return np.where(is_used, places, UNUSED).astype(np.int32), None
+        return np.where(is_used, places, IGNORE_INDEX).astype(np.int32), None
     if kind == "spans":
         spans = np.eye(PLACES, dtype=np.float32)[random.integers(0, PLACES, (COUNT, 2))]
         return spans.transpose(0, 2, 1), None

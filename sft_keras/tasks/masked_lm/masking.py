@@ -1,7 +1,8 @@
-"""Masks tokens for a model to say what stood there, as a pure function of a seed.
+"""Dynamic masking for masked language modelling, as a pure function of a seed.
 
-Source: Devlin et al. 2019, arXiv:1810.04805, section 3.1, task 1: of each text 15 % of the tokens
-are to be told; 80 % of them are replaced by the mask token, 10 % by a random token, and 10 % stay.
+Of each text, 15 % of the tokens are prediction targets: 80 % of them are replaced by the mask
+token, 10 % by a random token, and 10 % stay (Devlin et al. 2019, arXiv:1810.04805, section 3.1,
+task 1). Training draws new targets in every epoch; evaluation always uses the same ones.
 """
 
 from __future__ import annotations
@@ -18,103 +19,119 @@ from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
 from sft_keras.text.encoder import TextEncoder
 
-UNUSED = -1
-_ALGORITHM = "philox"  # the same on every device
-_MASKED, _MASKED_OR_RANDOM = 0.8, 0.9
-_DRAWS = 3  # a token: whether it is to be told, what stands for it, and which one if any
+IGNORE_INDEX = -1
+"""The target at positions that count neither in the loss nor in the metrics."""
+
+_RNG_ALGORITHM = "philox"  # the same numbers on every device
+_MASK_BELOW, _RANDOM_BELOW = 0.8, 0.9
+_UNIFORMS_PER_TOKEN = 3  # is it a target, by what is it replaced, by which random token
+_TRAINING_SEED = 2**30  # keeps these seeds apart from those of the shuffling
+# Independent of the recipe's seed: runs with different seeds are compared on the same targets.
+_EVALUATION_SEED = (0, 2**31)
 
 Masking = Callable[
     [dict[str, tf.Tensor], tf.Tensor, tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]
 ]
-"""(inputs int32 [batch, tokens] each, indices int64 [batch], seed int64 [2]) -> (inputs with
-"mask_positions" int32 [batch, places], targets int32 [batch, places])."""
+"""(inputs, each int32 [batch, tokens]; indices int64 [batch]; seed int64 [2]) -> (inputs with
+"mask_positions" int32 [batch, positions]; targets int32 [batch, positions])."""
 
 
-def build_masking(encoder: TextEncoder, share: float) -> Masking:
-    """Returns a function that masks tokens of texts.
+def build_masking(encoder: TextEncoder, mask_rate: float) -> Masking:
+    """Return the function that masks the tokens of a batch of texts.
 
-    What is masked of a text depends on the seed and its index alone, and not on its batch. Targets
-    are the ids that stood at the positions; of a text with fewer than there are places the last are
-    `UNUSED`. Each text with any token of its own has one that is to be told. Special tokens stay.
+    The targets of a text depend only on the seed and the index of the text, not on its batch. They
+    are the original ids at the masked positions; texts with fewer masked tokens than others in the
+    batch are filled up with `IGNORE_INDEX`. Every text with at least one ordinary token has at
+    least one target. Special tokens are never masked.
 
     Args:
-      encoder: Made the tokens.
-      share: Of a text's tokens, those to be told.
+      encoder: The encoder that made the tokens.
+      mask_rate: Share of a text's tokens that become targets, between 0 and 1.
     """
-    special, words = encoder.special, len(encoder.vocabulary())
+    special, vocabulary_size = encoder.special, len(encoder.vocabulary())
 
-    def apply(
+    def mask(
         inputs: dict[str, tf.Tensor], indices: tf.Tensor, seed: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Returns the inputs with tokens masked, and the targets."""
         ids = inputs["token_ids"]
         width = tf.shape(ids)[1]
-        ordinary = (ids != special.start) & (ids != special.end) & (inputs["padding_mask"] > 0)
-        draws = _draws(indices, seed, encoder.sequence_length)[:, :, :width]
-        counts = _rounded(share, tf.reduce_sum(tf.cast(ordinary, tf.int32), axis=1))
-        # The most that a text of this width may have: few widths, and so few shapes.
-        places = _rounded(share, width)
-        order = tf.argsort(tf.where(ordinary, draws[:, 0], 2.0), axis=1, stable=True)
-        told = tf.argsort(order, axis=1) < counts[:, tf.newaxis]
-        is_place = tf.sequence_mask(counts, places)
-        positions = tf.where(is_place, order[:, :places], 0)
-        targets = tf.where(is_place, tf.gather(ids, positions, batch_dims=1), UNUSED)
-        randoms = tf.cast(draws[:, 2] * tf.cast(words, tf.float32), tf.int32)
-        randoms = tf.minimum(randoms, words - 1)  # float32 may round up
-        kind = draws[:, 1]
-        shown = tf.where(kind < _MASKED_OR_RANDOM, randoms, ids)
-        shown = tf.where(kind < _MASKED, special.mask, shown)
-        hidden = {**inputs, "token_ids": tf.where(told, shown, ids), MASK_POSITIONS: positions}
-        return hidden, targets
+        is_ordinary = (ids != special.start) & (ids != special.end) & (inputs["padding_mask"] > 0)
+        uniforms = _uniforms_per_text(indices, seed, encoder.sequence_length)[:, :, :width]
+        num_ordinary = tf.reduce_sum(tf.cast(is_ordinary, tf.int32), axis=1)
+        num_targets = _rounded_share(mask_rate, num_ordinary)
+        # The most targets that a text of this width can have: few widths give few shapes.
+        num_positions = _rounded_share(mask_rate, width)
 
-    return apply
+        order = tf.argsort(tf.where(is_ordinary, uniforms[:, 0], 2.0), axis=1, stable=True)
+        is_target = tf.argsort(order, axis=1) < num_targets[:, tf.newaxis]
+        is_used = tf.sequence_mask(num_targets, num_positions)
+        positions = tf.where(is_used, order[:, :num_positions], 0)
+        targets = tf.where(is_used, tf.gather(ids, positions, batch_dims=1), IGNORE_INDEX)
 
+        random_ids = tf.cast(uniforms[:, 2] * tf.cast(vocabulary_size, tf.float32), tf.int32)
+        random_ids = tf.minimum(random_ids, vocabulary_size - 1)  # float32 may round up
+        replacement = uniforms[:, 1]
+        replaced = tf.where(replacement < _RANDOM_BELOW, random_ids, ids)
+        replaced = tf.where(replacement < _MASK_BELOW, special.mask, replaced)
+        masked_ids = tf.where(is_target, replaced, ids)
+        return {**inputs, "token_ids": masked_ids, MASK_POSITIONS: positions}, targets
 
-def _rounded(share: float, counts: tf.Tensor) -> tf.Tensor:
-    """Returns the share of each count in whole tokens: at least one, where there is one."""
-    exact = share * tf.cast(counts, tf.float32)
-    return tf.minimum(tf.maximum(tf.cast(tf.floor(exact + 0.5), tf.int32), 1), counts)
-
-
-def _draws(indices: tf.Tensor, seed: tf.Tensor, width: int) -> tf.Tensor:
-    """Returns numbers from 0 to 1, float32 [batch, 3, width], each row drawn by its own index."""
-
-    def drawn(index: tf.Tensor) -> tf.Tensor:
-        own_seed = tf.random.experimental.stateless_fold_in(seed, index)
-        return tf.random.stateless_uniform([_DRAWS, width], own_seed, alg=_ALGORITHM)
-
-    return tf.map_fn(drawn, indices, fn_output_signature=tf.TensorSpec([_DRAWS, width]))
-
-
-# Not from the recipe's seed: runs that differ in it are compared on the same masked tokens.
-_EVALUATION = (0, 2**31)
-
-
-_TRAINING = 2**30  # tells its seeds from those of the order
+    return mask
 
 
 def masked_training_batches(
     prepared: Prepared, masking: Masking, recipe: Recipe, stage: Stage, skip: int = 0
 ) -> tf.data.Dataset:
-    """Returns the batches of a stage, epoch after epoch, without end; those after `skip` ones.
+    """Return the training batches of a stage, epoch after epoch without end.
 
-    Elements are (inputs, targets), see `Masking`. What is masked of a text depends on the recipe's
-    seed, the stage, the epoch and the text's place in the split alone.
+    The targets of a text depend only on the recipe's seed, the stage, the epoch and the position of
+    the text in the split.
+
+    Args:
+      prepared: The training split.
+      masking: See `build_masking`.
+      recipe: The recipe.
+      stage: The stage to train.
+      skip: Number of batches to skip, for a resumed run.
+
+    Returns:
+      A dataset of (inputs, targets), see `Masking`.
     """
-    base_seed = tf.constant([recipe.seed, _TRAINING + recipe.number_of(stage)], tf.int64)
+    stage_seed = tf.constant([recipe.seed, _TRAINING_SEED + recipe.number_of(stage)], tf.int64)
 
-    def masked(batch: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        own_seed = tf.random.experimental.stateless_fold_in(base_seed, batch["epoch"])
-        return masking(batch["input"], batch["index"], own_seed)
+    def mask(batch: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        epoch_seed = tf.random.experimental.stateless_fold_in(stage_seed, batch["epoch"])
+        return masking(batch["input"], batch["index"], epoch_seed)
 
-    return finished_training_batches(prepared, recipe, stage, masked, skip)
+    return finished_training_batches(prepared, recipe, stage, mask, skip)
 
 
-def masked_batches(prepared: Prepared, masking: Masking, recipe: Recipe) -> tf.data.Dataset:
-    """Returns (inputs, targets) batches in stored order; what is masked is always the same."""
-    seed = tf.constant(_EVALUATION, tf.int64)
+def masked_evaluation_batches(
+    prepared: Prepared, masking: Masking, recipe: Recipe
+) -> tf.data.Dataset:
+    """Return (inputs, targets) batches in stored order, with the same targets every time."""
+    seed = tf.constant(_EVALUATION_SEED, tf.int64)
 
-    def masked(batch: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def mask(batch: Mapping[str, Any]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         return masking(batch["input"], batch["index"], seed)
 
-    return finished_batches(prepared, recipe, masked)
+    return finished_batches(prepared, recipe, mask)
+
+
+def _rounded_share(share: float, counts: tf.Tensor) -> tf.Tensor:
+    """Return `share` of each count as an integer, at least 1 where the count is not 0."""
+    exact = share * tf.cast(counts, tf.float32)
+    return tf.minimum(tf.maximum(tf.cast(tf.floor(exact + 0.5), tf.int32), 1), counts)
+
+
+def _uniforms_per_text(indices: tf.Tensor, seed: tf.Tensor, width: int) -> tf.Tensor:
+    """Return uniforms in [0, 1), float32 [batch, 3, width], each text with a seed of its own."""
+
+    def uniforms(index: tf.Tensor) -> tf.Tensor:
+        text_seed = tf.random.experimental.stateless_fold_in(seed, index)
+        return tf.random.stateless_uniform(
+            [_UNIFORMS_PER_TOKEN, width], text_seed, alg=_RNG_ALGORITHM
+        )
+
+    spec = tf.TensorSpec([_UNIFORMS_PER_TOKEN, width])
+    return tf.map_fn(uniforms, indices, fn_output_signature=spec)

@@ -1,4 +1,9 @@
-"""From the logits of windows to one answer for each question."""
+"""Span decoding: from start and end logits of sliding windows to one answer per question.
+
+The score of a span is the sum of the logits of its first and its last token. A span is scored only
+in the window that shows the most context around its first token. The score of "no answer" is that
+of [CLS], in the window where it is lowest. Both as in BERT's `run_squad.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,209 +16,231 @@ import tensorflow as tf
 
 from sft_keras.tasks.question_answering.examples import Question
 from sft_keras.tasks.question_answering.preprocess import Window
-from sft_keras.tasks.question_answering.windows import Windows, has_most_context
+from sft_keras.tasks.question_answering.windows import Windows, is_max_context
 
-_NEVER = float("-inf")
+_IMPOSSIBLE = float("-inf")  # the score of a span that may not be an answer
+_WINDOWS_PER_CHUNK = 256
 
 
 class Spans(NamedTuple):
-    """The best answer to each of n questions, and how sure the model is of it.
+    """The best answer span for each of n questions, with its confidence.
 
     Attributes:
-      starts: int32 [n], its first character in the passage; -1 where there can be no answer.
-      ends: int32 [n], the character behind its last one; -1 as above.
-      margins: float32 [n], by how much the score of there being no answer is above that of this
-        one; infinite where there can be none.
-      probabilities: float32 [n, 2], of this answer and of there being none, among all stretches
-        that could be answered and none.
+      starts: int32 [n], the span's first character in the passage; -1 where no span is possible.
+      ends: int32 [n], the character after its last one; -1 as above.
+      null_score_diffs: float32 [n], score of "no answer" minus score of the span; infinite where
+        no span is possible.
+      probabilities: float32 [n, 2], of the span and of "no answer", by a softmax over the scores of
+        all possible spans and of "no answer".
     """
 
     starts: tf.Tensor
     ends: tf.Tensor
-    margins: tf.Tensor
+    null_score_diffs: tf.Tensor
     probabilities: tf.Tensor
 
 
-def best_spans(logits: tf.Tensor, windows: Windows, max_answer_length: int) -> Spans:
-    """Returns the best answers; works in a graph.
-
-    The score of a stretch is the sum of its first token's logit and its last one's, in the window
-    where the first has the most context. The score of there being none is that of [CLS], in the
-    window where it is lowest, as in BERT's `run_squad.py`.
-
-    Args:
-      logits: float32 [w, places, 2], start and end; what stands at padding is not looked at.
-      windows: Of these questions; `ids` are not looked at.
-      max_answer_length: The most tokens of an answer.
-    """
-    owners, firsts, questions = windows.owners, windows.firsts, windows.starts.nrows()
-    scores = _span_scores(logits, windows, max_answer_length)
-    count, places = tf.shape(scores)[0], tf.shape(scores)[1]
-    flat = tf.reshape(scores, [count, places * max_answer_length])
-    own_best, own_place = tf.reduce_max(flat, axis=1), tf.argmax(flat, axis=1, output_type=tf.int32)
-    best = tf.math.unsorted_segment_max(own_best, owners, questions)
-    best = tf.where(best > tf.float32.min, best, _NEVER)  # the maximum of nothing is that number
-    # Of equal ones the first.
-    is_best = own_best == tf.gather(best, owners)
-    numbers = tf.where(is_best, tf.range(count), count - 1)
-    window = tf.math.unsorted_segment_min(numbers, owners, questions)
-    place = tf.gather(own_place, window)
-    token = tf.gather(windows.offsets - firsts, window) + place // max_answer_length
-    exists = best > _NEVER
-    null = tf.math.unsorted_segment_min(tf.reduce_sum(logits[:, 0], axis=1), owners, questions)
-    total = _log_sum(tf.reduce_logsumexp(flat, axis=1), owners, questions, null)
-    return Spans(
-        starts=_characters(windows.starts, token, exists),
-        ends=_characters(windows.ends, token + place % max_answer_length, exists),
-        margins=null - best,
-        probabilities=tf.exp(tf.stack([best, null], axis=1) - total[:, tf.newaxis]),
-    )
-
-
-def given(spans: Spans, no_answer_threshold: float | None) -> tf.Tensor:
-    """Returns where the best answer is given and not none, bool [n]; also works on arrays.
-
-    Args:
-      spans: From `best_spans`.
-      no_answer_threshold: The largest margin with which it is; None to give it wherever there is
-        one, for questions that all have an answer.
-    """
-    exists = spans.starts >= 0
-    if no_answer_threshold is None:
-        return exists
-    return exists & (spans.margins <= no_answer_threshold)
-
-
-def _span_scores(logits: tf.Tensor, windows: Windows, max_answer_length: int) -> tf.Tensor:
-    """Returns the scores by window, first token's place, and tokens after it: [w, places, most]."""
-    places = tf.shape(logits)[1]
-    token = tf.range(places)[tf.newaxis] - windows.firsts[:, tf.newaxis]
-    counts = windows.counts[:, tf.newaxis]
-    in_passage = (token >= 0) & (token < counts)
-    most_context = has_most_context(windows.owners, windows.offsets, windows.counts).to_tensor()
-    most_context = tf.pad(most_context, [[0, 0], [0, 1]])  # where no window shows any token
-    own = tf.clip_by_value(token, 0, tf.shape(most_context)[1] - 1)
-    may_start = in_passage & tf.gather(most_context, own, batch_dims=1)
-    start = tf.where(may_start, logits[..., 0], _NEVER)
-    end = tf.where(in_passage, logits[..., 1], _NEVER)
-    end = tf.pad(end, [[0, 0], [0, max_answer_length - 1]], constant_values=_NEVER)
-    last = tf.range(places)[:, tf.newaxis] + tf.range(max_answer_length)
-    return start[..., tf.newaxis] + tf.gather(end, last, axis=1)
-
-
-def _log_sum(own: tf.Tensor, owners: tf.Tensor, count: tf.Tensor, null: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of a question's summed exponentials, float [n], with `null` in them."""
-    highest = tf.maximum(tf.math.unsorted_segment_max(own, owners, count), null)
-    parts = tf.math.unsorted_segment_sum(tf.exp(own - tf.gather(highest, owners)), owners, count)
-    return highest + tf.math.log(parts + tf.exp(null - highest))
-
-
-def _characters(of_tokens: tf.RaggedTensor, token: tf.Tensor, exists: tf.Tensor) -> tf.Tensor:
-    """Returns the character of a token of each passage; -1 where there is no such token."""
-    begins = tf.cast(of_tokens.row_starts(), tf.int32)
-    where = tf.where(exists, begins + token, 0)
-    # There may be no token in any passage.
-    padded = tf.concat([of_tokens.flat_values, [-1]], axis=0)
-    return tf.where(exists, tf.gather(padded, where), -1)
-
-
-_WINDOWS_AT_ONCE = 256
-
-
 @dataclasses.dataclass(frozen=True)
-class QuestionAnswers:
-    """What a model answers.
+class PredictedAnswers:
+    """The answers of a model to n questions.
 
     Attributes:
-      questions: [n].
-      spans: The best answers to them; NumPy arrays.
+      questions: The questions, [n].
+      spans: Their best spans, as NumPy arrays.
     """
 
     questions: Sequence[Question]
     spans: Spans
 
     def texts(self, no_answer_threshold: float | None) -> list[str]:
-        """Returns the answers as they stand in the passages, "" for none; see `given`."""
-        gives = given(self.spans, no_answer_threshold)
+        """Return the answers as they are in the passages, "" for none; see `is_answered`."""
+        answered = is_answered(self.spans, no_answer_threshold)
         return [
-            question.context[start:end] if gives_any else ""
-            for question, start, end, gives_any in zip(
-                self.questions, self.spans.starts, self.spans.ends, gives
+            question.context[start:end] if has_answer else ""
+            for question, start, end, has_answer in zip(
+                self.questions, self.spans.starts, self.spans.ends, answered
             )
         ]
 
     def probabilities(self, no_answer_threshold: float | None) -> np.ndarray:
-        """Returns how probable what is answered is, float32 [n]; see `given`."""
-        gives = given(self.spans, no_answer_threshold)
-        return np.where(gives, *self.spans.probabilities.T)
+        """Return the probability of each answer, or of there being none, float32 [n]."""
+        answered = is_answered(self.spans, no_answer_threshold)
+        return np.where(answered, *self.spans.probabilities.T)
 
 
-def question_answers(
-    logits: np.ndarray, details: Sequence[Window], max_answer_length: int
-) -> QuestionAnswers:
-    """Returns the answers to the questions of some windows, those of each following one another.
+def decode_answers(
+    logits: np.ndarray, windows: Sequence[Window], max_answer_length: int
+) -> PredictedAnswers:
+    """Return the answers to all questions of a split.
 
     Args:
-      logits: float32 [w, places, 2]; what stands at padding is not looked at.
-      details: The windows, [w].
-      max_answer_length: The most tokens of an answer.
+      logits: float32 [w, positions, 2], start and end; values at padding are ignored.
+      windows: The windows, [w], those of a question consecutive.
+      max_answer_length: The largest number of tokens in an answer.
     """
     questions: list[Question] = []
     parts: list[Spans] = []
-    for first, last in _chunks(details):
-        chosen = details[first:last]
-        spans = best_spans(tf.constant(logits[first:last]), _windows(chosen), max_answer_length)
-        parts.append(Spans(*(each.numpy() for each in spans)))
-        questions += [chosen[place].question for place in _begins(chosen)]
-    return QuestionAnswers(questions, Spans(*map(np.concatenate, zip(*parts))))
+    for start, stop in _chunks(windows):
+        chunk = windows[start:stop]
+        spans = decode_spans(tf.constant(logits[start:stop]), _as_tensors(chunk), max_answer_length)
+        parts.append(Spans(*(tensor.numpy() for tensor in spans)))
+        questions += [chunk[index].question for index in _first_windows(chunk)]
+    return PredictedAnswers(questions, Spans(*map(np.concatenate, zip(*parts))))
 
 
-def question_count(details: Sequence[Window], questions: int) -> int:
-    """Returns how many windows the first so many questions have."""
-    begins = [*_begins(details), len(details)]
-    return begins[min(questions, len(begins) - 1)]
+def decode_spans(logits: tf.Tensor, windows: Windows, max_answer_length: int) -> Spans:
+    """Return the best spans of a batch of questions; works in a graph.
+
+    Args:
+      logits: float32 [w, positions, 2], start and end; values at padding are ignored.
+      windows: The windows of these questions; `token_ids`, `lengths` and `is_truncated` are not
+        used.
+      max_answer_length: The largest number of tokens in an answer.
+    """
+    owners, num_questions = windows.question_indices, windows.char_starts.nrows()
+    scores = _span_scores(logits, windows, max_answer_length)
+    num_windows, num_positions = tf.shape(scores)[0], tf.shape(scores)[1]
+    scores = tf.reshape(scores, [num_windows, num_positions * max_answer_length])
+    window_best = tf.reduce_max(scores, axis=1)
+    window_argmax = tf.argmax(scores, axis=1, output_type=tf.int32)
+
+    best = tf.math.unsorted_segment_max(window_best, owners, num_questions)
+    best = tf.where(best > tf.float32.min, best, _IMPOSSIBLE)  # the maximum of an empty segment
+    # On ties the first window.
+    is_best = window_best == tf.gather(best, owners)
+    candidates = tf.where(is_best, tf.range(num_windows), num_windows - 1)
+    window = tf.math.unsorted_segment_min(candidates, owners, num_questions)
+    span = tf.gather(window_argmax, window)
+    first_token = tf.gather(windows.passage_offsets - windows.passage_starts, window)
+    first_token += span // max_answer_length
+    has_span = best > _IMPOSSIBLE
+
+    null_scores = tf.reduce_sum(logits[:, 0], axis=1)
+    null = tf.math.unsorted_segment_min(null_scores, owners, num_questions)
+    log_total = _log_sum_exp(tf.reduce_logsumexp(scores, axis=1), owners, num_questions, null)
+    return Spans(
+        starts=_token_characters(windows.char_starts, first_token, has_span),
+        ends=_token_characters(windows.char_ends, first_token + span % max_answer_length, has_span),
+        null_score_diffs=null - best,
+        probabilities=tf.exp(tf.stack([best, null], axis=1) - log_total[:, tf.newaxis]),
+    )
 
 
-def _begins(details: Sequence[Window]) -> list[int]:
-    """Returns where the windows of another question begin."""
+def is_answered(spans: Spans, no_answer_threshold: float | None) -> tf.Tensor:
+    """Return for each question whether the model gives an answer, bool [n].
+
+    Args:
+      spans: The best spans, tensors or NumPy arrays.
+      no_answer_threshold: The largest null score difference at which the span is the answer. None
+        if every question has an answer: then every possible span is.
+    """
+    has_span = spans.starts >= 0
+    if no_answer_threshold is None:
+        return has_span
+    return has_span & (spans.null_score_diffs <= no_answer_threshold)
+
+
+def count_windows(windows: Sequence[Window], num_questions: int) -> int:
+    """Return the number of windows of the first `num_questions` questions."""
+    boundaries = [*_first_windows(windows), len(windows)]
+    return boundaries[min(num_questions, len(boundaries) - 1)]
+
+
+def _span_scores(logits: tf.Tensor, windows: Windows, max_answer_length: int) -> tf.Tensor:
+    """Return the score of each span, float32 [w, positions, max_answer_length].
+
+    The axes are the window, the position of the first token, and the number of further tokens.
+    """
+    num_positions = tf.shape(logits)[1]
+    token = tf.range(num_positions)[tf.newaxis] - windows.passage_starts[:, tf.newaxis]
+    in_passage = (token >= 0) & (token < windows.passage_lengths[:, tf.newaxis])
+    max_context = is_max_context(
+        windows.question_indices, windows.passage_offsets, windows.passage_lengths
+    ).to_tensor()
+    max_context = tf.pad(max_context, [[0, 0], [0, 1]])  # in case no window has any passage token
+    token = tf.clip_by_value(token, 0, tf.shape(max_context)[1] - 1)
+    may_start = in_passage & tf.gather(max_context, token, batch_dims=1)
+
+    start = tf.where(may_start, logits[..., 0], _IMPOSSIBLE)
+    end = tf.where(in_passage, logits[..., 1], _IMPOSSIBLE)
+    end = tf.pad(end, [[0, 0], [0, max_answer_length - 1]], constant_values=_IMPOSSIBLE)
+    last = tf.range(num_positions)[:, tf.newaxis] + tf.range(max_answer_length)
+    return start[..., tf.newaxis] + tf.gather(end, last, axis=1)
+
+
+def _log_sum_exp(
+    window_sums: tf.Tensor, owners: tf.Tensor, num_questions: tf.Tensor, null: tf.Tensor
+) -> tf.Tensor:
+    """Return the log-sum-exp of all scores of each question, float32 [n].
+
+    Args:
+      window_sums: float32 [w], the log-sum-exp of the span scores of each window.
+      owners: int32 [w], the question of each window.
+      num_questions: n.
+      null: float32 [n], the score of "no answer".
+    """
+    window_max = tf.math.unsorted_segment_max(window_sums, owners, num_questions)
+    highest = tf.maximum(window_max, null)
+    shifted = tf.exp(window_sums - tf.gather(highest, owners))
+    sums = tf.math.unsorted_segment_sum(shifted, owners, num_questions)
+    return highest + tf.math.log(sums + tf.exp(null - highest))
+
+
+def _token_characters(
+    characters: tf.RaggedTensor, token: tf.Tensor, has_token: tf.Tensor
+) -> tf.Tensor:
+    """Return the character of one token per passage, int32 [n]; -1 where there is no token.
+
+    Args:
+      characters: int32 [n, (tokens)], the character of every token of each passage.
+      token: int32 [n].
+      has_token: bool [n].
+    """
+    row_starts = tf.cast(characters.row_starts(), tf.int32)
+    flat_indices = tf.where(has_token, row_starts + token, 0)
+    # Padded, because all passages may be without tokens.
+    padded = tf.concat([characters.flat_values, [-1]], axis=0)
+    return tf.where(has_token, tf.gather(padded, flat_indices), -1)
+
+
+def _first_windows(windows: Sequence[Window]) -> list[int]:
+    """Return the index of the first window of each question."""
     return [
-        place
-        for place, window in enumerate(details)
-        if place == 0 or window.question.name != details[place - 1].question.name
+        index
+        for index, window in enumerate(windows)
+        if index == 0 or window.question.name != windows[index - 1].question.name
     ]
 
 
-def _chunks(details: Sequence[Window]) -> Iterator[tuple[int, int]]:
-    """Yields (first, behind the last) of windows of whole questions, some hundred each."""
-    first = 0
-    begins = [*_begins(details), len(details)]
-    for place, following in zip(begins[1:], [*begins[2:], None]):
-        if following is None or following - first > _WINDOWS_AT_ONCE:
-            yield first, place
-            first = place
+def _chunks(windows: Sequence[Window]) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of chunks of windows, each with all windows of its questions."""
+    start = 0
+    boundaries = [*_first_windows(windows), len(windows)]
+    for stop, following in zip(boundaries[1:], [*boundaries[2:], None]):
+        if following is None or following - start > _WINDOWS_PER_CHUNK:
+            yield start, stop
+            start = stop
 
 
-def _windows(details: Sequence[Window]) -> Windows:
-    """Returns windows as tensors, numbered anew, without what is only read to compute logits."""
-    begins = _begins(details)
-    own = [details[place].passage for place in begins]
-    owners = np.searchsorted(begins, np.arange(len(details)), side="right") - 1
-    sizes = [len(passage.starts) for passage in own]
+def _as_tensors(windows: Sequence[Window]) -> Windows:
+    """Return windows as tensors for `decode_spans`, their questions numbered from 0."""
+    first_windows = _first_windows(windows)
+    passages = [windows[index].passage for index in first_windows]
+    row_lengths = tf.constant([len(passage.char_starts) for passage in passages], tf.int64)
+    question_indices = np.searchsorted(first_windows, np.arange(len(windows)), side="right") - 1
 
-    def by_passage(values: list[np.ndarray]) -> tf.RaggedTensor:
-        flat = tf.constant(np.concatenate(values), tf.int32)
-        return tf.RaggedTensor.from_row_lengths(flat, tf.constant(sizes, tf.int64))
+    def ragged(rows: list[np.ndarray]) -> tf.RaggedTensor:
+        flat = tf.constant(np.concatenate(rows), tf.int32)
+        return tf.RaggedTensor.from_row_lengths(flat, row_lengths)
 
-    numbers = {
-        f"{name}s": tf.constant([getattr(window, name) for window in details], tf.int32)
-        for name in ("first", "offset", "count")
-    }
     return Windows(
-        owners=tf.constant(owners, tf.int32),
-        ids=None,
-        starts=by_passage([passage.starts for passage in own]),
-        ends=by_passage([passage.ends for passage in own]),
+        question_indices=tf.constant(question_indices, tf.int32),
+        token_ids=None,
+        passage_starts=tf.constant([window.passage_start for window in windows], tf.int32),
+        passage_offsets=tf.constant([window.passage_offset for window in windows], tf.int32),
+        passage_lengths=tf.constant([window.passage_length for window in windows], tf.int32),
+        char_starts=ragged([passage.char_starts for passage in passages]),
+        char_ends=ragged([passage.char_ends for passage in passages]),
         lengths=None,
-        is_cut=None,
-        **numbers,
+        is_truncated=None,
     )

@@ -1,14 +1,19 @@
-"""Questions on passages, and answers that stand where they are said to. Standard library only."""
+"""Questions on passages and the alignment of their answers. Standard library only."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
+NUM_SPECIAL_TOKENS = 3
+"""Special tokens of a question with a passage: [CLS] question [SEP] passage [SEP]."""
+
+_MAX_SHOWN_CHARACTERS = 60
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A stretch of a passage: `context[start : start + len(text)]`, counted in characters."""
+    """A span of a passage: `context[start : start + len(text)]`, in characters."""
 
     text: str
     start: int
@@ -16,14 +21,14 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A question and what answers it.
+    """A question on a passage, with its answers.
 
     Attributes:
-      name: Its id in the file.
+      name: Its id in the source.
       context: The passage.
-      question: In words.
-      answers: All that count as right; none where the passage does not say (version 2.0).
-      article: What the passage is a part of; "" where that is not known.
+      question: The text of the question.
+      answers: All answers that count as correct; empty where the passage has none (SQuAD 2.0).
+      article: The article that the passage is from; "" if unknown.
     """
 
     name: str
@@ -34,54 +39,63 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
-    """Questions all of whose answers stand in the passage where they are said to.
+class AlignedQuestions:
+    """Questions whose answers all are in the passage at the position given.
 
     Attributes:
-      questions: Those that can be used.
-      moved: The answers, in words, that stood elsewhere and were moved there.
-      dropped: Those that were left out.
-      left_out: The names of questions that had answers, and none that could be used.
+      questions: The usable questions.
+      moved: One description per answer whose position was corrected.
+      dropped_answers: One description per answer that was dropped.
+      dropped_questions: Names of the questions that had answers, none of them usable.
     """
 
     questions: tuple[Question, ...]
     moved: tuple[str, ...]
-    dropped: tuple[str, ...]
-    left_out: tuple[str, ...]
+    dropped_answers: tuple[str, ...]
+    dropped_questions: tuple[str, ...]
 
 
-def checked(questions: Sequence[Question]) -> Checked:
-    """Returns questions with their sound answers.
+def align_answers(questions: Sequence[Question]) -> AlignedQuestions:
+    """Correct or drop the answers that are not in the passage at the position given.
 
-    An answer whose text stands once in the passage is moved there; another one is left out. A
-    question that loses all its answers is left out too: it is not one that has none.
+    An answer whose text occurs exactly once in the passage is moved there; any other is dropped. A
+    question that loses all its answers is dropped too: it must not become an unanswerable one.
     """
-    kept, moved, dropped, left_out = [], [], [], []
+    kept: list[Question] = []
+    moved: list[str] = []
+    dropped_answers: list[str] = []
+    dropped_questions: list[str] = []
     for question in questions:
         answers = []
         for answer in question.answers:
-            place = _place(answer, question.context)
-            if place != answer.start:
-                said = f"{question.name}: {answer.text[:60]!r} at {answer.start}"
-                (dropped if place is None else moved).append(said)
-            if place is not None:
-                answers.append(Answer(answer.text, place))
+            start = _aligned_start(answer, question.context)
+            if start != answer.start:
+                shown = answer.text[:_MAX_SHOWN_CHARACTERS]
+                description = f"{question.name}: {shown!r} at {answer.start}"
+                (dropped_answers if start is None else moved).append(description)
+            if start is not None:
+                answers.append(Answer(answer.text, start))
         if question.answers and not answers:
-            left_out.append(question.name)
+            dropped_questions.append(question.name)
         else:
             kept.append(dataclasses.replace(question, answers=tuple(answers)))
-    return Checked(tuple(kept), tuple(moved), tuple(dropped), tuple(left_out))
+    return AlignedQuestions(
+        questions=tuple(kept),
+        moved=tuple(moved),
+        dropped_answers=tuple(dropped_answers),
+        dropped_questions=tuple(dropped_questions),
+    )
 
 
-def only_place(text: str, context: str) -> int | None:
-    """Returns where a text stands in a passage; None if nowhere, or at several places."""
+def find_unique(text: str, context: str) -> int | None:
+    """Return where a text occurs in a passage, or None unless it occurs exactly once."""
     first = context.find(text)
     return first if text.strip() and first >= 0 and first == context.rfind(text) else None
 
 
-def _place(answer: Answer, context: str) -> int | None:
-    """Returns where an answer stands, or None if that cannot be said."""
-    said = context[max(0, answer.start) :][: len(answer.text)]
-    if answer.start >= 0 and said == answer.text and said.strip():
+def _aligned_start(answer: Answer, context: str) -> int | None:
+    """Return the position of an answer in the passage, or None if there is no unique one."""
+    span = context[max(0, answer.start) :][: len(answer.text)]
+    if answer.start >= 0 and span == answer.text and span.strip():
         return answer.start
-    return only_place(answer.text, context)
+    return find_unique(answer.text, context)

@@ -1,4 +1,4 @@
-"""Questions and passages that are in memory already. Standard library only."""
+"""In-memory questions and passages as a data source. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,72 +6,91 @@ import dataclasses
 from collections.abc import Sequence
 
 from sft_keras.recipe.in_memory import InMemorySource
-from sft_keras.tasks.question_answering.examples import Answer, Question, only_place
+from sft_keras.tasks.question_answering.examples import Answer, Question, find_unique
 
-Asked = tuple[str, str, Sequence[str | tuple[str, int]]]
-"""(question, passage, answers)."""
+QuestionTuple = tuple[str, str, Sequence[str | tuple[str, int]]]
+"""(question, passage, answers), each answer a text or (text, start)."""
+
+_MAX_SHOWN_VALUE, _MAX_SHOWN_ANSWER = 120, 60  # characters
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Questions(InMemorySource):
-    """A data source made of lists.
+    """Questions and passages from Python lists, as the data source of `QuestionAnswering`.
 
-    Each split is a list of (question, passage, answers). An answer is a text that stands once in
-    the passage, or (text, start) with the character at which it begins; no answers where the
-    passage does not say.
+    Each split is a list of (question, passage, answers). An answer is a text that occurs exactly
+    once in the passage, or (text, start) with the position of its first character. A question that
+    the passage does not answer has no answers.
+
+    Example:
+
+    >>> from sft_keras import Data, Questions
+    >>> passage = "Amundsen reached the South Pole in 1911, Scott in 1912."
+    >>> source = Questions(
+    ...     train=[
+    ...         ("Who was first at the pole?", passage, ["Amundsen"]),
+    ...         ("When did Scott arrive?", passage, [("1912", 50)]),
+    ...         ("Who was third?", passage, []),
+    ...     ]
+    ... )
+    >>> Data(source=source).source
+    Questions(train=3)
 
     Attributes:
       train: The training split.
-      validation: The validation split; None to have it split off from `train`.
-      test: The test split; None to have it split off from `train`.
+      validation: The validation split; None to split it off from `train`.
+      test: The test split; None to split it off from `train`.
     """
 
-    train: Sequence[Asked]
-    validation: Sequence[Asked] | None = None
-    test: Sequence[Asked] | None = None
+    train: Sequence[QuestionTuple]
+    validation: Sequence[QuestionTuple] | None = None
+    test: Sequence[QuestionTuple] | None = None
 
     def __repr__(self) -> str:
-        sizes = (f"{name}={len(asked)}" for name, asked in self.given().items())
+        sizes = (f"{split}={len(questions)}" for split, questions in self.given().items())
         return f"Questions({', '.join(sizes)})"
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with the lists, one sentence each."""
-        faults = []
-        for name, asked in self.given().items():
-            wrong = [each for each in asked if not _is_asked(each)]
-            if wrong:
-                faults.append(
-                    f"`{name}` must hold (question, passage, answers), where answers are a list of "
-                    f"texts or of (text, start). {len(wrong)} are not; the first: "
-                    f"{repr(wrong[0])[:120]}."
-                )
-                continue
-            unclear = [
-                (number, answer)
-                for number, (_, context, answers) in enumerate(asked)
-                for answer in answers
-                if isinstance(answer, str) and only_place(answer, context) is None
-            ]
-            if unclear:
-                number, answer = unclear[0]
-                faults.append(
-                    f"Answers of `{name}` must stand in their passage once, or be (text, start). "
-                    f"{len(unclear)} do not; the first: {answer[:60]!r} of {name}[{number}]."
-                )
-        return faults
+        """Return one message per split that is not usable."""
+        messages = (_split_fault(split, questions) for split, questions in self.given().items())
+        return [message for message in messages if message is not None]
 
     def as_questions(self) -> dict[str, list[Question]]:
-        """Returns the questions by split; there must be no faults."""
+        """Return the questions by split; `faults` must be empty."""
         return {
-            name: [
-                Question(f"{name}[{number}]", context, question, _answers(answers, context))
-                for number, (question, context, answers) in enumerate(asked)
+            split: [
+                Question(f"{split}[{index}]", context, question, _answers(answers, context))
+                for index, (question, context, answers) in enumerate(questions)
             ]
-            for name, asked in self.given().items()
+            for split, questions in self.given().items()
         }
 
 
-def _is_asked(value: object) -> bool:
+def _split_fault(split: str, questions: Sequence[QuestionTuple]) -> str | None:
+    malformed = [question for question in questions if not _is_question(question)]
+    if malformed:
+        return (
+            f"`{split}` must be a list of (question, passage, answers), where answers are a list "
+            f"of texts or of (text, start). {len(malformed)} entries are not. Received: "
+            f"{repr(malformed[0])[:_MAX_SHOWN_VALUE]}."
+        )
+    ambiguous = [
+        (index, answer)
+        for index, (_, context, answers) in enumerate(questions)
+        for answer in answers
+        if isinstance(answer, str) and find_unique(answer, context) is None
+    ]
+    if ambiguous:
+        index, answer = ambiguous[0]
+        return (
+            f"Answers in `{split}` must occur exactly once in their passage, or be (text, start). "
+            f"{len(ambiguous)} do not. Received: {answer[:_MAX_SHOWN_ANSWER]!r} in "
+            f"{split}[{index}]."
+        )
+    return None
+
+
+def _is_question(value: object) -> bool:
     if not isinstance(value, tuple | list) or len(value) != 3:
         return False
     question, context, answers = value
@@ -79,11 +98,11 @@ def _is_asked(value: object) -> bool:
         isinstance(question, str)
         and isinstance(context, str)
         and isinstance(answers, tuple | list)
-        and all(isinstance(each, str) or _is_placed(each) for each in answers)
+        and all(isinstance(answer, str) or _is_text_and_start(answer) for answer in answers)
     )
 
 
-def _is_placed(value: object) -> bool:
+def _is_text_and_start(value: object) -> bool:
     return (
         isinstance(value, tuple | list)
         and len(value) == 2
@@ -92,8 +111,8 @@ def _is_placed(value: object) -> bool:
     )
 
 
-def _answers(given: Sequence[str | tuple[str, int]], context: str) -> tuple[Answer, ...]:
+def _answers(answers: Sequence[str | tuple[str, int]], context: str) -> tuple[Answer, ...]:
     return tuple(
-        Answer(each, context.index(each)) if isinstance(each, str) else Answer(*each)
-        for each in given
+        Answer(answer, context.index(answer)) if isinstance(answer, str) else Answer(*answer)
+        for answer in answers
     )

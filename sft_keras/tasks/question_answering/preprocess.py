@@ -1,4 +1,4 @@
-"""Splits questions and passages into windows of tokens once, before training."""
+"""Preprocessing: tokenize questions and passages into sliding windows once, before training."""
 
 from __future__ import annotations
 
@@ -26,173 +26,197 @@ from sft_keras.text.preprocess import (
 )
 from sft_keras.text.token_features import TokenFeatures
 
-_BATCH = 256
-_NOWHERE = (0, 0)  # [CLS]
+_BATCH_SIZE = 256
+_NO_SPAN = (0, 0)  # [CLS]
+
+Encode = Callable[[tf.Tensor, tf.Tensor], Windows]
+"""From questions and passages, string [n] each, to their windows."""
 
 
 class Passage(NamedTuple):
-    """A passage, and where its tokens start and end in it: int32 [passage tokens] each."""
+    """A passage with the character spans of its tokens, int32 [passage tokens] each."""
 
     text: str
-    starts: np.ndarray
-    ends: np.ndarray
+    char_starts: np.ndarray
+    char_ends: np.ndarray
 
 
 class Window(NamedTuple):
-    """A question with a stretch of its passage; see `Windows` for the numbers."""
+    """One window of a question, see `Windows` for its numbers."""
 
     question: Question
     passage: Passage
-    first: int
-    offset: int
-    count: int
+    passage_start: int
+    passage_offset: int
+    passage_length: int
 
 
 @dataclasses.dataclass(frozen=True)
-class _Split:
-    """The windows of a split.
+class _TokenizedSplit:
+    """The w windows of a split of n questions.
 
     Attributes:
-      ids: int32 [w, (tokens)].
+      token_ids: int32 [w, (tokens)].
       windows: [w].
-      parents: int64 [w], the question of each.
-      lengths: int32 [questions], see `Windows`.
-      is_cut: bool [questions].
+      question_indices: int64 [w], the position in the split of each window's question.
+      lengths: int32 [n], see `Windows`.
+      is_truncated: bool [n], see `Windows`.
     """
 
-    ids: tf.RaggedTensor
+    token_ids: tf.RaggedTensor
     windows: list[Window]
-    parents: np.ndarray
+    question_indices: np.ndarray
     lengths: np.ndarray
-    is_cut: np.ndarray
+    is_truncated: np.ndarray
 
 
 def prepare_questions(
     examples_by_split: Mapping[str, Examples],
     encoder: TextEncoder,
-    encode: Callable[[tf.Tensor, tf.Tensor], Windows],
+    encode: Encode,
     progress: Callable[[int, int], None],
 ) -> dict[str, Prepared]:
-    """Returns what is batched from, per split: windows, with a `Window` each for its details.
+    """Tokenize all splits; the examples of the result are windows, with a `Window` as details.
 
     Args:
       examples_by_split: The splits; see `question_stream` for the elements of their streams.
-      encoder: Of the backbone.
-      encode: With it, from questions and contexts, string [n] each, to windows.
+      encoder: Encoder of the backbone.
+      encode: Makes windows of questions and passages with this encoder.
       progress: Called with (done, total) questions over all splits.
     """
     texts = tf.TensorSpec([None], tf.string)
-    traced = tf.function(encode, input_signature=[texts, texts], autograph=False)
-    found = read_splits(examples_by_split, lambda examples: _read(examples, traced), progress)
-    places = longest_row((split.ids for split in found.values()), encoder.sequence_length)
+    encode_batch = tf.function(encode, input_signature=[texts, texts], autograph=False)
+    tokenized = read_splits(
+        examples_by_split, lambda examples: _tokenize(examples, encode_batch), progress
+    )
+    width = longest_row((split.token_ids for split in tokenized.values()), encoder.sequence_length)
     return {
-        name: _prepared(examples_by_split[name], split, encoder, places)
-        for name, split in found.items()
+        name: _prepared(examples_by_split[name], split, encoder, width)
+        for name, split in tokenized.items()
     }
 
 
-def _read(examples: Examples, encode: Callable[[tf.Tensor, tf.Tensor], Windows]) -> _Split:
+def answer_token_span(window: Window) -> tuple[int, int]:
+    """Return the positions in the row of the first and the last token of the first answer.
+
+    (0, 0), which is [CLS], if the window does not hold the whole answer, or there is none.
+    """
+    char_starts, char_ends = window.passage.char_starts, window.passage.char_ends
+    num_tokens = len(char_starts)
+    if not window.question.answers or not num_tokens:
+        return _NO_SPAN
+    answer = window.question.answers[0]
+    answer_end = answer.start + len(answer.text)
+    # All tokens that overlap the answer; if none does, the nearest one.
+    first = min(int(np.searchsorted(char_ends, answer.start, side="right")), num_tokens - 1)
+    last = max(int(np.searchsorted(char_starts, answer_end, side="left")) - 1, first)
+    if first < window.passage_offset or last >= window.passage_offset + window.passage_length:
+        return _NO_SPAN
+    shift = window.passage_start - window.passage_offset
+    return first + shift, last + shift
+
+
+def _tokenize(examples: Examples, encode: Encode) -> _TokenizedSplit:
     passages: dict[str, Passage] = {}
-    ids: list[tf.RaggedTensor] = []
+    token_ids: list[tf.RaggedTensor] = []
     windows: list[Window] = []
-    parents, lengths, is_cut = [], [], []
-    for batch in examples.stream(None).ragged_batch(_BATCH):
-        found = encode(batch["question"], batch["context"])
-        questions = _questions(examples, batch, found, passages)
-        for owner, *numbers in zip(
-            *(each.numpy().tolist() for each in (found.owners, found.firsts)),
-            *(each.numpy().tolist() for each in (found.offsets, found.counts)),
-        ):
+    question_indices, lengths, is_truncated = [], [], []
+    for batch in examples.stream(None).ragged_batch(_BATCH_SIZE):
+        encoded = encode(batch["question"], batch["context"])
+        questions = _batch_questions(examples, batch, encoded, passages)
+        columns = (
+            encoded.question_indices,
+            encoded.passage_starts,
+            encoded.passage_offsets,
+            encoded.passage_lengths,
+        )
+        for owner, *numbers in zip(*(column.numpy().tolist() for column in columns)):
             question, passage = questions[owner]
             windows.append(Window(question, passage, *numbers))
-        parents.append(tf.gather(batch["index"], found.owners).numpy())
-        ids.append(found.ids)
-        lengths.append(found.lengths.numpy())
-        is_cut.append(found.is_cut.numpy())
-    return _Split(
-        ids=tf.concat(ids, axis=0),
+        question_indices.append(tf.gather(batch["index"], encoded.question_indices).numpy())
+        token_ids.append(encoded.token_ids)
+        lengths.append(encoded.lengths.numpy())
+        is_truncated.append(encoded.is_truncated.numpy())
+    return _TokenizedSplit(
+        token_ids=tf.concat(token_ids, axis=0),
         windows=windows,
-        parents=np.concatenate(parents),
+        question_indices=np.concatenate(question_indices),
         lengths=np.concatenate(lengths),
-        is_cut=np.concatenate(is_cut),
+        is_truncated=np.concatenate(is_truncated),
     )
 
 
-def _questions(
+def _batch_questions(
     examples: Examples,
     batch: Mapping[str, Any],
-    found: Windows,
+    encoded: Windows,
     passages: dict[str, Passage],
 ) -> list[tuple[Question, Passage]]:
-    """Returns the questions of a batch; `passages` are those of earlier ones, to be held once."""
-    made = []
-    places = (found.starts.row_splits, found.starts.flat_values, found.ends.flat_values)
-    splits, starts, ends = (each.numpy() for each in places)
-    contexts, asked = batch["context"].numpy(), batch["question"].numpy()
-    answers, answer_starts = batch["answers"].to_list(), batch["starts"].to_list()
+    """Return the questions of a batch with their passages.
+
+    Args:
+      examples: The split.
+      batch: A batch of `question_stream`.
+      encoded: Its windows.
+      passages: The passages of earlier batches by text, so that each is in memory once; those of
+        this batch are added.
+    """
+    splits = encoded.char_starts.row_splits.numpy()
+    char_starts = encoded.char_starts.flat_values.numpy()
+    char_ends = encoded.char_ends.flat_values.numpy()
+    contexts, question_texts = batch["context"].numpy(), batch["question"].numpy()
+    answer_texts, answer_starts = batch["answers"].to_list(), batch["starts"].to_list()
+    questions = []
     for row, index in enumerate(batch["index"].numpy()):
-        text = contexts[row].decode()
-        if text not in passages:
-            own = slice(splits[row], splits[row + 1])
-            # Copies: else those of the whole batch would stay in memory.
-            passages[text] = Passage(text, starts[own].copy(), ends[own].copy())
-        passage = passages[text]
-        found_answers = zip(answers[row], answer_starts[row])
+        context = contexts[row].decode()
+        if context not in passages:
+            tokens = slice(splits[row], splits[row + 1])
+            # Copied: a view would keep the arrays of the whole batch in memory.
+            passages[context] = Passage(
+                context, char_starts[tokens].copy(), char_ends[tokens].copy()
+            )
+        passage = passages[context]
+        answers = zip(answer_texts[row], answer_starts[row])
         question = Question(
             name=examples.ids[index],
             context=passage.text,
-            question=asked[row].decode(),
-            answers=tuple(Answer(text.decode(), start) for text, start in found_answers),
+            question=question_texts[row].decode(),
+            answers=tuple(Answer(text.decode(), start) for text, start in answers),
         )
-        made.append((question, passage))
-    return made
+        questions.append((question, passage))
+    return questions
 
 
-def _prepared(examples: Examples, split: _Split, encoder: TextEncoder, places: int) -> Prepared:
-    firsts = np.array([window.first for window in split.windows], np.int32)
-    counts = np.array([window.count for window in split.windows], np.int32)
-    spans = np.array([answer_places(window) for window in split.windows], np.int32)
+def _prepared(
+    examples: Examples, split: _TokenizedSplit, encoder: TextEncoder, width: int
+) -> Prepared:
+    passage_starts = np.array([window.passage_start for window in split.windows], np.int32)
+    passage_lengths = np.array([window.passage_length for window in split.windows], np.int32)
+    spans = np.array([answer_token_span(window) for window in split.windows], np.int32)
+    passages = np.stack([passage_starts, passage_lengths], axis=1)
     return prepare_tokens(
-        _examples(examples, split),
-        TokenFeatures(split.ids, tf.constant(firsts), encoder, places),
-        digests=row_digests(split.ids, firsts),
-        targets=SpanTargets(spans, np.stack([firsts, counts], axis=1), places),
+        _window_examples(examples, split),
+        TokenFeatures(split.token_ids, tf.constant(passage_starts), encoder, width),
+        digests=row_digests(split.token_ids, passage_starts),
+        targets=SpanTargets(spans, passages, width),
         details=split.windows,
-        parents=split.parents,
+        parents=split.question_indices,
         facts={
-            **length_facts(split.lengths, split.is_cut, encoder.sequence_length),
+            **length_facts(split.lengths, split.is_truncated, encoder.sequence_length),
             "windows": len(split.windows),
         },
     )
 
 
-def answer_places(window: Window) -> tuple[int, int]:
-    """Returns the places in the row of the first answer's first token and its last one.
-
-    (0, 0), which is [CLS], where the window does not hold all of it, or there is none.
-    """
-    tokens = len(window.passage.starts)
-    if not window.question.answers or not tokens:
-        return _NOWHERE
-    answer = window.question.answers[0]
-    end = answer.start + len(answer.text)
-    # All tokens that share a character with it; of what has no token the nearest.
-    first = min(int(np.searchsorted(window.passage.ends, answer.start, side="right")), tokens - 1)
-    last = max(int(np.searchsorted(window.passage.starts, end, side="left")) - 1, first)
-    if first < window.offset or last >= window.offset + window.count:
-        return _NOWHERE
-    return window.first + first - window.offset, window.first + last - window.offset
-
-
-def _examples(examples: Examples, split: _Split) -> Examples:
-    """Returns windows as examples, called e.g. "QUESTION#0"."""
-    begins = np.searchsorted(split.parents, split.parents)  # a question's first window
-    numbers = np.arange(len(begins)) - begins
+def _window_examples(examples: Examples, split: _TokenizedSplit) -> Examples:
+    """Return the windows as examples, with ids such as "QUESTION#0"."""
+    first_windows = np.searchsorted(split.question_indices, split.question_indices)
+    numbers = np.arange(len(first_windows)) - first_windows
     questions: Sequence[Question] = [window.question for window in split.windows]
     return Examples(
         name=examples.name,
-        ids=tuple(f"{each.name}#{number}" for each, number in zip(questions, numbers)),
-        labels=examples.labels[split.parents],
+        ids=tuple(f"{question.name}#{number}" for question, number in zip(questions, numbers)),
+        labels=examples.labels[split.question_indices],
         stream=functools.partial(question_stream, questions, np.arange(len(questions))),
-        groups=None if examples.groups is None else examples.groups[split.parents],
+        groups=None if examples.groups is None else examples.groups[split.question_indices],
     )

@@ -1,4 +1,4 @@
-"""Questions on passages, from SQuAD's files, Python lists or made up."""
+"""Sources of questions: SQuAD files, in-memory lists and synthetic questions."""
 
 from __future__ import annotations
 
@@ -14,137 +14,157 @@ from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.listing import Listing, Part
 from sft_keras.data.streams import indexed_stream
 from sft_keras.recipe.data import Data
-from sft_keras.tasks.question_answering.examples import Answer, Checked, Question, checked
+from sft_keras.tasks.question_answering.examples import (
+    AlignedQuestions,
+    Answer,
+    Question,
+    align_answers,
+)
 from sft_keras.tasks.question_answering.in_memory import Questions
 from sft_keras.tasks.question_answering.squad import read_squad
 
 CLASS_NAMES = ("answer", "no answer")
-"""Where some questions have none."""
+"""The classes of a source in which some questions have no answer."""
 
-_SHOWN = 5
-_SYNTHETIC_WORDS = 40
-_SYNTHETIC_QUESTIONS = 2  # a passage
+_MAX_SHOWN = 5
+_MIN_SYNTHETIC_PASSAGES = 6
+_WORDS_PER_PASSAGE = 40
+_QUESTIONS_PER_PASSAGE = 2
 
 
 def list_questions(data: Data, seed: int) -> Listing:
-    """Lists the questions of a source; "dropped" and "mended" of its facts say what was wrong.
+    """List the questions of a source, with their answers aligned to the passages.
 
-    Questions of one article stay together when splits are made, or of one passage, where the
-    source has one article.
+    When splits are made, the questions of one article stay together, or those of one passage if the
+    source has only one article. "dropped" and "mended" of the facts count the corrected answers.
+
+    Args:
+      data: The `data` section of the recipe.
+      seed: Seed of synthetic questions.
 
     Raises:
-      DataError: If the source is not there or does not hold questions.
+      DataError: If the source is missing or does not hold questions.
     """
-    if isinstance(data.source, Questions):
-        faults = data.source.faults()
-        if faults:
-            headline = f"The questions cannot be trained on: {data.source!r}."
-            raise DataError(numbered(headline, faults))
-        questions = data.source.as_questions()
-    else:
-        kind, _, name = data.source.partition(":")
-        questions = read_squad(name) if kind == "squad" else _synthetic(name, seed)
-    found = {split: checked(each) for split, each in questions.items()}
-    has_unanswerable = any(not each.answers for one in found.values() for each in one.questions)
+    aligned = {
+        split: align_answers(questions) for split, questions in _read(data.source, seed).items()
+    }
+    has_unanswerable = any(
+        not question.answers for split in aligned.values() for question in split.questions
+    )
     return Listing(
         class_names=CLASS_NAMES if has_unanswerable else (),
-        parts={split: _part(each.questions, has_unanswerable) for split, each in found.items()},
-        facts=_said(found),
-    )
-
-
-def _part(questions: Sequence[Question], has_unanswerable: bool) -> Part:
-    articles = [question.article for question in questions]
-    is_by_article = len(set(articles)) > 1
-    passages = [question.context for question in questions]
-    return Part(
-        ids=tuple(question.name for question in questions),
-        labels=np.array([not question.answers for question in questions], np.int64),
-        stream=functools.partial(question_stream, questions),
-        occurrences=None if has_unanswerable else np.zeros((len(questions), 0), np.int64),
-        groups=np.array(articles if is_by_article else passages, object),
-        group_noun="articles" if is_by_article else "passages",
+        parts={name: _part(split.questions, has_unanswerable) for name, split in aligned.items()},
+        facts=_alignment_facts(aligned),
     )
 
 
 def question_stream(
     questions: Sequence[Question], positions: np.ndarray, seed: tf.Tensor | None
 ) -> tf.data.Dataset:
-    """Returns the questions at `positions`; see `Part.stream`.
+    """Return the questions at `positions`; see `Part.stream`.
 
-    Elements are {"index", "question": string, "context": string, "answers": string [any number],
-    "starts": int32 [as many]}.
+    Elements are {"index", "question": string, "context": string, "answers": string [answers],
+    "starts": int32 [answers]}.
     """
     chosen = [questions[position] for position in positions]
-    # A passage that many questions are on is held once.
-    numbers: dict[str, int] = {}
-    passage_of = tf.constant(
-        [numbers.setdefault(each.context, len(numbers)) for each in chosen], tf.int32
+    # A passage that several questions share is held once.
+    passage_numbers: dict[str, int] = {}
+    passage_indices = tf.constant(
+        [passage_numbers.setdefault(question.context, len(passage_numbers)) for question in chosen],
+        tf.int32,
     )
-    passages = tf.constant(list(numbers), tf.string)
-    asked = tf.constant([each.question for each in chosen], tf.string)
-    answers = [answer for each in chosen for answer in each.answers]
-    texts = tf.constant([answer.text for answer in answers], tf.string)
-    starts = tf.constant([answer.start for answer in answers], tf.int32)
-    ends = tf.constant(np.cumsum([0, *(len(each.answers) for each in chosen)]), tf.int64)
+    passages = tf.constant(list(passage_numbers), tf.string)
+    question_texts = tf.constant([question.question for question in chosen], tf.string)
+    answers = [answer for question in chosen for answer in question.answers]
+    answer_texts = tf.constant([answer.text for answer in answers], tf.string)
+    answer_starts = tf.constant([answer.start for answer in answers], tf.int32)
+    answer_splits = tf.constant(
+        np.cumsum([0, *(len(question.answers) for question in chosen)]), tf.int64
+    )
 
-    def question(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        own = slice(ends[index], ends[index + 1])
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        own_answers = slice(answer_splits[index], answer_splits[index + 1])
         return {
-            "question": asked[index],
-            "context": passages[passage_of[index]],
-            "answers": texts[own],
-            "starts": starts[own],
+            "question": question_texts[index],
+            "context": passages[passage_indices[index]],
+            "answers": answer_texts[own_answers],
+            "starts": answer_starts[own_answers],
         }
 
-    return indexed_stream(len(chosen), seed, question)
+    return indexed_stream(len(chosen), seed, read)
 
 
-def _said(found: Mapping[str, Checked]) -> dict[str, Any]:
-    """Returns what was wrong with answers as facts, and warns of it."""
-    moved = [each for one in found.values() for each in one.moved]
-    dropped = [each for one in found.values() for each in one.dropped]
-    left_out = [each for one in found.values() for each in one.left_out]
+def _read(source: Any, seed: int) -> dict[str, list[Question]]:
+    """Read a source, a `Questions` or a text, without aligning the answers."""
+    if isinstance(source, Questions):
+        faults = source.faults()
+        if faults:
+            raise DataError(numbered(f"The questions cannot be used: {source!r}.", faults))
+        return source.as_questions()
+    kind, _, name = source.partition(":")
+    return read_squad(name) if kind == "squad" else _synthetic(name, seed)
+
+
+def _part(questions: Sequence[Question], has_unanswerable: bool) -> Part:
+    articles = [question.article for question in questions]
+    has_several_articles = len(set(articles)) > 1
+    passages = [question.context for question in questions]
+    return Part(
+        ids=tuple(question.name for question in questions),
+        labels=np.array([not question.answers for question in questions], np.int64),
+        stream=functools.partial(question_stream, questions),
+        occurrences=None if has_unanswerable else np.zeros((len(questions), 0), np.int64),
+        groups=np.array(articles if has_several_articles else passages, object),
+        group_noun="articles" if has_several_articles else "passages",
+    )
+
+
+def _alignment_facts(aligned: Mapping[str, AlignedQuestions]) -> dict[str, Any]:
+    """Return the numbers of moved and dropped answers for the report, and log a warning."""
+    moved = [answer for split in aligned.values() for answer in split.moved]
+    dropped = [answer for split in aligned.values() for answer in split.dropped_answers]
+    dropped_questions = [name for split in aligned.values() for name in split.dropped_questions]
     if moved or dropped:
         logging.warning(
-            "%d answers do not stand in the passage where the source says, in characters from 0. "
-            "%d stand at one other place and were moved there, %d were left out, and with them %d "
-            "questions that had no other. The first: %s.",
+            "%d answers are not in the passage at the start given (in characters, from 0). %d "
+            "occur exactly once elsewhere and were moved there. %d were dropped, and with them %d "
+            "questions without another answer. Examples: %s.",
             len(moved) + len(dropped),
             len(moved),
             len(dropped),
-            len(left_out),
-            "; ".join([*dropped, *moved][:_SHOWN]),
+            len(dropped_questions),
+            "; ".join([*dropped, *moved][:_MAX_SHOWN]),
         )
     return {
         "dropped": {
             "answers that do not stand in the passage": len(dropped),
-            "questions without another answer": len(left_out),
+            "questions without another answer": len(dropped_questions),
         },
         "mended": {"answers were moved to where their text stands": len(moved)},
     }
 
 
-def _synthetic(passages: str, seed: int) -> dict[str, list[Question]]:
-    """Makes passages of random letters, and questions that the word after another answers.
+def _synthetic(num_passages: str, seed: int) -> dict[str, list[Question]]:
+    """Make passages of random words; the answer to a word is the word after it.
 
     Every fourth question is about a word that is not in the passage.
     """
-    if not passages.isdecimal() or int(passages) < 6:
+    if not num_passages.isdecimal() or int(num_passages) < _MIN_SYNTHETIC_PASSAGES:
         raise DataError(
-            "`data.source` must be 'synthetic:PASSAGES' with a number from 6. "
-            f"Received: 'synthetic:{passages}'."
+            "`data.source` must be 'synthetic:PASSAGES' with a number of at least "
+            f"{_MIN_SYNTHETIC_PASSAGES}. Received: 'synthetic:{num_passages}'."
         )
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     questions: list[Question] = []
-    for _ in range(int(passages)):
-        words = ["".join(draw.choice(list("nopqrstu"), 3)) for _ in range(_SYNTHETIC_WORDS)]
+    for _ in range(int(num_passages)):
+        words = ["".join(rng.choice(list("nopqrstu"), 3)) for _ in range(_WORDS_PER_PASSAGE)]
         context = " ".join(words)
-        for place in draw.choice(_SYNTHETIC_WORDS - 1, _SYNTHETIC_QUESTIONS, replace=False):
+        word_indices = rng.choice(_WORDS_PER_PASSAGE - 1, _QUESTIONS_PER_PASSAGE, replace=False)
+        for index in word_indices:
             number = len(questions)
-            answers = (Answer(words[place + 1], 4 * (int(place) + 1)),)
-            asked = words[place]
+            answers: tuple[Answer, ...] = (Answer(words[index + 1], 4 * (int(index) + 1)),)
+            subject = words[index]
             if number % 4 == 3:
-                asked, answers = "xyz", ()
-            questions.append(Question(f"synthetic[{number}]", context, f"{asked} ?", answers))
+                subject, answers = "xyz", ()
+            questions.append(Question(f"synthetic[{number}]", context, f"{subject} ?", answers))
     return {"train": questions}

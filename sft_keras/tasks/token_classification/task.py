@@ -1,8 +1,10 @@
-"""A tag for each word: named entities. Importing this does not import TensorFlow."""
+"""Token classification as a task. Importing this module does not import TensorFlow."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import override
 
 from sft_keras.recipe.section import Checks, section
 from sft_keras.tasks.base import Progress
@@ -25,15 +27,29 @@ if TYPE_CHECKING:
 
 @section
 class TokenClassification(TextTask):
-    """Finds entities in texts: stretches of words, each of one type.
+    """Named-entity recognition and other tagging of words: entities are typed spans of words.
 
-    The first piece of each word carries its tag; other pieces count neither in the loss nor in
-    figures (Devlin et al. 2019, arXiv:1810.04805, section 5.3).
+    The first subtoken of each word carries its tag; the other subtokens count neither in the loss
+    nor in the metrics (Devlin et al. 2019, arXiv:1810.04805, section 5.3).
+
+    Example:
+
+    >>> from sft_keras import Backbone, Data, Recipe, Stage
+    >>> from sft_keras.tasks import TokenClassification
+    >>> recipe = Recipe(
+    ...     task=TokenClassification(sequence_length=96),
+    ...     data=Data(source="conll:wnut17", batch_size=32),
+    ...     backbone=Backbone(preset="hub:bert_small_en_uncased"),
+    ...     stages=(Stage(name="all", epochs=5, learning_rate=5e-5, unfreeze="all"),),
+    ... )
+    >>> recipe.task.faults()
+    []
 
     Attributes:
-      sequence_length: The most tokens of a sentence, special ones included; entities beyond are not
-        found. Batches are only as long as the longest of theirs.
-      dropout: Share of the features of each token dropped while training.
+      sequence_length: The largest number of tokens per sentence, special tokens included; longer
+        sentences are truncated and entities in the rest are not found. Batches are only as long as
+        the longest sentence in them.
+      dropout: Dropout rate on the features of the tokens, 0 or more and below 1.
     """
 
     pipeline_tag: ClassVar = "token-classification"
@@ -44,32 +60,32 @@ class TokenClassification(TextTask):
     sequence_length: int = 128
     dropout: float = 0.1
 
+    @override
     def faults(self) -> list[str]:
-        """See `Task.faults`."""
         checks = Checks("task", self)
         checks.at_least("sequence_length", 4)
-        checks.require("dropout", 0.0 <= self.dropout < 1.0, "a share, 0 or more and below 1")
+        checks.require("dropout", 0.0 <= self.dropout < 1.0, "0 or more and below 1")
         return checks.faults
 
+    @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        """See `Task.open_data`."""
         from sft_keras.data.splits import build_splits
         from sft_keras.tasks.token_classification.source import list_tagged
 
         return build_splits(list_tagged(recipe.data, seed), recipe.data, seed)
 
+    @override
     def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """See `Task.preprocess`."""
         from sft_keras.tasks.token_classification.preprocess import prepare_words
 
         return prepare_words(splits.by_name(), self.encoder(recipe), progress)
 
+    @override
     def preprocessing_fingerprint(self, recipe: Recipe) -> str:
-        """See `Task.preprocessing_fingerprint`."""
         return f"{recipe.backbone.preset} {self.sequence_length}"
 
+    @override
     def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        """See `Task.build_model`."""
         from sft_keras.models.heads import token_head
         from sft_keras.models.staged import StagedModel
 
@@ -78,6 +94,7 @@ class TokenClassification(TextTask):
         )
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
+    @override
     def training_batches(
         self,
         prepared: Prepared,
@@ -86,24 +103,24 @@ class TokenClassification(TextTask):
         info: DataInfo,
         skip: int = 0,
     ) -> tf.data.Dataset:
-        """See `Task.training_batches`."""
         from sft_keras.data.pipeline import finished_training_batches
         from sft_keras.tasks.token_classification.preprocess import with_token_classes
 
         finish = with_token_classes(len(_tags(info)))
         return finished_training_batches(prepared, recipe, stage, finish, skip)
 
+    @override
     def evaluation_batches(
         self, prepared: Prepared, recipe: Recipe, info: DataInfo
     ) -> tf.data.Dataset:
-        """See `Task.evaluation_batches`."""
         from sft_keras.data.pipeline import finished_batches
         from sft_keras.tasks.token_classification.preprocess import with_token_classes
 
         return finished_batches(prepared, recipe, with_token_classes(len(_tags(info))))
 
+    @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        """See `Task.loss`; the mean over the tokens of a batch that have a tag."""
+        """Return the cross-entropy averaged over the tokens of a batch that have a tag."""
         import keras
 
         return keras.losses.CategoricalCrossentropy(
@@ -112,16 +129,24 @@ class TokenClassification(TextTask):
             reduction="mean_with_sample_weight",
         )
 
+    @override
     def training_metrics(self) -> list[keras.metrics.Metric]:
-        """See `Task.training_metrics`."""
         from sft_keras.tasks.token_classification.metrics import TokenAccuracy
 
         return [TokenAccuracy()]
 
+    @override
     def evaluate(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
     ) -> dict[str, Any]:
-        """See `Task.evaluate`; `outputs` are probabilities, float32 [n, tokens, tags]."""
+        """Return the metrics of a split, see `entity_metrics`.
+
+        Args:
+          outputs: Probabilities of the tags, float32 [n, tokens, tags].
+          prepared: The split.
+          info: What is known of the data.
+          seed: Seed of the bootstrap.
+        """
         from sft_keras.tasks.token_classification.decode import predicted_tags, tag_loss, true_tags
         from sft_keras.tasks.token_classification.metrics import entity_metrics
 
@@ -130,8 +155,8 @@ class TokenClassification(TextTask):
         metrics = entity_metrics(true_tags(prepared, tags), predicted, info.class_names, seed)
         return {**metrics, "loss": tag_loss(outputs, prepared)}
 
+    @override
     def summary(self, metrics: dict[str, Any]) -> str:
-        """See `Task.summary`."""
         f1 = metrics["f1"]
         return (
             f"entity F1 {f1['value']:.4f} (95 % interval {f1['low']:.4f} to {f1['high']:.4f}), "
@@ -140,32 +165,32 @@ class TokenClassification(TextTask):
             f"{metrics['examples']} sentences"
         )
 
+    @override
     def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
-        """See `Task.score`."""
         return "f1", metrics["f1"]["value"]
 
+    @override
     def report_examples(
         self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
     ) -> ReportExamples:
-        """See `Task.report_examples`; sentences with their entities marked."""
         from sft_keras.tasks.token_classification.decode import sentence_examples
 
         return sentence_examples(outputs, prepared, _tags(info))
 
+    @override
     def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        """See `Task.signatures`."""
         from sft_keras.tasks.token_classification.signatures import entity_signatures
 
         return entity_signatures(model, self.encoder(recipe), info.class_names, _tags(info))
 
+    @override
     def export_limitation(self, quantized: bool) -> str | None:
-        """See `Task.export_limitation`."""
         return INT8_LIMITATION if quantized else None
 
+    @override
     def signature_samples(
         self, outputs: np.ndarray, prepared: Prepared, limit: int
     ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        """See `Task.signature_samples`."""
         from sft_keras.tasks.token_classification.signatures import entity_samples
 
         return entity_samples(outputs, prepared, limit)

@@ -14,7 +14,7 @@ from sft_keras.backbones.text import MASK_POSITIONS, build_text_backbone, tiny_v
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import Clean, MaskedLM, TextClassification
-from sft_keras.tasks.masked_lm.signatures import gap_inputs
+from sft_keras.tasks.masked_lm.signatures import fill_mask_inputs
 from sft_keras.tasks.masked_lm.source import list_unlabelled_texts
 from sft_keras.training.freezing import may_move, set_trainable
 from sft_keras.training.setup import build_staged
@@ -174,7 +174,7 @@ def test_the_exported_model_fills_gaps_as_the_trained_one_does(run, recipe):
     answers = list(predict(run.run_dir, ["a b a [MASK] a b", "c d c d c [MASK] c d"]))
     encoder = recipe.task.encoder(recipe)
     for answer in answers:
-        inputs = gap_inputs(encoder, tf.constant([answer.input]))
+        inputs = fill_mask_inputs(encoder, tf.constant([answer.input]))
         expected = run.model(inputs).numpy()[0, 0]
         best = {tiny_vocabulary()[each]: expected[each] for each in np.argsort(-expected)[:5]}
         assert answer.probabilities.keys() == best.keys()

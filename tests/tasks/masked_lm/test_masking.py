@@ -10,9 +10,9 @@ from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.backbones.text import MASK_POSITIONS, tiny_vocabulary
 from sft_keras.tasks import Clean, MaskedLM
 from sft_keras.tasks.masked_lm.head import MaskedAccuracy, MaskedLoss
-from sft_keras.tasks.masked_lm.masking import UNUSED, build_masking
-from sft_keras.tasks.masked_lm.metrics import MaskedAnswers, masked_lm_figures
-from sft_keras.tasks.masked_lm.signatures import gap_inputs
+from sft_keras.tasks.masked_lm.masking import IGNORE_INDEX, build_masking
+from sft_keras.tasks.masked_lm.metrics import MaskedTokenPredictions, masked_lm_metrics
+from sft_keras.tasks.masked_lm.signatures import fill_mask_inputs
 from sft_keras.text.encoder import SpecialTokens, TextEncoder
 
 
@@ -54,12 +54,12 @@ def test_so_many_tokens_of_each_text_are_to_be_told_and_special_ones_never(encod
     inputs = some_inputs(encoder, *texts)
     masking = build_masking(encoder, 0.15)
     masked, targets = masking(inputs, tf.range(6, dtype=tf.int64), tf.constant([0, 0], tf.int64))
-    assert (targets.numpy() != UNUSED).sum(axis=1).tolist() == [0, 1, 1, 2, 3, 5]
+    assert (targets.numpy() != IGNORE_INDEX).sum(axis=1).tolist() == [0, 1, 1, 2, 3, 5]
     original, shown = inputs["token_ids"].numpy(), masked["token_ids"].numpy()
     for row, (places, told) in enumerate(zip(masked[MASK_POSITIONS].numpy(), targets.numpy())):
-        places = places[told != UNUSED]
+        places = places[told != IGNORE_INDEX]
         assert len(set(places)) == len(places)
-        np.testing.assert_array_equal(original[row, places], told[told != UNUSED])
+        np.testing.assert_array_equal(original[row, places], told[told != IGNORE_INDEX])
         assert all(1 <= place <= len(texts[row]) for place in places)
         rest = np.setdiff1d(np.arange(shown.shape[1]), places)
         np.testing.assert_array_equal(shown[row, rest], original[row, rest])
@@ -73,7 +73,7 @@ def test_eight_of_ten_are_masked_one_is_random_and_one_stays(encoder):
     seed = tf.constant([1, 2], tf.int64)
     masked, targets = masking(inputs, tf.range(1500, dtype=tf.int64), seed)
     shown = tf.gather(masked["token_ids"], masked[MASK_POSITIONS], batch_dims=1).numpy()
-    used = targets.numpy() != UNUSED
+    used = targets.numpy() != IGNORE_INDEX
     shown, told = shown[used], targets.numpy()[used]
     assert len(told) == 1500 * 12
     words = len(tiny_vocabulary())
@@ -97,7 +97,10 @@ def test_what_is_masked_depends_on_seed_and_index_and_not_on_the_company(encoder
         numbers = tf.constant(indices, tf.int64)
         masked, targets = masking(some_inputs(encoder, *texts), numbers, seed)
         return [
-            (sorted(zip(places[row != UNUSED], row[row != UNUSED])), ids[: len(text) + 2].tolist())
+            (
+                sorted(zip(places[row != IGNORE_INDEX], row[row != IGNORE_INDEX])),
+                ids[: len(text) + 2].tolist(),
+            )
             for text, places, row, ids in zip(
                 texts, masked[MASK_POSITIONS].numpy(), targets.numpy(), masked["token_ids"].numpy()
             )
@@ -121,9 +124,9 @@ def test_epochs_differ_and_can_be_had_again_and_evaluation_is_always_the_same(re
         for step, (inputs, targets) in enumerate(batches):
             places, ids = inputs[MASK_POSITIONS].numpy(), inputs["token_ids"].numpy().copy()
             for shown, where, told in zip(ids, places, targets.numpy()):
-                shown[where[told != UNUSED]] = told[told != UNUSED]
+                shown[where[told != IGNORE_INDEX]] = told[told != IGNORE_INDEX]
                 text = tuple(shown[shown > 0])
-                where = tuple(sorted(where[told != UNUSED]))
+                where = tuple(sorted(where[told != IGNORE_INDEX]))
                 found[step // steps].setdefault(text, []).append(where)
         return [{text: sorted(each) for text, each in epoch.items()} for epoch in found]
 
@@ -169,8 +172,10 @@ def test_the_interval_is_that_of_texts_drawn_anew():
     right = rows < 20  # all tokens of a text are right, or none
 
     def figures(rows):
-        given = MaskedAnswers(rows, np.ones(200), right, np.full(200, -np.log(8.0)), right, None)
-        return masked_lm_figures(given, 40, seed=0)
+        given = MaskedTokenPredictions(
+            rows, np.ones(200), right, np.full(200, -np.log(8.0)), right, None
+        )
+        return masked_lm_metrics(given, 40, seed=0)
 
     alike = figures(rows)
     assert alike["loss"] == pytest.approx(np.log(8)) and alike["perplexity"] == pytest.approx(8)
@@ -186,7 +191,7 @@ def test_the_interval_is_that_of_texts_drawn_anew():
 
 def test_a_gap_is_where_the_text_says_or_at_its_end(encoder):
     texts = ["ab [MASK]c", "[MASK] a", "ab", "a [MASK] b [MASK]", "[MASK]"]
-    inputs = gap_inputs(encoder, tf.constant(texts))
+    inputs = fill_mask_inputs(encoder, tf.constant(texts))
     vocabulary = encoder.vocabulary()
     words = [
         [vocabulary[token] for token in row[mask > 0]]
@@ -207,7 +212,7 @@ def test_long_texts_keep_their_gap_whatever_stands_between_pairs(encoder, ends_t
     own = TextEncoder(
         encoder.pieces, special, sequence_length=12, has_segments=False, ends_twice=ends_twice
     )
-    inputs = gap_inputs(own, tf.constant(["a" * 30 + "[MASK]" + "b" * 30, "ab [MASK] c"]))
+    inputs = fill_mask_inputs(own, tf.constant(["a" * 30 + "[MASK]" + "b" * 30, "ab [MASK] c"]))
     kept = 12 - 3 - ends_twice
     for row, place, pieces in zip(
         inputs["token_ids"].numpy(), inputs[MASK_POSITIONS].numpy()[:, 0], (kept, 3)

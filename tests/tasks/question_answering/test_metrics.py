@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sft_keras.tasks.question_answering.decode import QuestionAnswers, Spans
+from sft_keras.tasks.question_answering.decode import PredictedAnswers, Spans
 from sft_keras.tasks.question_answering.examples import Answer, Question
 from sft_keras.tasks.question_answering.metrics import (
     answer_examples,
     best_threshold,
-    question_figures,
+    question_answering_metrics,
 )
 from sft_keras.tasks.question_answering.targets import (
     SpanCrossentropy,
@@ -52,7 +52,7 @@ def question_of(name, text):
 def answered(rights, starts, ends, margins):
     """Answers of a model to questions on the passage "ab cd ef"."""
     probabilities = np.linspace(0.1, 0.9, len(rights))
-    return QuestionAnswers(
+    return PredictedAnswers(
         [question_of(f"q{number}", right) for number, right in enumerate(rights)],
         Spans(
             np.array(starts),
@@ -65,17 +65,17 @@ def answered(rights, starts, ends, margins):
 
 def test_figures_are_over_all_questions_and_those_of_either_kind():
     found = answered(["ab", "ab", "ab", ""], [0, 0, 3, 0], [2, 5, 5, 2], [-1.0] * 4)
-    figures = question_figures(found, None, seed=0)
+    figures = question_answering_metrics(found, None, seed=0)
     assert figures["exact_match"]["value"] == 0.25
     assert figures["f1"]["value"] == pytest.approx((1 + 2 / 3) / 4)
     assert 0.0 <= figures["f1"]["low"] < figures["f1"]["value"] < figures["f1"]["high"] <= 1.0
-    assert question_figures(found, None, seed=0) == figures
+    assert question_answering_metrics(found, None, seed=0) == figures
     assert figures.keys() == {"examples", "exact_match", "f1"}
-    split = question_figures(found, 0.0, seed=0)
+    split = question_answering_metrics(found, 0.0, seed=0)
     assert split["answerable_f1"]["value"] == pytest.approx((1 + 2 / 3) / 3)
     assert split["unanswerable_f1"]["value"] == 0.0
-    assert question_figures(found, -2.0, seed=0)["unanswerable_f1"]["value"] == 1.0
-    every = question_figures(answered(["ab"], [0], [2], [0.0]), 0.0, seed=0)
+    assert question_answering_metrics(found, -2.0, seed=0)["unanswerable_f1"]["value"] == 1.0
+    every = question_answering_metrics(answered(["ab"], [0], [2], [0.0]), 0.0, seed=0)
     assert every["unanswerable_f1"] == {"value": None, "low": None, "high": None}
 
 
@@ -102,7 +102,7 @@ def test_mistakes_are_shown_with_the_passage_around_them():
     spans = Spans(
         np.array([301, 608]), np.array([306, 613]), np.zeros(2), np.array([[0.7, 0.1], [0.9, 0.0]])
     )
-    shown = answer_examples(QuestionAnswers([question, right], spans), None)
+    shown = answer_examples(PredictedAnswers([question, right], spans), None)
     (row,) = shown.mistakes
     assert (row["id"], row["predicted"], row["true"]) == ("q", "wrong", "right | a right")
     assert row["probability"] == 0.7
@@ -112,5 +112,5 @@ def test_mistakes_are_shown_with_the_passage_around_them():
     assert len(passage) <= 204
     assert [each["id"] for each in shown.uncertain] == ["q", "r"]  # the least probable first
     assert [each["right"] for each in shown.uncertain] == [False, True]
-    (none, _) = answer_examples(QuestionAnswers([question, right], spans), -1.0).mistakes
+    (none, _) = answer_examples(PredictedAnswers([question, right], spans), -1.0).mistakes
     assert none["predicted"] == "(no answer)" and none["text"].endswith("right")

@@ -17,7 +17,7 @@ from sft_keras.core.reporter import SILENT
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import QuestionAnswering
-from sft_keras.tasks.question_answering.decode import question_answers
+from sft_keras.tasks.question_answering.decode import decode_answers
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
@@ -90,13 +90,13 @@ def evaluated(run, recipe, opened):
     test = prepared["test"]
     assert len(test.details) > 2 * len({window.question.name for window in test.details})
     logits = predict_batches(run.model, recipe.task.evaluation_batches(test, recipe, info))
-    return question_answers(logits, test.details, recipe.task.max_answer_length)
+    return decode_answers(logits, test.details, recipe.task.max_answer_length)
 
 
 def test_served_answers_to_passages_of_several_windows_are_those_that_were_evaluated(
     run, recipe, opened, evaluated
 ):
-    threshold = float(np.median(evaluated.spans.margins))  # so that there are both kinds
+    threshold = float(np.median(evaluated.spans.null_score_diffs))  # so that there are both kinds
     expected = evaluated.texts(threshold)
     assert 0 < expected.count("") < len(expected) and len(set(expected)) > 2
     task = dataclasses.replace(recipe.task, no_answer_threshold=threshold)
@@ -224,16 +224,16 @@ def test_the_targets_are_marked_where_they_can_be(opened):
     y = split.targets.take(tf.range(len(split.targets))).numpy()
     found = 0
     for row, window in zip(y, split.details):
-        last = window.first + window.count
-        can_be = [place == 0 or window.first <= place < last for place in range(len(row))]
+        last = window.passage_start + window.passage_length
+        can_be = [place == 0 or window.passage_start <= place < last for place in range(len(row))]
         np.testing.assert_array_equal(row[:, 0] >= 0, can_be)
         np.testing.assert_array_equal(row[:, 1] >= 0, can_be)
         assert row[:, 0].max() == row[:, 1].max() == 1 and (row == 1).sum() == 2
         start, end = row.argmax(axis=0)
         if start:
             own = slice(
-                window.passage.starts[start - window.first + window.offset],
-                window.passage.ends[end - window.first + window.offset],
+                window.passage.char_starts[start - window.passage_start + window.passage_offset],
+                window.passage.char_ends[end - window.passage_start + window.passage_offset],
             )
             assert window.passage.text[own] == window.question.answers[0].text
             found += 1

@@ -11,7 +11,7 @@ from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.sweeps.shared import Workbench
 from sft_keras.tasks import QuestionAnswering, TextClassification
 from sft_keras.tasks.question_answering import source as question_source
-from sft_keras.tasks.question_answering.examples import Answer, Question, checked
+from sft_keras.tasks.question_answering.examples import Answer, Question, align_answers
 
 CONTEXT = "To be or not to be."
 
@@ -78,16 +78,16 @@ def read(examples):
     ],
 )
 def test_answers_that_stand_elsewhere_are_moved_or_dropped(answers, kept, moved, dropped):
-    found = checked([asked(*answers)])
+    found = align_answers([asked(*answers)])
     assert [answer.start for answer in found.questions[0].answers] == kept
-    assert (len(found.moved), len(found.dropped)) == (moved, dropped)
-    assert found.left_out == ()
+    assert (len(found.moved), len(found.dropped_answers)) == (moved, dropped)
+    assert found.dropped_questions == ()
 
 
 def test_a_question_that_loses_all_its_answers_is_left_out_and_not_unanswerable():
-    found = checked([asked(("been", 3), name="1"), asked(name="2")])
+    found = align_answers([asked(("been", 3), name="1"), asked(name="2")])
     assert [question.name for question in found.questions] == ["2"]
-    assert found.left_out == ("1",)
+    assert found.dropped_questions == ("1",)
 
 
 def test_what_was_wrong_is_counted_and_the_first_five_are_shown(tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_what_was_wrong_is_counted_and_the_first_five_are_shown(tmp_path, monkey
     }
     assert splits.info.facts["mended"] == {"answers were moved to where their text stands": 3}
     assert sum(splits.info.sizes.values()) == 23
-    assert said[0].startswith("9 answers do not stand")
+    assert said[0].startswith("9 answers are not in the passage")
     assert said[0].count("'nothing' at 0") == 5 and "'word' at 3" not in said[0]
 
 
@@ -160,9 +160,9 @@ def test_lists_have_answers_with_or_without_their_place():
 
 
 def test_lists_that_are_no_questions_are_refused():
-    with pytest.raises(DataError, match=r"`train` must hold \(question, passage, answers\).*1 are"):
+    with pytest.raises(DataError, match=r"`train` must be .*passage, answers\).*1 entries"):
         splits_of(Questions([("q", "a b", ["b"]), ("q", "a b", "b")]))
-    with pytest.raises(DataError, match=r"must stand in their passage once.*'a' of test\[0\]"):
+    with pytest.raises(DataError, match=r"must occur exactly once.*'a' in test\[0\]"):
         splits_of(Questions([("q", "a b", ["b"])], None, [("q", "a b a", ["a"])]))
 
 
@@ -174,7 +174,7 @@ def test_too_few_passages_are_refused(tmp_path):
     data = dataclasses.replace(recipe.data, test=0.5, validation=0.49)
     with pytest.raises(DataError, match=r"'validation' split cannot be split off: of 2 groups 2 "):
         recipe.task.open_data(dataclasses.replace(recipe, data=data), seed=0)
-    with pytest.raises(DataError, match=r"'synthetic:PASSAGES' with a number from 6"):
+    with pytest.raises(DataError, match=r"'synthetic:PASSAGES' with .* at least 6"):
         splits_of("synthetic:3")
 
 
@@ -225,7 +225,7 @@ def test_folds_divide_passages_and_take_all_windows_of_a_question(tmp_path):
             # Every window of a question is there, and its y with it.
             whole = {window.question.name: 0 for window in prepared.details}
             for window in prepared.details:
-                assert window.offset == 24 * whole[window.question.name]
+                assert window.passage_offset == 24 * whole[window.question.name]
                 whole[window.question.name] += 1
             assert set(whole.values()) == {4}
             assert len(prepared.targets) == len(prepared.features) == len(prepared.details)

@@ -6,7 +6,7 @@ import pytest
 
 from sft_keras.core.errors import DataError
 from sft_keras.tasks.question_answering.examples import Answer
-from sft_keras.tasks.question_answering.metrics import exact_match, f1, normalised
+from sft_keras.tasks.question_answering.metrics import exact_match, f1, normalize_answer
 from sft_keras.tasks.question_answering.squad import read_squad
 
 CONTEXT = "The Normans came to Normandy. The cafe\u0301 opened."
@@ -51,14 +51,14 @@ def test_a_folder_has_a_file_for_each_split(tmp_path):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (content(question(start="20")), r"must be as SQuAD's files.*TypeError"),
-        (content(question(text=["Normandy"])), r"must be as SQuAD's files.*TypeError.*'Normandy'"),
-        (content(question(), question()), r"1 ids are there more than once: 1\."),
+        (content(question(start="20")), r"must be in SQuAD's format.*TypeError"),
+        (content(question(text=["Normandy"])), r"must be in SQuAD's format.*TypeError.*'Normandy'"),
+        (content(question(), question()), r"1 ids occur more than once: 1\."),
         (
             {"data": [{"paragraphs": [{"qas": [question()]}]}]},
-            r"must be as SQuAD's files.*KeyError 'context'",
+            r"must be in SQuAD's format.*KeyError 'context'",
         ),
-        ([1], r"must be as SQuAD's files.*TypeError"),
+        ([1], r"must be in SQuAD's format.*TypeError"),
     ],
 )
 def test_what_is_not_as_it_says_is_refused(tmp_path, value, said):
@@ -101,6 +101,6 @@ def test_an_answer_is_compared_as_the_official_script_does(answer, right, exact,
 
 def test_normalising_leaves_other_words_and_letters():
     assert (
-        normalised(" An  apple, the a-b; theatre \u2014 Caf\u00e9")
+        normalize_answer(" An  apple, the a-b; theatre \u2014 Caf\u00e9")
         == "apple ab theatre \u2014 caf\u00e9"
     )

@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from sft_keras import Backbone
 from sft_keras.tasks.question_answering.decode import (
-    best_spans,
-    given,
-    question_answers,
-    question_count,
+    count_windows,
+    decode_answers,
+    decode_spans,
+    is_answered,
 )
 from sft_keras.tasks.question_answering.examples import Answer, Question
-from sft_keras.tasks.question_answering.preprocess import Passage, Window, answer_places
-from sft_keras.tasks.question_answering.windows import has_most_context, windows
+from sft_keras.tasks.question_answering.preprocess import Passage, Window, answer_token_span
+from sft_keras.tasks.question_answering.windows import is_max_context, sliding_windows
 from sft_keras.text.encoder import build_encoder
 
 LENGTH, STRIDE, QUESTION = 16, 3, 5
@@ -30,7 +30,7 @@ QUESTIONS = ["ab?", "what is it", "", "longer than five", "q"]
 
 def encoded(questions=QUESTIONS, contexts=PASSAGES, stride=STRIDE):
     encoder = build_encoder(Backbone(preset="tiny:bert"), LENGTH)
-    found = windows(
+    found = sliding_windows(
         encoder,
         tf.constant(questions),
         tf.constant(contexts),
@@ -51,7 +51,7 @@ def spans_of_bert(tokens, room, stride):
         start += min(length, stride)
 
 
-def is_max_context(spans, own, token):
+def bert_is_max_context(spans, own, token):
     """`_check_is_max_context` of run_squad.py."""
     best_score, best = None, None
     for index, (start, length) in enumerate(spans):
@@ -65,27 +65,32 @@ def is_max_context(spans, own, token):
 
 def test_windows_are_those_of_bert():
     encoder, found = encoded()
-    rows = iter(range(len(found.owners)))
+    rows = iter(range(len(found.question_indices)))
     for number, (question, context) in enumerate(zip(QUESTIONS, PASSAGES)):
         asked = encoder.pieces(tf.constant([question])).ids.numpy()[0].tolist()
         passage = encoder.pieces(tf.constant([context])).ids.numpy()[0].tolist()
         assert found.lengths[number] == len(asked) + len(passage) + 3
-        assert found.is_cut[number] == (len(asked) > QUESTION)
+        assert found.is_truncated[number] == (len(asked) > QUESTION)
         head = [CLS, *asked[:QUESTION], SEP]
         for start, length in spans_of_bert(len(passage), LENGTH - len(head) - 1, STRIDE):
             row = next(rows)
             expected = [*head, *passage[start : start + length], SEP]
-            assert found.ids[row].numpy().tolist() == expected
+            assert found.token_ids[row].numpy().tolist() == expected
             assert len(expected) <= LENGTH
-            numbers = (found.owners, found.firsts, found.offsets, found.counts)
+            numbers = (
+                found.question_indices,
+                found.passage_starts,
+                found.passage_offsets,
+                found.passage_lengths,
+            )
             assert [int(each[row]) for each in numbers] == [number, len(head), start, length]
     assert next(rows, None) is None
-    assert np.bincount(found.owners).max() >= 4
+    assert np.bincount(found.question_indices).max() >= 4
 
 
 def test_tokens_know_their_characters():
     _, found = encoded()
-    places = zip(found.starts[4].numpy(), found.ends[4].numpy())
+    places = zip(found.char_starts[4].numpy(), found.char_ends[4].numpy())
     assert [PASSAGES[4][start:end] for start, end in places] == [
         *("\u00e9", "t", "\u00e9", "\u4e2d", "a", "!")
     ]
@@ -98,24 +103,24 @@ def test_the_window_with_the_most_context_is_that_of_bert(stride):
     owners = [owner for owner, each in enumerate(spans) for _ in each]
     flat = [each for one in spans for each in one]
     offsets, counts = (tf.constant(each) for each in zip(*flat))
-    found = has_most_context(tf.constant(owners), offsets, counts).to_list()
+    found = is_max_context(tf.constant(owners), offsets, counts).to_list()
     for owner, each in enumerate(spans):
         for own, (start, length) in enumerate(each):
-            expected = [is_max_context(each, own, start + place) for place in range(length)]
+            expected = [bert_is_max_context(each, own, start + place) for place in range(length)]
             assert found.pop(0) == expected, (owner, own)
 
 
 def bert_answer(logits, found, owner, longest):
     """The best span of a question and its null score, by trying every one."""
-    rows = np.flatnonzero(found.owners == owner)
-    spans = [(int(found.offsets[row]), int(found.counts[row])) for row in rows]
+    rows = np.flatnonzero(found.question_indices == owner)
+    spans = [(int(found.passage_offsets[row]), int(found.passage_lengths[row])) for row in rows]
     best, scores, null = None, [], np.inf
     for own, row in enumerate(rows):
         null = min(null, logits[row, 0, 0] + logits[row, 0, 1])
-        first = int(found.firsts[row])
+        first = int(found.passage_starts[row])
         start, length = spans[own]
         for begin in range(length):
-            if not is_max_context(spans, own, start + begin):
+            if not bert_is_max_context(spans, own, start + begin):
                 continue
             for end in range(begin, min(length, begin + longest)):
                 score = logits[row, first + begin, 0] + logits[row, first + end, 1]
@@ -129,41 +134,50 @@ def bert_answer(logits, found, owner, longest):
 def test_the_best_answer_is_that_of_trying_all(longest):
     _, found = encoded()
     # Padding has the highest logits of all, and is not to be answered.
-    logits = np.random.default_rng(longest).normal(0.0, 2.0, (len(found.owners), 20, 2))
-    for row, (first, count) in enumerate(zip(found.firsts, found.counts)):
+    logits = np.random.default_rng(longest).normal(0.0, 2.0, (len(found.question_indices), 20, 2))
+    for row, (first, count) in enumerate(zip(found.passage_starts, found.passage_lengths)):
         logits[row, 1:first] = logits[row, first + count :] = 50.0
     logits = logits.astype(np.float32)
-    spans = best_spans(tf.constant(logits), found, longest)
+    spans = decode_spans(tf.constant(logits), found, longest)
     for number in range(len(QUESTIONS)):
         best, null, total = bert_answer(logits, found, number, longest)
         probabilities = spans.probabilities[number].numpy()
         assert probabilities[1] == pytest.approx(np.exp(null) / total, rel=1e-4)
         if best is None:
             assert (spans.starts[number], spans.ends[number]) == (-1, -1)
-            assert spans.margins[number] == np.inf and probabilities[0] == 0.0
+            assert spans.null_score_diffs[number] == np.inf and probabilities[0] == 0.0
             continue
         score, begin, end = best
-        assert spans.starts[number] == found.starts[number][begin]
-        assert spans.ends[number] == found.ends[number][end]
-        assert float(spans.margins[number]) == pytest.approx(null - score, abs=1e-4)
+        assert spans.starts[number] == found.char_starts[number][begin]
+        assert spans.ends[number] == found.char_ends[number][end]
+        assert float(spans.null_score_diffs[number]) == pytest.approx(null - score, abs=1e-4)
         assert probabilities[0] == pytest.approx(np.exp(score) / total, rel=1e-4)
     exists = spans.starts >= 0
-    np.testing.assert_array_equal(given(spans, None), exists)
-    middle = float(np.median(spans.margins[exists]))
-    kept = given(spans, middle).numpy()
-    np.testing.assert_array_equal(kept, exists & (spans.margins <= middle))
+    np.testing.assert_array_equal(is_answered(spans, None), exists)
+    middle = float(np.median(spans.null_score_diffs[exists]))
+    kept = is_answered(spans, middle).numpy()
+    np.testing.assert_array_equal(kept, exists & (spans.null_score_diffs <= middle))
     assert 0 < kept.sum() < exists.numpy().sum()
 
 
-def details_of(found, questions=QUESTIONS, contexts=PASSAGES):
-    numbers = zip(*(each.numpy() for each in (found.firsts, found.offsets, found.counts)))
+def as_windows(found, questions=QUESTIONS, contexts=PASSAGES):
+    passages = [
+        Passage(context, starts.numpy(), ends.numpy())
+        for context, starts, ends in zip(contexts, found.char_starts, found.char_ends)
+    ]
+    columns = (
+        found.question_indices,
+        found.passage_starts,
+        found.passage_offsets,
+        found.passage_lengths,
+    )
     return [
         Window(
-            Question(f"q{owner}", contexts[owner], questions[owner], ()),
-            Passage(contexts[owner], found.starts[owner].numpy(), found.ends[owner].numpy()),
-            *map(int, each),
+            Question(f"q{number}", contexts[number], questions[number], ()),
+            passages[number],
+            *numbers,
         )
-        for owner, each in zip(found.owners.numpy(), numbers)
+        for number, *numbers in zip(*(column.numpy().tolist() for column in columns))
     ]
 
 
@@ -171,12 +185,16 @@ def test_a_split_is_answered_alike_in_parts(monkeypatch):
     from sft_keras.tasks.question_answering import decode as module
 
     _, found = encoded()
-    logits = np.random.default_rng(0).normal(size=(len(found.owners), 16, 2)).astype(np.float32)
-    details = details_of(found)
-    expected = best_spans(tf.constant(logits), found, 4)
+    logits = (
+        np.random.default_rng(0)
+        .normal(size=(len(found.question_indices), 16, 2))
+        .astype(np.float32)
+    )
+    windows = as_windows(found)
+    expected = decode_spans(tf.constant(logits), found, 4)
     for at_once in (1, 3, 1000):
-        monkeypatch.setattr(module, "_WINDOWS_AT_ONCE", at_once)
-        answers = question_answers(logits, details, 4)
+        monkeypatch.setattr(module, "_WINDOWS_PER_CHUNK", at_once)
+        answers = decode_answers(logits, windows, 4)
         assert [question.name for question in answers.questions] == ["q0", "q1", "q2", "q3", "q4"]
         for own, whole in zip(answers.spans, expected):
             np.testing.assert_allclose(own, whole, rtol=1e-5)
@@ -186,9 +204,9 @@ def test_a_split_is_answered_alike_in_parts(monkeypatch):
     assert answers.texts(float("-inf")) == [""] * 5
     chosen = answers.probabilities(float("-inf"))
     np.testing.assert_array_equal(chosen, expected.probabilities[:, 1])
-    counts = np.bincount(found.owners)
-    assert question_count(details, 2) == counts[:2].sum()
-    assert question_count(details, 99) == len(details)
+    counts = np.bincount(found.question_indices)
+    assert count_windows(windows, 2) == counts[:2].sum()
+    assert count_windows(windows, 99) == len(windows)
 
 
 def test_an_answer_is_placed_on_the_tokens_that_touch_it():
@@ -198,7 +216,7 @@ def test_an_answer_is_placed_on_the_tokens_that_touch_it():
 
     def places(start, end, offset=0, count=6):
         answers = (Answer(context[start:end], start),)
-        return answer_places(
+        return answer_token_span(
             Window(Question("q", context, "?", answers), passage, 4, offset, count)
         )
 
@@ -211,4 +229,4 @@ def test_an_answer_is_placed_on_the_tokens_that_touch_it():
     assert places(5, 8, offset=2, count=3) == (0, 0)  # only a part of it is in the window
     assert places(0, 3, offset=1) == (0, 0)
     empty = Passage("", starts[:0], starts[:0])
-    assert answer_places(Window(Question("q", "", "?", ()), empty, 4, 0, 0)) == (0, 0)
+    assert answer_token_span(Window(Question("q", "", "?", ()), empty, 4, 0, 0)) == (0, 0)
