@@ -27,7 +27,7 @@ from sft_keras.data.splits import split_faults
 from sft_keras.data.tables import read_tables
 from sft_keras.tasks import Clean
 from sft_keras.tasks.question_answering.source import list_questions
-from sft_keras.tasks.token_classification.source import list_tagged
+from sft_keras.tasks.token_classification.source import list_tagged_sentences
 from sft_keras.text.labels import LabelKind, MultiLabelKind, NumericLabelKind, SingleLabelKind
 from sft_keras.text.sources.texts import list_texts
 from sft_keras.vision.decode import decode_image
@@ -281,7 +281,7 @@ READERS: dict[str, Reader] = {
     ),
     "CoNLL": Reader(
         mutated(_CONLL),
-        _reads(lambda file: list_tagged(Data(source=f"conll:{file}"), 0), "a.conll"),
+        _reads(lambda file: list_tagged_sentences(Data(source=f"conll:{file}"), 0), "a.conll"),
     ),
     "SQuAD": Reader(
         mutated(_SQUAD),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from sft_keras.tasks.question_answering.examples import NUM_SPECIAL_TOKENS
-from sft_keras.text.encoder import TextEncoder
+from sft_keras.text.encoder import TextEncoder, first_tokens
 
 
 class Windows(NamedTuple):
@@ -77,8 +77,8 @@ def sliding_windows(
     )
 
     row_starts = tf.cast(passage.row_starts(), tf.int32)
-    first_tokens = tf.gather(row_starts, question_indices) + offsets
-    token_indices = tf.ragged.range(first_tokens, first_tokens + passage_lengths)
+    stretch_starts = tf.gather(row_starts, question_indices) + offsets
+    token_indices = tf.ragged.range(stretch_starts, stretch_starts + passage_lengths)
     stretches = token_indices.with_flat_values(
         tf.gather(passage.flat_values, token_indices.flat_values)
     )

@@ -1,120 +1,127 @@
-"""From what a model gives for tokens to the tags of words, and where these are wrong."""
+"""Tag decoding: from probabilities of tokens to the tags of words, and report examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.examples import MAX_MISTAKES, MAX_UNCERTAIN, ReportExamples
-from sft_keras.tasks.token_classification.alignment import NO_PLACE
-from sft_keras.tasks.token_classification.conll import as_iob2
-from sft_keras.tasks.token_classification.metrics import entities_of
-from sft_keras.tasks.token_classification.preprocess import TaggedText
+from sft_keras.tasks.token_classification.alignment import NO_TOKEN
+from sft_keras.tasks.token_classification.metrics import EntitySpan, extract_entities
+from sft_keras.tasks.token_classification.preprocess import TaggedSentence
+from sft_keras.tasks.token_classification.tag_schemes import to_iob2
 
-_SMALLEST = 1e-12  # float32 gives 0 for what is merely very unlikely
+_MIN_PROBABILITY = 1e-12  # float32 rounds very small probabilities to 0
 
 
-def true_tags(prepared: Prepared, names: Sequence[str]) -> list[list[str]]:
-    """Returns the tags of the words of each sentence."""
-    return [[names[tag] for tag in each.tags] for each in prepared.details]
+def tagged_sentences(prepared: Prepared) -> Sequence[TaggedSentence]:
+    """Return the sentences of a prepared split."""
+    return cast("Sequence[TaggedSentence]", prepared.details)
+
+
+def true_tags(prepared: Prepared, tag_names: Sequence[str]) -> list[list[str]]:
+    """Return the tags of the words of each sentence."""
+    return [[tag_names[tag] for tag in sentence.tags] for sentence in tagged_sentences(prepared)]
 
 
 def predicted_tags(
-    outputs: np.ndarray, prepared: Prepared, names: Sequence[str]
+    outputs: np.ndarray, prepared: Prepared, tag_names: Sequence[str]
 ) -> list[list[str]]:
-    """Returns the most probable tag of each word, in IOB2; "O" for words that were cut off.
+    """Return the most probable tag of each word, in IOB2; "O" for truncated words.
 
     Args:
       outputs: Probabilities, float [n, tokens, tags].
-      prepared: The split, whose details are a `TaggedText` each.
-      names: Of the tags, the first of them "O".
+      prepared: The split.
+      tag_names: The names of the tags, the first of them "O".
     """
-    found = []
-    for row, text in zip(outputs, prepared.details, strict=True):
-        best = np.where(text.places == NO_PLACE, 0, row[text.places].argmax(axis=-1))
-        found.append(as_iob2([names[tag] for tag in best]))
-    return found
+    tags_by_sentence = []
+    for row, sentence in zip(outputs, tagged_sentences(prepared), strict=True):
+        has_token = sentence.first_subtokens != NO_TOKEN
+        tags = np.where(has_token, row[sentence.first_subtokens].argmax(axis=-1), 0)
+        tags_by_sentence.append(to_iob2([tag_names[tag] for tag in tags]))
+    return tags_by_sentence
 
 
 def tag_loss(outputs: np.ndarray, prepared: Prepared) -> float:
-    """Returns the mean negative log-likelihood of the tags of the words that were not cut off."""
-    losses = [
-        -np.log(np.maximum(row[text.places, text.tags][text.places != NO_PLACE], _SMALLEST))
-        for row, text in zip(outputs, prepared.details, strict=True)
-    ]
+    """Return the mean negative log-likelihood of the tags of the words that were not truncated."""
+    losses = []
+    for row, sentence in zip(outputs, tagged_sentences(prepared), strict=True):
+        has_token = sentence.first_subtokens != NO_TOKEN
+        probabilities = row[sentence.first_subtokens, sentence.tags][has_token]
+        losses.append(-np.log(np.maximum(probabilities, _MIN_PROBABILITY)))
     return float(np.concatenate(losses).mean(dtype=np.float64))
 
 
 def sentence_examples(
-    outputs: np.ndarray, prepared: Prepared, names: Sequence[str]
+    outputs: np.ndarray, prepared: Prepared, tag_names: Sequence[str]
 ) -> ReportExamples:
-    """Returns the sentences with the least likely true tags among those with a wrong entity.
+    """Return the worst mistakes and the least certain sentences for the report.
 
-    Least certain is the sentence with the word whose two most probable tags are the closest. Each
-    row has "marked", its words joined to stretches: {"text", "true": the type of the entity that
-    it belongs to or None, "predicted": that of the one found there or None, "right": whether these
-    are one and the same}.
+    Mistakes are the sentences with a wrong entity whose true tags are least likely. Least certain
+    are the sentences with the smallest margin between the two most probable tags of any word.
+
+    Returns:
+      Rows with "marked", the words joined into stretches: {"text"; "true", the type of the entity
+      that the stretch belongs to, or None; "predicted", that of the predicted entity, or None;
+      "right", whether both are the same entity}.
     """
-    truth, guesses = true_tags(prepared, names), predicted_tags(outputs, prepared, names)
-    sentences = list(zip(outputs, prepared.details, strict=True))
+    sentences = tagged_sentences(prepared)
+    true = true_tags(prepared, tag_names)
+    predicted = predicted_tags(outputs, prepared, tag_names)
 
-    def shown(row: int) -> dict[str, Any]:
-        words = prepared.details[row].words
-        return {
-            "id": prepared.examples.ids[row],
-            "marked": list(_marked(words, truth[row], guesses[row])),
-        }
+    def example(row: int) -> dict[str, Any]:
+        stretches = _marked_stretches(sentences[row].words, true[row], predicted[row])
+        return {"id": prepared.examples.ids[row], "marked": list(stretches)}
 
-    wrong = [
-        row
-        for row, (true, guess) in enumerate(zip(truth, guesses))
-        if entities_of(true) != entities_of(guess)
-    ]
-    wrong.sort(key=lambda row: -_surprise(*sentences[row]))
-    unsure = sorted(range(len(sentences)), key=lambda row: _margin(*sentences[row]))
+    rows = range(len(sentences))
+    wrong = [row for row in rows if extract_entities(true[row]) != extract_entities(predicted[row])]
+    wrong.sort(key=lambda row: -_negative_log_likelihood(outputs[row], sentences[row]))
+    uncertain = sorted(rows, key=lambda row: _smallest_margin(outputs[row], sentences[row]))
     return ReportExamples(
-        [shown(row) for row in wrong[:MAX_MISTAKES]],
-        [shown(row) for row in unsure[:MAX_UNCERTAIN]],
+        [example(row) for row in wrong[:MAX_MISTAKES]],
+        [example(row) for row in uncertain[:MAX_UNCERTAIN]],
     )
 
 
-def _surprise(row: np.ndarray, text: TaggedText) -> float:
-    is_there = text.places != NO_PLACE
-    right = row[text.places, text.tags]
-    return float(-np.log(np.maximum(np.where(is_there, right, 1.0), _SMALLEST)).sum())
+def _negative_log_likelihood(row: np.ndarray, sentence: TaggedSentence) -> float:
+    """Return the negative log-likelihood of the true tags of a sentence, in nats."""
+    has_token = sentence.first_subtokens != NO_TOKEN
+    probabilities = np.where(has_token, row[sentence.first_subtokens, sentence.tags], 1.0)
+    return float(-np.log(np.maximum(probabilities, _MIN_PROBABILITY)).sum())
 
 
-def _margin(row: np.ndarray, text: TaggedText) -> float:
-    """Returns the least difference between the two most probable tags of a word."""
-    read = text.places[text.places != NO_PLACE]
-    best = np.sort(row[read], axis=-1)
-    return float((best[:, -1] - best[:, -2]).min(initial=1.0))
+def _smallest_margin(row: np.ndarray, sentence: TaggedSentence) -> float:
+    """Return the smallest difference between the two most probable tags of a word."""
+    first_subtokens = sentence.first_subtokens[sentence.first_subtokens != NO_TOKEN]
+    ascending = np.sort(row[first_subtokens], axis=-1)
+    return float((ascending[:, -1] - ascending[:, -2]).min(initial=1.0))
 
 
-def _marked(
-    words: Sequence[str], true: Sequence[str], guess: Sequence[str]
+def _marked_stretches(
+    words: Sequence[str], true: Sequence[str], predicted: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """Yields stretches of words that belong to the same entities, of the truth and of the guess."""
-    by_word = [_entity_by_word(tags) for tags in (true, guess)]
+    """Yield the longest stretches of words with the same true and the same predicted entity."""
+    true_entities, predicted_entities = _entity_by_word(true), _entity_by_word(predicted)
+    pairs = list(zip(true_entities, predicted_entities))
     start = 0
     for end in range(1, len(words) + 1):
-        if end < len(words) and all(each[end] == each[start] for each in by_word):
+        if end < len(words) and pairs[end] == pairs[start]:
             continue
-        kinds = [each[start][0] if each[start] else None for each in by_word]
+        true_entity, predicted_entity = pairs[start]
         yield {
             "text": " ".join(words[start:end]),
-            "true": kinds[0],
-            "predicted": kinds[1],
-            "right": by_word[0][start] == by_word[1][start],
+            "true": true_entity.type if true_entity else None,
+            "predicted": predicted_entity.type if predicted_entity else None,
+            "right": true_entity == predicted_entity,
         }
         start = end
 
 
-def _entity_by_word(tags: Sequence[str]) -> list[tuple[str, int, int] | None]:
-    found: list[tuple[str, int, int] | None] = [None] * len(tags)
-    for entity in entities_of(tags):
-        found[entity[1] : entity[2]] = [entity] * (entity[2] - entity[1])
-    return found
+def _entity_by_word(tags: Sequence[str]) -> list[EntitySpan | None]:
+    by_word: list[EntitySpan | None] = [None] * len(tags)
+    for entity in extract_entities(tags):
+        by_word[entity.start : entity.end] = [entity] * (entity.end - entity.start)
+    return by_word

@@ -1,4 +1,4 @@
-"""Words and tags that are in memory already. Standard library only."""
+"""In-memory words and tags as a data source. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,27 @@ _Split = tuple[Sequence[Sequence[str]], Sequence[Sequence[str]]]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TaggedWords(InMemorySource):
-    """A data source made of lists.
+    """Words and tags from Python lists, as the data source of `TokenClassification`.
 
-    Each split is (sentences, tags): a list of words for each sentence, and as many tags, "O" or
-    "B-TYPE" and "I-TYPE" (or in IOB1, IOBES or BILOU).
+    Each split is (sentences, tags): for each sentence a list of words and a list of as many tags.
+    Tags are "O", "B-TYPE" and "I-TYPE", or in IOB1, IOBES or BILOU.
+
+    Example:
+
+    >>> from sft_keras import Data, TaggedWords
+    >>> source = TaggedWords(
+    ...     train=(
+    ...         [["Ada", "Lovelace", "lived", "in", "London"], ["It", "rains"]],
+    ...         [["B-PER", "I-PER", "O", "O", "B-LOC"], ["O", "O"]],
+    ...     )
+    ... )
+    >>> Data(source=source).source
+    TaggedWords(train=2)
 
     Attributes:
       train: The training split.
-      validation: The validation split; None to have it split off from `train`.
-      test: The test split; None to have it split off from `train`.
+      validation: The validation split; None to split it off from `train`.
+      test: The test split; None to split it off from `train`.
     """
 
     train: _Split
@@ -28,29 +40,29 @@ class TaggedWords(InMemorySource):
     test: _Split | None = None
 
     def __repr__(self) -> str:
-        sizes = (f"{name}={len(words)}" for name, (words, _) in self.given().items())
+        sizes = (f"{split}={len(sentences)}" for split, (sentences, _) in self.given().items())
         return f"TaggedWords({', '.join(sizes)})"
 
     def faults(self) -> list[str]:
-        """Returns what is wrong with the lists, one sentence each."""
+        """Return the faults of the splits, at most two messages per split."""
         faults = []
-        for name, (sentences, tags) in self.given().items():
-            if len(sentences) != len(tags):
+        for split, (sentences, tags_by_sentence) in self.given().items():
+            if len(sentences) != len(tags_by_sentence):
                 faults.append(
-                    f"`{name}` must have as many lists of tags as of words. "
-                    f"Received: {len(sentences)} of words and {len(tags)} of tags."
+                    f"`{split}` must have as many lists of tags as of words. Received: "
+                    f"{len(sentences)} lists of words and {len(tags_by_sentence)} lists of tags."
                 )
-            for number, (words, own) in enumerate(zip(sentences, tags)):
-                reason = _fault(words, own)
-                if reason:
-                    faults.append(f"{name}[{number}] {reason}")
+            for index, (words, tags) in enumerate(zip(sentences, tags_by_sentence)):
+                fault = _sentence_fault(words, tags)
+                if fault:
+                    faults.append(f"{split}[{index}] {fault}")
                     break
         return faults
 
 
-def _fault(words: Sequence[str], tags: Sequence[str]) -> str | None:
+def _sentence_fault(words: Sequence[str], tags: Sequence[str]) -> str | None:
     if isinstance(words, str) or not all(isinstance(word, str) and word for word in words):
         return f"must be a list of words, none of them empty. Received: {words!r}."
     if len(words) != len(tags):
-        return f"must have a tag for each word. Received: {len(words)} words, {len(tags)} tags."
+        return f"must have one tag per word. Received: {len(words)} words, {len(tags)} tags."
     return None

@@ -1,11 +1,11 @@
-"""Splits tagged words into tokens once, before training."""
+"""Preprocessing: tokenize tagged sentences once, before training."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,12 @@ import tensorflow as tf
 from sft_keras.data.examples import Examples
 from sft_keras.data.pipeline import Finish
 from sft_keras.data.prepared import Prepared
-from sft_keras.tasks.token_classification.alignment import WordTokens, word_targets, word_tokens
+from sft_keras.tasks.token_classification.alignment import (
+    IGNORE_INDEX,
+    WordTokens,
+    align_tags,
+    tokenize_words,
+)
 from sft_keras.text.encoder import TextEncoder, Tokens
 from sft_keras.text.preprocess import (
     length_facts,
@@ -24,50 +29,75 @@ from sft_keras.text.preprocess import (
 )
 from sft_keras.text.token_features import TokenFeatures, TokenTargets
 
-_BATCH = 512
+_BATCH_SIZE = 512
+
+_Tokenize = Callable[[tf.RaggedTensor, tf.RaggedTensor], tuple[WordTokens, tf.RaggedTensor]]
+"""From words and their tags, [n, (words)] each, to tokens and the tags of the tokens."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TaggedText:
-    """What is kept of a sentence beside its tokens.
+class TaggedSentence:
+    """What evaluation needs of a sentence beside its tokens.
 
     Attributes:
-      words: As in the source.
-      tags: int32 [words], by number.
-      places: int32 [words], at which token the first piece of each stands; see `WordTokens`.
+      words: The words as in the source.
+      tags: int32 [words], indices of the tags.
+      first_subtokens: int32 [words], see `WordTokens`.
     """
 
     words: tuple[str, ...]
     tags: np.ndarray
-    places: np.ndarray
+    first_subtokens: np.ndarray
 
 
-def prepare_words(
+class _TokenizedSplit(NamedTuple):
+    """The tokens of a split, their tags (int32 [n, (tokens)]), and its sentences, [n]."""
+
+    tokens: Tokens
+    token_tags: tf.RaggedTensor
+    sentences: list[TaggedSentence]
+
+
+def prepare_tagged_sentences(
     examples_by_split: Mapping[str, Examples],
     encoder: TextEncoder,
     progress: Callable[[int, int], None],
 ) -> dict[str, Prepared]:
-    """Returns what is batched from, per split; `details` are a `TaggedText` each.
+    """Tokenize all splits; the `details` of the result are a `TaggedSentence` per example.
 
     Args:
       examples_by_split: The splits; elements of their streams hold "words" and "tags".
-      encoder: Of the backbone.
+      encoder: Encoder of the backbone.
       progress: Called with (done, total) examples over all splits.
     """
-    tokenize = _tokenizer(encoder)  # one for all splits, so that it is traced once
-    found = read_splits(examples_by_split, lambda examples: _read(examples, tokenize), progress)
-    places = longest_row((tokens.ids for tokens, *_ in found.values()), encoder.sequence_length)
+    tokenize = _build_tokenize(encoder)  # one function for all splits, traced once
+    tokenized = read_splits(
+        examples_by_split, lambda examples: _tokenize_split(examples, tokenize), progress
+    )
+    width = longest_row((split.tokens.ids for split in tokenized.values()), encoder.sequence_length)
     return {
-        name: _prepared(examples_by_split[name], encoder, places, *each)
-        for name, each in found.items()
+        name: _prepared(examples_by_split[name], split, encoder, width)
+        for name, split in tokenized.items()
     }
 
 
-_Tokenize = Callable[[tf.RaggedTensor, tf.RaggedTensor], tuple[WordTokens, tf.RaggedTensor]]
-"""From words and their tags to tokens and targets."""
+def with_token_classes(num_classes: int) -> Finish:
+    """Return the function that turns the targets of a batch into one-hot tags.
+
+    The function maps a batch, whose "target" is int32 [batch, tokens], to (inputs; one-hot tags
+    float32 [batch, tokens, num_classes]; sample weights float32 [batch, tokens]). Tokens without a
+    tag have a row of zeros and weight 0, others weight 1.
+    """
+
+    def finish(batch: Mapping[str, Any]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        tags = batch["target"]
+        weights = tf.cast(tags != IGNORE_INDEX, tf.float32)
+        return batch["input"], tf.one_hot(tags, num_classes), weights  # -1 is a row of zeros
+
+    return finish
 
 
-def _tokenizer(encoder: TextEncoder) -> _Tokenize:
+def _build_tokenize(encoder: TextEncoder) -> _Tokenize:
     @tf.function(
         input_signature=[
             tf.RaggedTensorSpec([None, None], tf.string),
@@ -78,72 +108,52 @@ def _tokenizer(encoder: TextEncoder) -> _Tokenize:
     def tokenize(
         words: tf.RaggedTensor, tags: tf.RaggedTensor
     ) -> tuple[WordTokens, tf.RaggedTensor]:
-        found = word_tokens(encoder, words)
-        return found, word_targets(found, tags, IGNORED)
+        word_tokens = tokenize_words(encoder, words)
+        return word_tokens, align_tags(word_tokens, tags)
 
     return tokenize
 
 
-def _read(
-    examples: Examples, tokenize: _Tokenize
-) -> tuple[Tokens, tf.RaggedTensor, list[TaggedText]]:
-    """Returns tokens, targets and details of a split."""
-    tokens, targets, details = [], [], []
-    for batch in examples.stream(None).ragged_batch(_BATCH):
-        found, own = tokenize(batch["words"], batch["tags"])
-        tokens.append(found.tokens)
-        targets.append(own)
-        details += _details(batch["words"], batch["tags"], found.places)
-    ids, second_starts, lengths = (tf.concat(each, axis=0) for each in zip(*tokens))
-    return Tokens(ids, second_starts, lengths), tf.concat(targets, axis=0), details
+def _tokenize_split(examples: Examples, tokenize: _Tokenize) -> _TokenizedSplit:
+    tokens, token_tags, sentences = [], [], []
+    for batch in examples.stream(None).ragged_batch(_BATCH_SIZE):
+        word_tokens, batch_token_tags = tokenize(batch["words"], batch["tags"])
+        tokens.append(word_tokens.tokens)
+        token_tags.append(batch_token_tags)
+        sentences += _tagged_sentences(batch["words"], batch["tags"], word_tokens.first_subtokens)
+    ids, second_starts, lengths = (tf.concat(column, axis=0) for column in zip(*tokens))
+    return _TokenizedSplit(
+        Tokens(ids, second_starts, lengths), tf.concat(token_tags, axis=0), sentences
+    )
 
 
-def _details(
-    words: tf.RaggedTensor, tags: tf.RaggedTensor, places: tf.RaggedTensor
-) -> list[TaggedText]:
-    splits = words.row_splits.numpy()
-    flat = [word.decode("utf-8", "replace") for word in words.flat_values.numpy()]
-    columns = tags.flat_values.numpy(), places.flat_values.numpy()
+def _tagged_sentences(
+    words: tf.RaggedTensor, tags: tf.RaggedTensor, first_subtokens: tf.RaggedTensor
+) -> list[TaggedSentence]:
+    row_splits = words.row_splits.numpy()
+    flat_words = [word.decode("utf-8", "replace") for word in words.flat_values.numpy()]
+    flat_tags, flat_subtokens = tags.flat_values.numpy(), first_subtokens.flat_values.numpy()
     return [
-        TaggedText(tuple(flat[start:end]), *(each[start:end] for each in columns))
-        for start, end in itertools.pairwise(splits)
+        TaggedSentence(
+            words=tuple(flat_words[start:end]),
+            tags=flat_tags[start:end],
+            first_subtokens=flat_subtokens[start:end],
+        )
+        for start, end in itertools.pairwise(row_splits)
     ]
 
 
 def _prepared(
-    examples: Examples,
-    encoder: TextEncoder,
-    places: int,
-    tokens: Tokens,
-    targets: tf.RaggedTensor,
-    details: list[TaggedText],
+    examples: Examples, split: _TokenizedSplit, encoder: TextEncoder, width: int
 ) -> Prepared:
-    features = TokenFeatures(tokens.ids, tokens.second_starts, encoder, places)
+    tokens = split.tokens
+    features = TokenFeatures(tokens.ids, tokens.second_starts, encoder, width)
     lengths = tokens.lengths.numpy()
     return prepare_tokens(
         examples,
         features,
         digests=row_digests(tokens.ids),
-        targets=TokenTargets(targets, places, IGNORED),
-        details=details,
+        targets=TokenTargets(split.token_tags, width, IGNORE_INDEX),
+        details=split.sentences,
         facts=length_facts(lengths, lengths > features.row_lengths(), encoder.sequence_length),
     )
-
-
-IGNORED = -1
-"""The target of tokens that have no class: they count neither in the loss nor in figures."""
-
-
-def with_token_classes(num_classes: int) -> Finish:
-    """Returns a function from batches whose targets are the classes of tokens, by number.
-
-    To (x; one-hot classes float32 [batch, tokens, num_classes], with zeros for tokens that have
-    none; sample weights float32 [batch, tokens], 0 for these and 1 for others).
-    """
-
-    def finish(batch: Mapping[str, Any]) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        classes = batch["target"]
-        weights = tf.cast(classes != IGNORED, tf.float32)
-        return batch["input"], tf.one_hot(classes, num_classes), weights  # a row of zeros for -1
-
-    return finish

@@ -1,9 +1,9 @@
-"""Sentences with a tag for each word, from files, Python lists or made up."""
+"""Sources of tagged sentences: CoNLL files, in-memory lists and synthetic sentences."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,61 +12,67 @@ from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.listing import Listing, Part, preview
 from sft_keras.data.streams import indexed_stream
 from sft_keras.recipe.data import Data
-from sft_keras.tasks.token_classification.conll import (
-    OUTSIDE,
-    Sentence,
-    as_iob2,
-    is_tag,
-    read_conll,
-    scheme_of,
-)
+from sft_keras.tasks.token_classification.conll import Sentence, read_conll
 from sft_keras.tasks.token_classification.in_memory import TaggedWords
+from sft_keras.tasks.token_classification.tag_schemes import (
+    OUTSIDE,
+    detect_scheme,
+    is_valid_tag,
+    to_iob2,
+)
 
 _SYNTHETIC_SENTENCES = 96
-_SMALLEST_GROUP = 3  # one for each split
+_MAX_SYNTHETIC_TYPES = 13
+_MIN_STRATUM_SIZE = 3  # one sentence for each split
 
 
 def tag_names(types: Sequence[str]) -> tuple[str, ...]:
-    """Returns the tags of some types of entities in IOB2: "O", then "B-X", "I-X" for each."""
-    return (OUTSIDE, *(f"{prefix}-{each}" for each in types for prefix in "BI"))
+    """Return the IOB2 tags of some entity types: "O", then "B-X" and "I-X" for each type X."""
+    return (OUTSIDE, *(f"{prefix}-{name}" for name in types for prefix in "BI"))
 
 
-def list_tagged(data: Data, seed: int) -> Listing:
-    """Lists the sentences of a source; the classes are the types of entities.
+def list_tagged_sentences(data: Data, seed: int) -> Listing:
+    """List the sentences of a source; the classes are the entity types.
+
+    Args:
+      data: The `data` section of the recipe.
+      seed: Seed of synthetic sentences.
 
     Raises:
-      DataError: If the source is not there or does not hold tagged words.
+      DataError: If the source is missing or does not hold tagged sentences.
     """
-    kind, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
-    if isinstance(data.source, TaggedWords):
-        sentences, scheme = _listed(data.source)
-    elif kind == "conll":
-        sentences, scheme = read_conll(name)
-    else:
-        sentences, scheme = _synthetic(name, seed), "IOB2"
+    sentences_by_split, scheme = _read(data, seed)
     types = sorted(
         {
             tag.partition("-")[2]
-            for split in sentences.values()
-            for sentence in split
+            for sentences in sentences_by_split.values()
+            for sentence in sentences
             for tag in sentence.tags
             if tag != OUTSIDE
         }
     )
     if not types:
+        num_sentences = sum(map(len, sentences_by_split.values()))
         raise DataError(
-            f"The source {data.source!r} must tag entities, as B-TYPE. Received: "
-            f"{sum(map(len, sentences.values()))} sentences in which every word is tagged "
-            f"{OUTSIDE!r}."
+            f"The source {data.source!r} must tag at least one entity, as B-TYPE. Received: "
+            f"{num_sentences} sentences in which every word is tagged {OUTSIDE!r}."
         )
-    parts = {split: _part(each, types) for split, each in sentences.items()}
+    parts = {split: _part(sentences, types) for split, sentences in sentences_by_split.items()}
     return Listing(tuple(types), parts, facts={"texts": 1, "dropped": {}, "scheme": scheme})
 
 
+def _read(data: Data, seed: int) -> tuple[dict[str, list[Sentence]], str]:
+    """Return the sentences by split, and the scheme of their tags in the source."""
+    if isinstance(data.source, TaggedWords):
+        return _read_in_memory(data.source)
+    kind, _, name = str(data.source).partition(":")
+    return read_conll(name) if kind == "conll" else (_synthetic(name, seed), "IOB2")
+
+
 def _part(sentences: Sequence[Sentence], types: Sequence[str]) -> Part:
-    """Returns sentences as a part; see `Examples.stream` for its elements."""
-    number = {name: index for index, name in enumerate(tag_names(types))}
-    tags = [[number[tag] for tag in sentence.tags] for sentence in sentences]
+    """Return sentences as a part; the elements of its stream hold "words" and "tags"."""
+    tag_indices = {name: index for index, name in enumerate(tag_names(types))}
+    tags = [[tag_indices[tag] for tag in sentence.tags] for sentence in sentences]
     occurrences = np.zeros((len(sentences), len(types)), np.int64)
     for row, sentence in enumerate(sentences):
         for tag in sentence.tags:
@@ -75,69 +81,66 @@ def _part(sentences: Sequence[Sentence], types: Sequence[str]) -> Part:
 
     def stream(positions: np.ndarray, seed: tf.Tensor | None) -> tf.data.Dataset:
         words = tf.ragged.constant(
-            [sentences[each].words for each in positions], ragged_rank=1, dtype=tf.string
+            [sentences[position].words for position in positions], ragged_rank=1, dtype=tf.string
         )
-        own_tags = tf.ragged.constant(
-            [tags[each] for each in positions], ragged_rank=1, dtype=tf.int32
+        word_tags = tf.ragged.constant(
+            [tags[position] for position in positions], ragged_rank=1, dtype=tf.int32
         )
         return indexed_stream(
-            len(positions),
-            seed,
-            lambda index: {"words": words[index], "tags": own_tags[index]},
+            len(positions), seed, lambda index: {"words": words[index], "tags": word_tags[index]}
         )
 
-    return Part(
-        tuple(sentence.name for sentence in sentences), _groups(occurrences), stream, occurrences
-    )
+    names = tuple(sentence.name for sentence in sentences)
+    return Part(names, _strata(occurrences), stream, occurrences)
 
 
-def _groups(occurrences: np.ndarray) -> np.ndarray:
-    """Returns 1 for sentences with an entity and 0 for others, by which splits are stratified."""
-    groups = (occurrences.sum(axis=1) > 0).astype(np.int64)
-    is_small = np.bincount(groups, minlength=2) < _SMALLEST_GROUP
-    return np.zeros_like(groups) if is_small.any() else groups
+def _strata(occurrences: np.ndarray) -> np.ndarray:
+    """Return the labels to stratify by, int64 [n]: 1 for sentences with an entity, 0 for others."""
+    strata = (occurrences.sum(axis=1) > 0).astype(np.int64)
+    is_small = np.bincount(strata, minlength=2) < _MIN_STRATUM_SIZE
+    return np.zeros_like(strata) if is_small.any() else strata
 
 
-def _listed(given: TaggedWords) -> tuple[dict[str, list[Sentence]], str]:
-    faults = given.faults()
-    wrong = Counter(
-        tag for _, tags in given.given().values() for own in tags for tag in own if not is_tag(tag)
-    )
-    if wrong:
+def _read_in_memory(source: TaggedWords) -> tuple[dict[str, list[Sentence]], str]:
+    splits = source.given()
+    all_tags = [tags for _, tags_by_sentence in splits.values() for tags in tags_by_sentence]
+    faults = source.faults()
+    invalid = Counter(tag for tags in all_tags for tag in tags if not is_valid_tag(tag))
+    if invalid:
         faults.append(
-            f"Tags must be O, or B-TYPE or the like. Received: {preview(list(map(repr, wrong)))}."
+            f"Tags must be O, or such as B-TYPE. Received: {preview(list(map(repr, invalid)))}."
         )
     if faults:
-        raise DataError(numbered(f"The sentences cannot be trained on: {given!r}.", faults))
-    scheme = scheme_of(own for _, tags in given.given().values() for own in tags)
-    found = {
+        raise DataError(numbered(f"The sentences cannot be used: {source!r}.", faults))
+    sentences_by_split = {
         split: [
-            Sentence(f"{split}[{number}]", tuple(words), tuple(as_iob2(own)))
-            for number, (words, own) in enumerate(zip(*pair))
+            Sentence(f"{split}[{index}]", tuple(words), tuple(to_iob2(tags)))
+            for index, (words, tags) in enumerate(zip(sentences, tags_by_sentence))
         ]
-        for split, pair in given.given().items()
+        for split, (sentences, tags_by_sentence) in splits.items()
     }
-    return found, scheme
+    return sentences_by_split, detect_scheme(all_tags)
 
 
-def _synthetic(num_types: str, seed: int) -> Mapping[str, list[Sentence]]:
-    """Makes sentences of random letters, in which doubled capitals are entities."""
-    if not num_types.isdecimal() or not 1 <= int(num_types) <= 13:
+def _synthetic(num_types: str, seed: int) -> dict[str, list[Sentence]]:
+    """Make sentences of random lower-case words, in which doubled capitals are entities."""
+    if not num_types.isdecimal() or not 1 <= int(num_types) <= _MAX_SYNTHETIC_TYPES:
         raise DataError(
-            "`data.source` must be 'synthetic:NUM_TYPES' with a number from 1 to 13. "
-            f"Received: 'synthetic:{num_types}'."
+            "`data.source` must be 'synthetic:NUM_TYPES' with a number from 1 to "
+            f"{_MAX_SYNTHETIC_TYPES}. Received: 'synthetic:{num_types}'."
         )
-    draw = np.random.default_rng(seed)
-    found = []
-    for number in range(_SYNTHETIC_SENTENCES):
-        words, tags = [], []
-        for _ in range(draw.integers(1, 4)):
-            for _ in range(draw.integers(1, 4)):
-                words.append("".join(draw.choice(list("nopqrstuvwxyz"), draw.integers(1, 6))))
+    rng = np.random.default_rng(seed)
+    sentences = []
+    for index in range(_SYNTHETIC_SENTENCES):
+        words: list[str] = []
+        tags: list[str] = []
+        for _ in range(rng.integers(1, 4)):
+            for _ in range(rng.integers(1, 4)):
+                words.append("".join(rng.choice(list("nopqrstuvwxyz"), rng.integers(1, 6))))
                 tags.append(OUTSIDE)
-            letter = chr(ord("A") + draw.integers(int(num_types)))
-            length = draw.integers(1, 3)
+            letter = chr(ord("A") + rng.integers(int(num_types)))
+            length = rng.integers(1, 3)
             words += [2 * letter] * length
             tags += [f"B-{letter}", f"I-{letter}"][:length]
-        found.append(Sentence(f"synthetic[{number}]", tuple(words), tuple(tags)))
-    return {"train": found}
+        sentences.append(Sentence(f"synthetic[{index}]", tuple(words), tuple(tags)))
+    return {"train": sentences}

@@ -70,15 +70,15 @@ class TokenClassification(TextTask):
     @override
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         from sft_keras.data.splits import build_splits
-        from sft_keras.tasks.token_classification.source import list_tagged
+        from sft_keras.tasks.token_classification.source import list_tagged_sentences
 
-        return build_splits(list_tagged(recipe.data, seed), recipe.data, seed)
+        return build_splits(list_tagged_sentences(recipe.data, seed), recipe.data, seed)
 
     @override
     def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        from sft_keras.tasks.token_classification.preprocess import prepare_words
+        from sft_keras.tasks.token_classification.preprocess import prepare_tagged_sentences
 
-        return prepare_words(splits.by_name(), self.encoder(recipe), progress)
+        return prepare_tagged_sentences(splits.by_name(), self.encoder(recipe), progress)
 
     @override
     def preprocessing_fingerprint(self, recipe: Recipe) -> str:

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from sft_keras.core.errors import DataError
-from sft_keras.tasks.token_classification.conll import as_iob2, read_conll, scheme_of
+from sft_keras.tasks.token_classification.conll import read_conll
+from sft_keras.tasks.token_classification.tag_schemes import detect_scheme, to_iob2
 
 EXPECTED = ["B-LOC", "I-LOC", "B-LOC", "O", "B-PER", "B-LOC", "I-LOC", "I-LOC"]
 
@@ -20,14 +21,14 @@ EXPECTED = ["B-LOC", "I-LOC", "B-LOC", "O", "B-PER", "B-LOC", "I-LOC", "I-LOC"]
     ],
 )
 def test_every_scheme_becomes_the_same(scheme, tags):
-    assert as_iob2(tags) == EXPECTED
-    assert scheme_of(iter([["O"], tags])) == scheme
+    assert to_iob2(tags) == EXPECTED
+    assert detect_scheme(iter([["O"], tags])) == scheme
 
 
 def test_an_entity_ends_where_the_scheme_says_so():
-    assert as_iob2(["S-A", "I-A", "E-A", "I-A"]) == ["B-A", "B-A", "I-A", "B-A"]
-    assert as_iob2(["I-A", "I-B"]) == ["B-A", "B-B"]
-    assert as_iob2(["B-A-1", "I-A-1"]) == ["B-A-1", "I-A-1"]
+    assert to_iob2(["S-A", "I-A", "E-A", "I-A"]) == ["B-A", "B-A", "I-A", "B-A"]
+    assert to_iob2(["I-A", "I-B"]) == ["B-A", "B-B"]
+    assert to_iob2(["B-A-1", "I-A-1"]) == ["B-A-1", "I-A-1"]
 
 
 @pytest.mark.parametrize("mark", [" ", "\t"])
@@ -52,7 +53,7 @@ def test_a_folder_has_a_file_or_a_folder_for_each_split(tmp_path):
     found, _ = read_conll(str(tmp_path))
     assert {split: len(each) for split, each in found.items()} == {"train": 1, "validation": 2}
     (tmp_path / "val.conll").write_text("a O\n")
-    with pytest.raises(DataError, match=r"one file for each split. For 'validation' there are"):
+    with pytest.raises(DataError, match=r"one file per split. Received for 'validation'"):
         read_conll(str(tmp_path))
     (tmp_path / "x.train.conll").unlink()
     (tmp_path / "val.conll").unlink()
@@ -109,5 +110,5 @@ def test_tags_that_cannot_follow_each_other_are_named_by_their_line(tmp_path, ta
 
 def test_a_file_without_a_sentence_is_refused(tmp_path):
     (tmp_path / "a.conll").write_text("\n# nothing\n")
-    with pytest.raises(DataError, match=r"a\.conll must hold sentences.*It has none"):
+    with pytest.raises(DataError, match=r"a\.conll must hold sentences.*It holds none"):
         read_conll(str(tmp_path / "a.conll"))

@@ -223,11 +223,11 @@ def test_what_cannot_be_trained_on_is_said_before_the_work(recipe):
         plan = dataclasses.replace(recipe, task=task, data=Data(source=source))
         return task.open_data(plan, 0)
 
-    with pytest.raises(DataError, match=r"a tag for each word. Received: 2 words, 1 tags"):
+    with pytest.raises(DataError, match=r"one tag per word. Received: 2 words, 1 tags"):
         listed(TaggedWords(([["a", "b"]], [["O"]])))
-    with pytest.raises(DataError, match=r"Tags must be O, or B-TYPE or the like. Received: 'PER'"):
+    with pytest.raises(DataError, match=r"Tags must be O, or such as B-TYPE. Received: 'PER'"):
         listed(TaggedWords(([["a"]], [["PER"]])))
-    with pytest.raises(DataError, match=r"must tag entities.*every word is tagged 'O'"):
+    with pytest.raises(DataError, match=r"must tag at least one entity.*every word is tagged 'O'"):
         listed(TaggedWords(([["a"]] * 9, [["O"]] * 9)))
     with pytest.raises(DataError, match=r"at least 3 training examples.*Received: 2"):
         listed(TaggedWords(([["a"]] * 2, [["B-X"]] * 2)))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from sft_keras.recipe.backbone import Backbone
-from sft_keras.tasks.token_classification.alignment import NO_PLACE, word_targets, word_tokens
+from sft_keras.tasks.token_classification.alignment import NO_TOKEN, align_tags, tokenize_words
 from sft_keras.tasks.token_classification.words import natural_words, spaced_words
 from sft_keras.text.encoder import build_encoder
 
@@ -48,9 +48,9 @@ def test_the_first_piece_carries_the_tag_and_what_is_cut_off_none():
     words = tf.ragged.constant([["ab", "\u0007", "c", "de", "fg"], [], ["x"]], ragged_rank=1)
     words = tf.ragged.constant(words.to_list(), dtype=tf.string, ragged_rank=1)
     tags = tf.ragged.constant([[1, 2, 3, 4, 5], [], [6]], dtype=tf.int32, ragged_rank=1)
-    found = word_tokens(encoder, words)
-    assert found.places.to_list() == [[1, NO_PLACE, 3, 4, 6], [], [1]]
-    assert word_targets(found, tags, -1).to_list() == [
+    found = tokenize_words(encoder, words)
+    assert found.first_subtokens.to_list() == [[1, NO_TOKEN, 3, 4, 6], [], [1]]
+    assert align_tags(found, tags).to_list() == [
         [-1, 1, -1, 3, 4, -1, 5, -1],
         [-1, -1],
         [-1, 6, -1],
@@ -59,5 +59,5 @@ def test_the_first_piece_carries_the_tag_and_what_is_cut_off_none():
     # As running text is split.
     whole = encoder.tokenize(tf.constant(["ab c de fg", "", "x"]))
     assert found.tokens.ids.to_list() == whole.ids.to_list()
-    shorter = word_tokens(build_encoder(Backbone(preset="tiny:bert"), 7), words)
-    assert shorter.places.to_list()[0] == [1, NO_PLACE, 3, 4, NO_PLACE]
+    shorter = tokenize_words(build_encoder(Backbone(preset="tiny:bert"), 7), words)
+    assert shorter.first_subtokens.to_list()[0] == [1, NO_TOKEN, 3, 4, NO_TOKEN]
