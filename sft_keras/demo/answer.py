@@ -39,7 +39,7 @@ def ask(model: ExportedModel, given: Sequence[bytes | str | None], limits: Limit
     if fault is not None:
         return Prediction(name, error=fault)
     try:
-        (answer,) = model.ask([Input(name, values)])
+        (answer,) = model.predict([Input(name, values)])
     except tf.errors.InvalidArgumentError as error:
         return Prediction(name, error=f"The model refuses this: {first_line(error)}")
     except Exception as error:

@@ -14,7 +14,7 @@ from sft_keras.demo.header import About
 from sft_keras.demo.security import OwnHost, keep_to_uploads, read_upload
 from sft_keras.demo.views import VIEWS, View
 from sft_keras.inference.exported_model import ExportedModel
-from sft_keras.inference.predictions import kind_of
+from sft_keras.inference.predictions import prediction_kind
 from sft_keras.serving.limits import Limits
 from sft_keras.tasks.predictions import Prediction
 
@@ -44,7 +44,7 @@ _STYLE = Path(__file__).with_name("page.css")
 
 def build_page(model: ExportedModel, about: About, limits: Limits) -> gr.Blocks:
     """Returns the page, which is not served yet."""
-    view = VIEWS[kind_of(model.outputs)]()
+    view = VIEWS[prediction_kind(model.outputs)]()
     is_picture = model.arguments == ("image_bytes",)
 
     def answer(*fields: Any) -> list[Any]:

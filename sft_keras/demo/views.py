@@ -110,7 +110,7 @@ VIEWS = {
     "chosen": _AnyClasses,
     "value": _Number,
 }
-"""By the kind of answer, see `sft_keras.inference.predictions.kind_of`."""
+"""By the kind of answer, see `sft_keras.inference.predictions.prediction_kind`."""
 
 
 def marked(text: str, places: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""A run's exported model, to be asked about inputs. Imports TensorFlow when it is loaded."""
+"""A run's exported model, ready for predictions. TensorFlow is imported when a model is loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sft_keras.export.paths import load_exported
-from sft_keras.inference.predictions import predictions
+from sft_keras.inference.predictions import to_predictions
 from sft_keras.tasks.predictions import Prediction
 from sft_keras.tasks.signatures import is_binary
 
@@ -16,11 +16,11 @@ _ARGUMENTS = ("image_bytes", "texts", "text_pairs", "questions", "contexts")
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """What the model is asked about.
+    """One input of an exported model.
 
     Attributes:
-      name: What to call it.
-      values: The value of each argument: a file's bytes, or a text.
+      name: The `Prediction.input` of its prediction, e.g. the path of a file.
+      values: The value of each argument: the bytes of a file, or a text.
     """
 
     name: str
@@ -28,66 +28,74 @@ class Input:
 
 
 class ExportedModel:
-    """Answers about raw inputs; may be asked by several threads at a time.
+    """Predictions for raw inputs; several threads may use a model at the same time.
+
+    Example:
+
+    ```
+    model = ExportedModel("runs/sentiment")
+    (prediction,) = model.predict([Input("a film", {"texts": "What a lovely film."})])
+    ```
 
     Attributes:
-      arguments: What it takes, in the order in which a person gives them: "image_bytes"; "texts",
-        with "text_pairs" for pairs; "questions" and "contexts".
-      outputs: The names of what it answers, see `sft_keras.inference.predictions.kind_of`.
+      arguments: The names of the model's arguments in the order in which users give them:
+        "image_bytes"; "texts", and "text_pairs" for pairs; or "questions" and "contexts".
+      outputs: The names of its outputs, see `prediction_kind`.
     """
 
     def __init__(self, run: str | Path) -> None:
-        """Loads it.
+        """Load the exported model of a run folder.
 
         Raises:
-          RunFolderError: If `run` holds no exported model.
+          RunFolderError: If the folder holds no exported model.
         """
-        self._loaded = load_exported(run)  # the signature alone would not keep its variables
-        self._answer = self._loaded.signatures["serving_default"]
-        taken = self._answer.structured_input_signature[1]
-        self.arguments = tuple(name for name in _ARGUMENTS if name in taken)
-        self.outputs = frozenset(self._answer.structured_outputs)
+        self._loaded = load_exported(run)  # kept: the signature alone does not keep its variables
+        self._signature = self._loaded.signatures["serving_default"]
+        signature_arguments = self._signature.structured_input_signature[1]
+        self.arguments = tuple(name for name in _ARGUMENTS if name in signature_arguments)
+        self.outputs = frozenset(self._signature.structured_outputs)
 
-    def ask(self, inputs: Sequence[Input]) -> list[Prediction]:
-        """Returns an answer for each input, in order; all are computed as one batch.
+    def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
+        """Return one prediction per input, in order, computed as one batch.
 
-        Of an image that cannot be decoded, or a text that cannot be written as UTF-8, it says why
-        there is none.
+        The prediction for an image that cannot be decoded, or for a text that is not valid Unicode,
+        has only an `error`.
         """
-        faults = [_fault(each.values) for each in inputs]
-        good = [each for each, fault in zip(inputs, faults) if fault is None]
-        answered = iter(self._answers(good) if good else ())
+        faults = [_fault(one_input.values) for one_input in inputs]
+        valid = [one_input for one_input, fault in zip(inputs, faults) if fault is None]
+        predictions = iter(self._predict_batch(valid) if valid else ())
         return [
-            next(answered) if fault is None else Prediction(each.name, error=fault)
-            for each, fault in zip(inputs, faults)
+            next(predictions) if fault is None else Prediction(one_input.name, error=fault)
+            for one_input, fault in zip(inputs, faults)
         ]
 
-    def _answers(self, inputs: Sequence[Input]) -> list[Prediction]:
+    def _predict_batch(self, inputs: Sequence[Input]) -> list[Prediction]:
         import tensorflow as tf
 
         columns = {
-            name: tf.constant([_encoded(each.values[name]) for each in inputs])
+            name: tf.constant([_to_bytes(one_input.values[name]) for one_input in inputs])
             for name in self.arguments
         }
-        answers = {name: each.numpy() for name, each in self._answer(**columns).items()}
-        return predictions([each.name for each in inputs], answers)
+        outputs = {name: tensor.numpy() for name, tensor in self._signature(**columns).items()}
+        return to_predictions([one_input.name for one_input in inputs], outputs)
 
 
 def _fault(values: Mapping[str, bytes | str]) -> str | None:
+    """Return why the model cannot read an input, or None."""
     for name, value in values.items():
         if is_binary(name):
             from sft_keras.vision.faults import undecodable_reason
 
-            reason = undecodable_reason(value)
+            reason = undecodable_reason(_to_bytes(value))
             if reason is not None:
                 return reason
             continue
         try:
-            _encoded(value)
+            _to_bytes(value)
         except UnicodeEncodeError as error:
-            return f"not a text: what stands at {error.start} is no character"
+            return f"not valid Unicode: lone surrogate at index {error.start}"
     return None
 
 
-def _encoded(value: bytes | str) -> bytes:
+def _to_bytes(value: bytes | str) -> bytes:
     return value if isinstance(value, bytes) else value.encode("utf-8")

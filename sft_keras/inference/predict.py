@@ -1,11 +1,10 @@
-"""Predictions of a finished run for files or texts."""
+"""Predictions of a finished run for image files or texts."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from sft_keras.inference.exported_model import ExportedModel, Input
 from sft_keras.tasks.predictions import Prediction
@@ -14,28 +13,40 @@ _BATCH_SIZE = 32
 
 
 def predict(run: str | Path, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
-    """Yields an answer for each input.
+    """Yield one prediction per input, in order.
+
+    Example:
+
+    ```
+    for prediction in predict("runs/flowers", ["rose.jpg", "holiday_photos"]):
+        print(prediction.input, prediction.label)
+    ```
 
     Args:
       run: The run folder.
-      inputs: Paths of images, of which a folder stands for the files in and below it; or, where the
-        model was trained on them, texts, or questions with a tab and their passage behind.
+      inputs: Paths of images and of folders, which stand for all files in and below them; or, for a
+        model of texts, the texts. A pair of texts, or a question and its passage, is one input with
+        a tab between the two.
 
     Raises:
-      RunFolderError: If `run` holds no exported model.
+      RunFolderError: If the run folder holds no exported model.
     """
-    yield from asked(ExportedModel(run), inputs)
+    yield from predict_with(ExportedModel(run), inputs)
 
 
-def asked(model: ExportedModel, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
-    """As `predict`, of a model that is loaded already."""
-    read = _read_files if "image_bytes" in model.arguments else _as_texts
-    for chunk in _chunks(read(inputs, model.arguments)):
-        answered = iter(model.ask([given for given in chunk if isinstance(given, Input)]))
-        yield from (next(answered) if isinstance(each, Input) else each for each in chunk)
+def predict_with(model: ExportedModel, inputs: Iterable[str | Path]) -> Iterator[Prediction]:
+    """Yield one prediction per input as `predict` does, with a model that is already loaded."""
+    read: _Read = _read_files if "image_bytes" in model.arguments else _read_texts
+    for batch in _batches(read(inputs, model.arguments)):
+        predictions = iter(model.predict([item for item in batch if isinstance(item, Input)]))
+        yield from (next(predictions) if isinstance(item, Input) else item for item in batch)
 
 
-def _as_texts(
+_Read = Callable[[Iterable[str | Path], Sequence[str]], Iterator[Input | Prediction]]
+"""(inputs, arguments of the model) -> an `Input`, or a `Prediction` with an error, for each."""
+
+
+def _read_texts(
     inputs: Iterable[str | Path], arguments: Sequence[str]
 ) -> Iterator[Input | Prediction]:
     for text in map(str, inputs):
@@ -65,7 +76,7 @@ def _files(paths: Iterable[str | Path]) -> Iterator[Path]:
             yield path
 
 
-def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Input | Prediction]) -> Iterator[list[Input | Prediction]]:
     rest = iter(items)
-    while chunk := list(itertools.islice(rest, _BATCH_SIZE)):
-        yield chunk
+    while batch := list(itertools.islice(rest, _BATCH_SIZE)):
+        yield batch

@@ -1,8 +1,8 @@
-"""Predictions from the outputs of an exported model, whatever its task. No TensorFlow."""
+"""Predictions from the outputs of an exported model of any task. Does not import TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from sft_keras.tasks.predictions import (
     Prediction,
@@ -14,31 +14,34 @@ from sft_keras.tasks.predictions import (
 from sft_keras.tasks.question_answering.predictions import answer_predictions
 from sft_keras.tasks.token_classification.predictions import entity_predictions
 
-
-def predictions(names: Sequence[str], answers: ServedOutputs) -> list[Prediction]:
-    """Returns the prediction for each input.
-
-    Args:
-      names: What each input is called.
-      answers: Arrays by name, as the exported model gives them.
-    """
-    return _KINDS[kind_of(answers)](names, answers)
-
-
-def kind_of(outputs: Container[str]) -> str:
-    """Returns the one of a model's outputs that tells what kind of answer it gives.
-
-    "answer" to a question, "text_index" of entities, "label" of one class, "chosen" of any number
-    of them, or "value" for a number.
-    """
-    return next(output for output in _KINDS if output in outputs)
-
-
-# By an output that only this kind of answer has.
-_KINDS = {
+_DECODERS: dict[str, Callable[[Sequence[str], ServedOutputs], list[Prediction]]] = {
     "answer": answer_predictions,
     "text_index": entity_predictions,
     "label": class_predictions,
     "chosen": label_set_predictions,
     "value": number_predictions,
 }
+"""By the name of an output that only models of this kind have, see `prediction_kind`."""
+
+
+def to_predictions(names: Sequence[str], outputs: ServedOutputs) -> list[Prediction]:
+    """Return one prediction per input.
+
+    Args:
+      names: The `Prediction.input` of each.
+      outputs: Arrays by output name, as the exported model returns them.
+    """
+    return _DECODERS[prediction_kind(outputs)](names, outputs)
+
+
+def prediction_kind(outputs: Container[str]) -> str:
+    """Return the kind of a model's predictions, which is the name of a characteristic output.
+
+    Args:
+      outputs: The names of the model's outputs.
+
+    Returns:
+      "answer" for question answering, "text_index" for entities, "label" for one class, "chosen"
+      for any number of classes, or "value" for a number.
+    """
+    return next(kind for kind in _DECODERS if kind in outputs)

@@ -72,10 +72,10 @@ def predictions(result: Result, inputs: Iterable[str | Path]) -> Fragment:
       result: Of any run.
       inputs: As `sft_keras.predict.predict` takes them.
     """
-    from sft_keras.inference.predict import asked
+    from sft_keras.inference.predict import predict_with
 
     made = (result.export_dir / "saved_model.pb").stat().st_mtime_ns
-    found = asked(_exported(result.run_dir.resolve(), made), inputs)
+    found = predict_with(_exported(result.run_dir.resolve(), made), inputs)
     return answers(found, reads_images(result))
 
 

@@ -20,7 +20,7 @@ class Model:
     def __init__(self, arguments, error=None):
         self.arguments, self.error, self.asked = arguments, error, []
 
-    def ask(self, inputs):
+    def predict(self, inputs):
         self.asked += inputs
         if self.error is not None:
             raise self.error

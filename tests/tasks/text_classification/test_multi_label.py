@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cached_training import assert_views_keep_their_targets, cached_views, losses_and_outputs
 from sklearn import metrics
-from trained_alike import losses_and_answers, require_views_have_their_targets, stored_views
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
@@ -227,8 +227,8 @@ def test_accuracy_while_training_is_the_share_of_decisions_at_the_threshold():
 
 @pytest.mark.slow
 def test_stored_frozen_blocks_train_alike_step_by_step(recipe):
-    losses, outputs = losses_and_answers(recipe, "off")
-    stored_losses, stored_outputs = losses_and_answers(recipe, "memory")
+    losses, outputs = losses_and_outputs(recipe, "off")
+    stored_losses, stored_outputs = losses_and_outputs(recipe, "memory")
     assert len(set(losses)) == len(losses)
     np.testing.assert_allclose(stored_losses, losses, rtol=1e-5)
     np.testing.assert_allclose(stored_outputs, outputs, atol=1e-5)
@@ -238,8 +238,8 @@ def test_stored_frozen_blocks_train_alike_step_by_step(recipe):
 def test_stored_views_have_the_labels_of_their_texts_and_not_of_other_data(recipe, tmp_path):
     task = dataclasses.replace(recipe.task, augment=TextAugment(mask=0.2, delete=0.1))
     plan = dataclasses.replace(recipe, task=task)
-    plain, stored, _ = stored_views(plan, tmp_path)
-    require_views_have_their_targets(plain, stored)
+    plain, stored, _ = cached_views(plan, tmp_path)
+    assert_views_keep_their_targets(plain, stored)
     texts, labels = recipe.data.source.train
     # Two labels change places, which leaves the groups of the split as they are.
     other = [
@@ -247,9 +247,9 @@ def test_stored_views_have_the_labels_of_their_texts_and_not_of_other_data(recip
         for each in labels
     ]
     changed = dataclasses.replace(plan, data=Data(source=Texts((texts, other)), batch_size=8))
-    plain, stored, story = stored_views(changed, tmp_path)
+    plain, stored, story = cached_views(changed, tmp_path)
     assert story.startswith("computed once")
-    require_views_have_their_targets(plain, stored)
+    assert_views_keep_their_targets(plain, stored)
 
 
 @pytest.mark.slow  # trains a whole run

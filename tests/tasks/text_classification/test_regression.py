@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from cached_training import (
+    Experiment,
+    assert_views_keep_their_targets,
+    cached_views,
+    losses_and_outputs,
+)
 from scipy import stats
 from sklearn import metrics
-from trained_alike import (
-    Opened,
-    losses_and_answers,
-    require_views_have_their_targets,
-    stored_views,
-)
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
@@ -164,12 +164,12 @@ def test_a_correlation_with_what_does_not_vary_is_not_made_up():
 @pytest.fixture(scope="module")
 def computed_anew(recipe):
     """Losses and answers where the frozen blocks are computed in every step."""
-    return losses_and_answers(recipe, "off")
+    return losses_and_outputs(recipe, "off")
 
 
 @pytest.mark.slow
 def test_stored_frozen_blocks_train_alike_step_by_step(recipe, computed_anew):
-    losses, outputs = losses_and_answers(recipe, "memory")
+    losses, outputs = losses_and_outputs(recipe, "memory")
     assert len(set(losses)) == len(losses)
     np.testing.assert_allclose(losses, computed_anew[0], rtol=1e-5)
     np.testing.assert_allclose(outputs, computed_anew[1], rtol=1e-5)
@@ -178,14 +178,14 @@ def test_stored_frozen_blocks_train_alike_step_by_step(recipe, computed_anew):
 @pytest.mark.slow
 def test_training_is_the_same_in_any_unit_and_answers_are_in_the_labels(recipe, computed_anew):
     plain = dataclasses.replace(recipe, data=Data(source=made_texts(120), batch_size=8))
-    losses, outputs = losses_and_answers(plain, "memory")
+    losses, outputs = losses_and_outputs(plain, "memory")
     np.testing.assert_allclose(losses, computed_anew[0], rtol=1e-3)
     np.testing.assert_allclose(1000 + 25 * outputs, computed_anew[1], atol=0.05)
     assert np.ptp(computed_anew[1]) > 5
 
 
 def test_the_loss_is_one_for_answering_the_mean(recipe):
-    opened = Opened(recipe)
+    opened = Experiment(recipe)
     train = opened.prepared["train"]
     for batches in (
         recipe.task.training_batches(train, recipe, recipe.stages[0], opened.info).take(12),
@@ -204,8 +204,8 @@ def test_the_loss_is_one_for_answering_the_mean(recipe):
 @pytest.mark.slow
 def test_stored_views_have_the_numbers_of_their_texts(recipe, tmp_path):
     task = dataclasses.replace(recipe.task, augment=TextAugment(mask=0.2))
-    plain, stored, _ = stored_views(dataclasses.replace(recipe, task=task), tmp_path)
-    require_views_have_their_targets(plain, stored)
+    plain, stored, _ = cached_views(dataclasses.replace(recipe, task=task), tmp_path)
+    assert_views_keep_their_targets(plain, stored)
 
 
 def test_folds_keep_each_text_and_its_number_together(recipe):

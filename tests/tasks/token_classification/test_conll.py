@@ -69,7 +69,7 @@ def test_a_folder_has_a_file_or_a_folder_for_each_split(tmp_path):
         ("a PER\n", r"line 1 .*Received: 'a PER'"),
         ("a B-\n", r"line 1 "),
         ("word\n", r"line 1 "),
-        (b"\xff\xfe O\n", r"must be UTF-8"),
+        (b"\xff\xfe O\n", r"must be in UTF-8"),
     ],
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path, content, said):

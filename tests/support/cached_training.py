@@ -1,4 +1,7 @@
-"""Trains a recipe step by step on raw texts or on what its frozen blocks gave."""
+"""Train a recipe step by step with and without cached features.
+
+Both ways must give the same losses and outputs.
+"""
 
 import dataclasses
 import functools
@@ -15,8 +18,8 @@ from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
 
-class Opened:
-    """The data of a recipe, prepared, and a new model on it, made when it is asked for."""
+class Experiment:
+    """The preprocessed data of a recipe, and a model that is built on first use."""
 
     def __init__(self, recipe):
         self.recipe = recipe
@@ -26,43 +29,48 @@ class Opened:
 
     @functools.cached_property
     def staged(self):
-        """The model."""
         keras.utils.set_random_seed(0)
         backbone = self.recipe.task.build_backbone(self.recipe)
         return build_staged(self.recipe, backbone, self.info)
 
-    def store(self):
-        """Returns what provides stages with stored rows."""
+    def feature_cache(self):
         return FeatureCache(self.staged, self.recipe, self.prepared, self.info, reporter=SILENT)
 
 
-def losses_and_answers(recipe, cache, steps=3):
-    """Returns the loss of each step of the last stage, and the answers to the test split."""
-    opened = Opened(dataclasses.replace(recipe, cache=cache))
+def losses_and_outputs(recipe, cache, steps=3):
+    """Return the loss of each step of the last stage, and the outputs for the test split."""
+    experiment = Experiment(dataclasses.replace(recipe, cache=cache))
     stage, task = recipe.stages[-1], recipe.task
-    source = opened.store().input_of(stage)
+    source = experiment.feature_cache().input_of(stage)
     assert source.from_boundary == (cache != "off")
     model = prepare_stage(
-        opened.staged, stage, steps, task.loss(stage), task.training_metrics(), source.from_boundary
+        experiment.staged,
+        stage,
+        steps,
+        task.loss(stage),
+        task.training_metrics(),
+        source.from_boundary,
     )
-    batches = task.training_batches(source.prepared["train"], opened.recipe, stage, opened.info)
+    batches = task.training_batches(
+        source.prepared["train"], experiment.recipe, stage, experiment.info
+    )
     losses = [model.train_on_batch(*batch)[0] for batch in batches.take(steps)]
-    test = task.evaluation_batches(opened.prepared["test"], opened.recipe, opened.info)
-    return losses, predict_batches(opened.staged.model, test)
+    test = task.evaluation_batches(experiment.prepared["test"], experiment.recipe, experiment.info)
+    return losses, predict_batches(experiment.staged.model, test)
 
 
-def stored_views(recipe, folder, views=2):
-    """Returns the prepared training split, and it again with stored views for features."""
+def cached_views(recipe, folder, views=2):
+    """Return the training split without and with cached augmented views, and the cache's story."""
     plan = dataclasses.replace(
         recipe, cache="disk", store=Store(views=views, folder=str(folder)), stages=recipe.stages[:1]
     )
-    opened = Opened(plan)
-    source = opened.store().input_of(plan.stages[0])
-    return opened.prepared["train"], source.prepared["train"], source.story
+    experiment = Experiment(plan)
+    source = experiment.feature_cache().input_of(plan.stages[0])
+    return experiment.prepared["train"], source.prepared["train"], source.story
 
 
-def require_views_have_their_targets(plain, stored, views=2):
-    """Checks that each view of an example has the y of the example."""
+def assert_views_keep_their_targets(plain, stored, views=2):
+    """Assert that each view of an example has the targets of that example."""
     rows = tf.range(views * len(plain.examples))
     expected = plain.targets.take(rows % len(plain.examples)).numpy()
     assert len(np.unique(expected, axis=0)) > 2
