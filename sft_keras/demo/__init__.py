@@ -1,1 +1,1 @@
-"""A page to try one run's exported model."""
+"""A web page to try the exported model of a run."""

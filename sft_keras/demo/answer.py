@@ -1,9 +1,9 @@
-"""From what stands in the page's fields to the model's answer, or why there is none."""
+"""Computes the prediction for the fields of the page, or the reason why there is none."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -15,52 +15,59 @@ from sft_keras.vision.faults import first_line
 
 LOG = logging.getLogger("sft_keras.demo")
 
-_EMPTY = {
-    "image_bytes": "Choose a picture first.",
-    "texts": "Type a text first.",
-    "text_pairs": "Type the second text too.",
-    "questions": "Type a question first.",
-    "contexts": "Type the passage too.",
+_MISSING = {
+    "image_bytes": "Choose an image first.",
+    "texts": "Enter a text first.",
+    "text_pairs": "Enter the second text too.",
+    "questions": "Enter a question first.",
+    "contexts": "Enter the passage too.",
 }
 
 
-def ask(model: ExportedModel, given: Sequence[bytes | str | None], limits: Limits) -> Prediction:
-    """Returns the answer; whatever is given, nothing is raised, and `error` says what is wrong.
+def predict_fields(
+    model: ExportedModel, fields: Sequence[bytes | str | None], limits: Limits
+) -> Prediction:
+    """Return the prediction for the fields. Never raises: `error` holds the reason of a failure.
 
     Args:
-      model: The model.
-      given: What each of its arguments is to be, in their order; None for nothing.
-      limits: Of what all texts may be, as for a request to the server.
+      model: The exported model.
+      fields: The value of each of its arguments, in order; None for an empty field.
+      limits: The limits of the server, of which `text_bytes` applies.
     """
-    values = dict(zip(model.arguments, given))
-    texts = [value for value in given if isinstance(value, str)]
+    values = {name: value for name, value in zip(model.arguments, fields) if value is not None}
+    texts = [value for value in fields if isinstance(value, str)]
     name = "\t".join(texts)
-    fault = _fault(values, texts, limits)
+    fault = _fault(model.arguments, values, texts, limits)
     if fault is not None:
         return Prediction(name, error=fault)
     try:
-        (answer,) = model.predict([Input(name, values)])
+        (prediction,) = model.predict([Input(name, values)])
     except tf.errors.InvalidArgumentError as error:
-        return Prediction(name, error=f"The model refuses this: {first_line(error)}")
+        return Prediction(name, error=f"The model rejects this input: {first_line(error)}")
     except Exception as error:
-        # Whoever asks learns nothing of the inside, and the page goes on.
+        # Visitors receive no internal details, and the page keeps working.
         LOG.exception("The model failed: %s", type(error).__name__)
-        return Prediction(name, error="The model failed on this. The terminal says how.")
-    if answer.error is not None:
-        what = "The picture cannot be read" if is_binary(model.arguments[0]) else "This is refused"
-        return Prediction(name, error=f"{what}: {answer.error}.")
-    return answer
+        return Prediction(name, error="The model failed on this input. See the terminal.")
+    if prediction.error is not None:
+        is_image = is_binary(model.arguments[0])
+        reason = "The image cannot be read" if is_image else "This input is rejected"
+        return Prediction(name, error=f"{reason}: {prediction.error}.")
+    return prediction
 
 
 def _fault(
-    values: dict[str, bytes | str | None], texts: Sequence[str], limits: Limits
+    arguments: Sequence[str],
+    values: Mapping[str, bytes | str],
+    texts: Sequence[str],
+    limits: Limits,
 ) -> str | None:
-    for name, value in values.items():
+    for name in arguments:
+        value = values.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
-            return _EMPTY[name]
+            return _MISSING[name]
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     if size > limits.text_bytes:
         return (
-            f"At most {limits.text_bytes:,} bytes of text are read. This has {size:,}: shorten it."
+            f"The text may have at most {limits.text_bytes:,} bytes. It has {size:,}: shorten it."
         )
     return None

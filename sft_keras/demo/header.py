@@ -1,4 +1,4 @@
-"""What the page says of the run at its head. Does not import TensorFlow."""
+"""The header of the page: what was trained, and its test score. Does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sft_keras.runs.folder import REPORT
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """A run.
+    """A description of a run.
 
     Attributes:
-      name: That of its folder.
-      lines: What was trained on what, and the score; none where the folder has no report.
-      fills_gaps: Whether it is a masked language model, which is asked about a [MASK].
+      name: The name of the run folder.
+      lines: What was trained on which data, and the test score; empty without a report.
+      fills_gaps: Whether the model is a masked language model, whose inputs contain a [MASK].
     """
 
     name: str
@@ -27,10 +27,10 @@ class About:
 
 
 def read_about(run: str | Path) -> About:
-    """Reads it from the run's report.
+    """Read the description of a run from its report.
 
     Raises:
-      RunFolderError: If the report is not as it was written.
+      RunFolderError: The report is invalid.
     """
     folder = Path(run).expanduser().resolve()
     file = folder / REPORT
@@ -38,12 +38,12 @@ def read_about(run: str | Path) -> About:
         return About(folder.name)
     report = read_json(file)
     with reading_run_file(file):
-        lines = (_trained(report), _scored(report["score"], report["test"]))
+        lines = (_training_line(report), _score_line(report["score"], report["test"]))
         fills_gaps = report["recipe"]["task"]["kind"] == "MaskedLM"
     return About(folder.name, lines, fills_gaps)
 
 
-def _trained(report: Mapping[str, Any]) -> str:
+def _training_line(report: Mapping[str, Any]) -> str:
     from sft_keras.report.format import counted
 
     data = report["data"]
@@ -51,10 +51,12 @@ def _trained(report: Mapping[str, Any]) -> str:
     line += f"{counted(data['sizes']['train'], 'example')} of {_short(data['source'])}"
     if data["class_names"]:
         line += f" in {counted(len(data['class_names']), 'class', 'classes')}"
-    return f"{line}. A smoke run: random weights, made-up data." if report["smoke"] else f"{line}."
+    return (
+        f"{line}. A smoke run: random weights, synthetic data." if report["smoke"] else f"{line}."
+    )
 
 
-def _scored(name: str, test: Mapping[str, Any]) -> str:
+def _score_line(name: str, test: Mapping[str, Any]) -> str:
     from sft_keras.report.format import counted, interval, metric_label, percent
 
     score, examples = test[name], counted(test["examples"], "test example")
@@ -62,12 +64,12 @@ def _scored(name: str, test: Mapping[str, Any]) -> str:
     return f"Test {metric_label(name)} {percent(score['value'])} ({bounds})."
 
 
-def _short(named: str) -> str:
-    """Returns "csv:/home/ada/reviews.csv" as "csv:reviews.csv": whoever asks need not know where.
+def _short(source: str) -> str:
+    """Return "csv:/home/ada/reviews.csv" as "csv:reviews.csv".
 
-    What follows the name, as of "Arrays(...)", is a size and not for this page either.
+    Visitors must not see the paths of this machine, nor the sizes in "Arrays(...)".
     """
-    kind, colon, name = named.partition(":")
+    kind, colon, name = source.partition(":")
     if not colon or "(" in kind:
-        return named.partition("(")[0]
+        return source.partition("(")[0]
     return f"{kind}:{name.rstrip('/').rpartition('/')[2]}"

@@ -1,7 +1,7 @@
-"""Which files a visitor of the page may have read: what was uploaded, and nothing else.
+"""Restricts the page to uploaded files, and browsers to this host.
 
-A request names the file it is about by its path. Where a page is not started by Gradio's own
-`launch`, Gradio takes any path of this machine, and in any case fetches what is an address.
+A request refers to a file by its path. If a page is not started by Gradio's own `launch`, Gradio
+accepts any path of this machine; it also always fetches URLs.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from gradio.utils import get_upload_folder
 
 
 def read_upload(file: Mapping[str, Any] | None) -> bytes | None:
-    """Returns the content of a file as a request names it; None for none.
+    """Return the content of the file that a request refers to; None for no file.
 
     Raises:
-      gr.Error: If it was not uploaded.
+      gr.Error: The file was not uploaded to this page.
     """
     return None if file is None else _uploaded(file["path"]).read_bytes()
 
 
-def keep_to_uploads(page: gr.Blocks) -> None:
-    """Keeps Gradio from copying or fetching for a request what was not uploaded."""
-    page.has_launched = True  # it looks where files lie only then
+def restrict_to_uploads(page: gr.Blocks) -> None:
+    """Prevent Gradio from copying or fetching anything that was not uploaded."""
+    page.has_launched = True  # Gradio checks the location of files only then
     for block in page.blocks.values():
-        block.async_move_resource_to_block_cache = _stay
+        # Gradio has no hook for this.
+        block.async_move_resource_to_block_cache = _require_upload  # type: ignore[method-assign, assignment]
 
 
-async def _stay(path: str | Path | None) -> str | None:
+async def _require_upload(path: str | Path | None) -> str | None:
     return None if path is None else str(_uploaded(path))
 
 
 def _uploaded(path: str | Path) -> Path:
-    found = Path(path).resolve()
-    if not found.is_relative_to(Path(get_upload_folder()).resolve()) or not found.is_file():
-        raise gr.Error("What is asked about must have been uploaded to this page.")
-    return found
+    resolved = Path(path).resolve()
+    if not resolved.is_relative_to(Path(get_upload_folder()).resolve()) or not resolved.is_file():
+        raise gr.Error("The file must have been uploaded to this page.")
+    return resolved
 
 
 _POLICY = (
@@ -50,8 +51,8 @@ _POLICY = (
 Message = MutableMapping[str, Any]
 
 
-class OwnHost:
-    """An ASGI application whose answers forbid browsers to ask any other host."""
+class SameOriginPolicy:
+    """ASGI middleware whose headers forbid browsers to contact any other host."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self._app = app
@@ -62,12 +63,15 @@ class OwnHost:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        """Answers one request."""
+        """Handle one request."""
 
         async def with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [(b"content-security-policy", _POLICY), (b"referrer-policy", b"no-referrer")]
-                message["headers"] = [*message.get("headers", ()), *own]
+                policy = [
+                    (b"content-security-policy", _POLICY),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+                message["headers"] = [*message.get("headers", ()), *policy]
             await send(message)
 
         await self._app(scope, receive, with_policy)

@@ -1,11 +1,11 @@
-"""How the page shows the answers of each kind of model."""
+"""Views: how the page displays each kind of prediction."""
 
 from __future__ import annotations
 
 import abc
 import html
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import gradio as gr
 
@@ -13,65 +13,65 @@ from sft_keras.tasks.predictions import Entity, Prediction
 from sft_keras.tasks.question_answering.predictions import AnswerPrediction
 
 ANSWER = "answer"
-"""What the first component is called on the page."""
-_MOST_BARS = 5
+"""The element id of the first component."""
+_MAX_BARS = 5
 _NO_ANSWER = "(no answer)"
 
 
 class View(abc.ABC):
-    """What shows an answer: components, and what they hold for a prediction."""
+    """Displays one kind of prediction: creates components, and fills them."""
 
     @abc.abstractmethod
     def components(self) -> list[gr.components.Component]:
-        """Returns them new, within the page that is being built."""
+        """Create the components, within the page that is being built."""
 
     @abc.abstractmethod
-    def values(self, found: Prediction, text: str) -> list[Any]:
-        """Returns what each of them shows.
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        """Return the value of each component.
 
         Args:
-          found: An answer, not an error.
-          text: The text in which it stands, of models that point at places.
+          prediction: A prediction without an error.
+          text: The text that spans of the prediction refer to.
         """
 
-    def remark(self, found: Prediction) -> str:
-        """Returns a sentence to stand below, or ""."""
+    def remark(self, prediction: Prediction) -> str:
+        """Return a sentence to display below, or ""."""
         return ""
 
 
 class _OneClass(View):
     def components(self) -> list[gr.components.Component]:
-        return [gr.Label(elem_id=ANSWER, label="Answer", num_top_classes=_MOST_BARS, buttons=[])]
+        return [gr.Label(elem_id=ANSWER, label="Answer", num_top_classes=_MAX_BARS, buttons=[])]
 
-    def values(self, found: Prediction, text: str) -> list[Any]:
-        return [found.probabilities]
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        return [prediction.probabilities]
 
-    def remark(self, found: Prediction) -> str:
-        count = len(found.probabilities)
-        return f"The {_MOST_BARS} most probable of {count} classes." if count > _MOST_BARS else ""
+    def remark(self, prediction: Prediction) -> str:
+        count = len(prediction.probabilities)
+        return f"The {_MAX_BARS} most probable of {count} classes." if count > _MAX_BARS else ""
 
 
 class _AnyClasses(View):
     def components(self) -> list[gr.components.Component]:
         return [gr.Label(elem_id=ANSWER, label="Labels that apply", show_heading=False, buttons=[])]
 
-    def values(self, found: Prediction, text: str) -> list[Any]:
-        return [{name: found.probabilities[name] for name in found.labels}]
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        return [{name: prediction.probabilities[name] for name in prediction.labels or ()}]
 
-    def remark(self, found: Prediction) -> str:
-        every = found.probabilities
-        if found.labels:
-            return f"{len(found.labels)} of {len(every)} labels."
-        nearest = max(every, key=every.get)
-        return f"No label applies. The most probable is {nearest}, with {every[nearest]:.1%}."
+    def remark(self, prediction: Prediction) -> str:
+        probabilities = prediction.probabilities
+        if prediction.labels:
+            return f"{len(prediction.labels)} of {len(probabilities)} labels."
+        best = max(probabilities, key=probabilities.__getitem__)
+        return f"No label applies. The most probable is {best}, with {probabilities[best]:.1%}."
 
 
 class _Number(View):
     def components(self) -> list[gr.components.Component]:
         return [gr.Label(elem_id=ANSWER, label="Number", buttons=[])]
 
-    def values(self, found: Prediction, text: str) -> list[Any]:
-        return [f"{found.value:.6g}"]
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        return [f"{prediction.value:.6g}"]
 
 
 class _Entities(View):
@@ -79,61 +79,68 @@ class _Entities(View):
         text = gr.HighlightedText(elem_id=ANSWER, label="Entities", buttons=[])
         return [text, gr.HTML(elem_id="entities")]
 
-    def values(self, found: Prediction, text: str) -> list[Any]:
-        places = [(each.start, each.end, each.label) for each in found.entities]
-        return [marked(text, places), _table(found.entities)]
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        entities = prediction.entities or ()
+        spans = [(entity.start, entity.end, entity.label) for entity in entities]
+        return [split_spans(text, spans), _entity_table(entities)]
 
-    def remark(self, found: Prediction) -> str:
-        return "" if found.entities else "No entity was found."
+    def remark(self, prediction: Prediction) -> str:
+        return "" if prediction.entities else "No entity was prediction."
 
 
 class _Answer(View):
     def components(self) -> list[gr.components.Component]:
         return [
             gr.Label(elem_id=ANSWER, label="Answer", buttons=[]),
-            gr.HighlightedText(label="Where it stands", buttons=[], show_inline_category=False),
+            gr.HighlightedText(label="Location", buttons=[], show_inline_category=False),
         ]
 
-    def values(self, found: AnswerPrediction, text: str) -> list[Any]:
-        places = [(found.start, found.end, "answer")] if found.label else []
-        answer = {found.label or _NO_ANSWER: found.probabilities[found.label]}
-        return [answer, marked(text, places)]
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        prediction = cast(AnswerPrediction, prediction)
+        spans = [(prediction.start, prediction.end, "answer")] if prediction.label else []
+        label = prediction.label or ""
+        answer = {label or _NO_ANSWER: prediction.probabilities[label]}
+        return [answer, split_spans(text, spans)]
 
-    def remark(self, found: Prediction) -> str:
-        return "" if found.label else "The passage does not say, as the model reads it."
+    def remark(self, prediction: Prediction) -> str:
+        return "" if prediction.label else "The model finds no answer in the passage."
 
 
-VIEWS = {
+VIEWS: Mapping[str, Callable[[], View]] = {
     "answer": _Answer,
     "text_index": _Entities,
     "label": _OneClass,
     "chosen": _AnyClasses,
     "value": _Number,
 }
-"""By the kind of answer, see `sft_keras.inference.predictions.prediction_kind`."""
+"""Views by kind of prediction, see `sft_keras.inference.predictions.prediction_kind`."""
 
 
-def marked(text: str, places: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:
-    """Returns a text in pieces, each with its label or None.
+def split_spans(text: str, spans: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:
+    """Split a text at labelled spans.
 
     Args:
       text: The text.
-      places: (start, end, label) in characters, in order, without overlaps.
+      spans: (start, end, label) in characters, in order and without overlaps.
+
+    Returns:
+      The non-empty pieces of the text in order, each with its label or None.
     """
-    pieces, done = [], 0
-    for start, end, label in places:
-        pieces += [(text[done:start], None), (text[start:end], label)]
-        done = end
-    pieces.append((text[done:], None))
+    pieces: list[tuple[str, str | None]] = []
+    position = 0
+    for start, end, label in spans:
+        pieces += [(text[position:start], None), (text[start:end], label)]
+        position = end
+    pieces.append((text[position:], None))
     return [piece for piece in pieces if piece[0]]
 
 
-def _table(entities: Sequence[Entity]) -> str:
-    """Returns the entities as HTML, whatever signs are in their texts and types."""
+def _entity_table(entities: Sequence[Entity]) -> str:
+    """Return the entities as an HTML table, with escaped texts and types."""
     rows = [
-        f"<tr><td>{html.escape(each.text)}</td><td>{html.escape(each.label)}</td>"
-        f"<td>{each.probability:.1%}</td></tr>"
-        for each in entities
+        f"<tr><td>{html.escape(entity.text)}</td><td>{html.escape(entity.label)}</td>"
+        f"<td>{entity.probability:.1%}</td></tr>"
+        for entity in entities
     ]
     head = "<tr><th>Entity</th><th>Type</th><th>Probability</th></tr>"
     return f"<table>{head}{''.join(rows)}</table>" if rows else ""

@@ -1,7 +1,15 @@
-"""What a notebook shows of a run. Does not import TensorFlow.
+"""Displays a run in a notebook. Does not import TensorFlow.
 
-`begin` is for the first cell. The others return a `Fragment` each, which a notebook shows where it
-is the last line of a cell; but for `ask`, which shows what it makes.
+Call `begin` in the first cell. The other functions return a `Fragment`, which a notebook displays
+if it is the last expression of a cell, except `ask`, which displays a widget.
+
+Example:
+
+    from sft_keras import notebook
+
+    notebook.begin()
+    result = sft_keras.finetune("quickstart")
+    notebook.curves(result)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parts of a page, each to be shown below a cell of a notebook."""
+"""HTML fragments of a run, to be displayed below a notebook cell."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from sft_keras.inference.exported_model import ExportedModel
     from sft_keras.runs.result import Result
 
-_SIDE = 160  # pixels of a picture, at the most
-_CLASSES = 3  # shown of an answer
-_MISTAKES = 12
+_MAX_SIDE = 160  # pixels
+_NUM_CLASSES = 3  # per prediction
+_NUM_MISTAKES = 12
 
 
 def score(result: Result) -> Fragment:
-    """Return the score of a run with its interval, and the result of each stage."""
+    """Return the score of a run with its confidence interval, and the result of each stage."""
     return score_fragment(result.report, result.metrics, str(result.run_dir))
 
 
 def curves(result: Result) -> Fragment:
-    """Returns the learning curves of all stages."""
+    """Return the learning curves of all stages."""
     from sft_keras.report.plots import learning_curves
     from sft_keras.report.run_page import plot_context
 
@@ -39,107 +39,108 @@ def curves(result: Result) -> Fragment:
     return render_fragment("curves", plots=plots, several=len(stages) > 1)
 
 
-def mistakes(result: Result, most: int = _MISTAKES) -> Fragment:
-    """Returns the worst mistakes on the test split, with their pictures or texts.
+def mistakes(result: Result, most: int = _NUM_MISTAKES) -> Fragment:
+    """Return the worst mistakes on the test split, with their images or texts.
 
     Args:
-      result: Of a run that predicts classes or numbers.
-      most: How many to show at the most.
+      result: The result of a run.
+      most: The maximum number of mistakes to show.
     """
     from sft_keras.report.run_page import with_images
 
-    found = with_images(result.report["mistakes"], result.pictures)
-    return render_fragment("mistakes", mistakes=found[:most], total=len(found))
+    rows = with_images(result.report["mistakes"], result.pictures)
+    return render_fragment("mistakes", mistakes=rows[:most], total=len(rows))
 
 
 def pictures(files: Iterable[str | Path], captions: Iterable[str]) -> Fragment:
-    """Returns pictures side by side, each above its caption.
+    """Return images side by side, each above its caption.
 
     Raises:
-      DataError: If one is no image that can be read.
+      DataError: A file cannot be read as an image.
     """
-    shown = [
+    images = [
         {"uri": _thumbnail(Path(file)), "caption": caption}
         for file, caption in zip(files, captions, strict=True)
     ]
-    return render_fragment("pictures", images=shown)
+    return render_fragment("pictures", images=images)
 
 
 def predictions(result: Result, inputs: Iterable[str | Path]) -> Fragment:
-    """Returns what the exported model says of each input, with its picture or text.
+    """Return the exported model's prediction for each input, with the image or text.
 
     Args:
-      result: Of any run.
-      inputs: As `sft_keras.predict.predict` takes them.
+      result: The result of a run.
+      inputs: Files or texts, as `sft_keras.predict.predict` takes them.
     """
     from sft_keras.inference.predict import predict_with
 
-    made = (result.export_dir / "saved_model.pb").stat().st_mtime_ns
-    found = predict_with(_exported(result.run_dir.resolve(), made), inputs)
-    return answers(found, reads_images(result))
+    modified = (result.export_dir / "saved_model.pb").stat().st_mtime_ns
+    made = predict_with(_load_exported(result.run_dir.resolve(), modified), inputs)
+    return render_predictions(made, reads_images(result))
 
 
-def answers(found: Iterable[Prediction], are_images: bool) -> Fragment:
-    """Returns predictions, each with its input: the path of an image, or a text."""
-    rows = [_row(each, are_images) for each in found]
+def render_predictions(made: Iterable[Prediction], are_images: bool) -> Fragment:
+    """Return predictions, each with its input: the path of an image, or a text."""
+    rows = [_prediction_row(prediction, are_images) for prediction in made]
     return render_fragment("predictions", rows=rows, are_images=are_images)
 
 
 def reads_images(result: Result) -> bool:
-    """Whether the exported model takes files of images."""
-    return result.report["export"]["signatures"]["serving_default"].startswith("image_bytes")
+    """Return whether the exported model takes image files."""
+    signature: str = result.report["export"]["signatures"]["serving_default"]
+    return signature.startswith("image_bytes")
 
 
 def report(result: Result, height: int = 640) -> Fragment:
-    """Returns the whole report in a frame.
+    """Return the complete report in a frame.
 
     Args:
-      result: Of any run.
-      height: Of the frame, in pixels.
+      result: The result of a run.
+      height: The height of the frame in pixels.
     """
     page = (result.run_dir / "report.html").read_text(encoding="utf-8")
     return render_fragment("framed", page=page, height=height)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Fragment:
-    """Returns a table with a row for each of `rows`, as long as `header`."""
+    """Return a table. Each of `rows` has one value per column of `header`."""
     return render_fragment("table", header=list(header), rows=[list(row) for row in rows])
 
 
 @functools.lru_cache(maxsize=1)
-def _exported(run: Path, made: int) -> ExportedModel:
-    """Returns the exported model of a run, and of one at another time another."""
+def _load_exported(run: Path, modified: int) -> ExportedModel:
+    """Load and cache the exported model of a run, keyed by its modification time in ns."""
     from sft_keras.inference.exported_model import ExportedModel
 
     return ExportedModel(run)
 
 
-def _row(prediction: Prediction, is_image: bool) -> dict[str, Any]:
-    """Returns an answer for the template."""
-    name, has_picture = prediction.input, is_image and prediction.error is None
-    ordered = sorted(prediction.probabilities.items(), key=lambda each: -each[1])
+def _prediction_row(prediction: Prediction, is_image: bool) -> dict[str, Any]:
+    """Return a prediction with the fields of the template."""
+    name, has_image = prediction.input, is_image and prediction.error is None
+    ordered = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     chosen = prediction.labels if prediction.labels is not None else (prediction.label,)
     return {
-        "picture": _thumbnail(Path(name)) if has_picture else None,
+        "picture": _thumbnail(Path(name)) if has_image else None,
         "input": Path(name).name if is_image else name,
         "error": prediction.error,
         "value": prediction.value,
         "entities": prediction.entities,
         "classes": [
-            {"name": label, "probability": share, "is_chosen": label in chosen}
-            for label, share in ordered[:_CLASSES]
+            {"name": label, "probability": probability, "is_chosen": label in chosen}
+            for label, probability in ordered[:_NUM_CLASSES]
         ],
     }
 
 
 def _thumbnail(file: Path) -> str:
-    """Returns a small copy of an image as a data URI."""
+    """Return a thumbnail of an image as a data URI."""
     try:
         with Image.open(file) as image:
             small = image.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{str(file)!r} cannot be shown: {error}.") from error
-    small.thumbnail((_SIDE, _SIDE))
+        raise DataError(f"{str(file)!r} cannot be displayed as an image: {error}.") from error
+    small.thumbnail((_MAX_SIDE, _MAX_SIDE))
     encoded = io.BytesIO()
     small.save(encoded, "PNG")
     return "data:image/png;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""A button for pictures, or a line for texts, with the model's answers below. No TensorFlow."""
+"""A widget that predicts: an upload button for images, or a text field. Imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,58 +15,65 @@ if TYPE_CHECKING:
 
 
 def ask(result: Result) -> None:
-    """Shows a button to upload pictures with, or a line to write a text in.
+    """Display a button to upload images, or a text field, with the predictions below.
 
-    Without ipywidgets, which Colab has, it says how to ask in Python.
+    Without ipywidgets, which Colab has, print how to predict in Python instead.
+
+    Args:
+      result: The result of a run.
     """
     are_images = reads_images(result)
     if importlib.util.find_spec("ipywidgets") is None:
-        given = '["photo.jpg"]' if are_images else '["A text."]'
-        print(f"For a button: pip install ipywidgets. Or: notebook.predictions(result, {given})")
+        inputs = '["photo.jpg"]' if are_images else '["A text."]'
+        print(
+            "The widget needs ipywidgets: pip install ipywidgets. Without it, use "
+            f"notebook.predictions(result, {inputs})."
+        )
         return
     import ipywidgets
     from IPython.display import display
 
-    below = ipywidgets.Output()
+    output = ipywidgets.Output()
 
     def show(inputs: Sequence[str | Path]) -> None:
-        below.clear_output(wait=True)
-        with below:
+        output.clear_output(wait=True)
+        with output:
             display(predictions(result, inputs))
 
-    display(_button(ipywidgets, show) if are_images else _line(ipywidgets, show), below)
+    create = _upload_button if are_images else _text_field
+    display(create(ipywidgets, show), output)
 
 
-def _button(widgets: Any, show: Callable[[Sequence[Path]], None]) -> Any:
-    button = widgets.FileUpload(accept="image/*", multiple=True, description="Pictures")
+def _upload_button(widgets: Any, show: Callable[[Sequence[Path]], None]) -> Any:
+    button = widgets.FileUpload(accept="image/*", multiple=True, description="Images")
 
     def on_upload(change: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            show(_written(change["new"], Path(folder)))
+            show(_write_uploads(change["new"], Path(folder)))
 
     button.observe(on_upload, names="value")
     return button
 
 
-def _written(uploaded: Any, folder: Path) -> list[Path]:
-    """Writes the files of a button's value into a folder; returns their paths."""
-    if isinstance(uploaded, Mapping):  # ipywidgets before 8
-        files = {name: each["content"] for name, each in uploaded.items()}
+def _write_uploads(uploads: Any, folder: Path) -> list[Path]:
+    """Write the files of an upload button into a folder, and return their paths."""
+    if isinstance(uploads, Mapping):  # ipywidgets before 8
+        files = {name: upload["content"] for name, upload in uploads.items()}
     else:
-        files = {each["name"]: each["content"] for each in uploaded}
+        files = {upload["name"]: upload["content"] for upload in uploads}
     paths = []
     for name, content in files.items():
-        paths.append(folder / Path(name).name)  # what the browser calls it; never a way elsewhere
+        paths.append(folder / Path(name).name)  # the browser's name, without any path
         paths[-1].write_bytes(bytes(content))
     return paths
 
 
-def _line(widgets: Any, show: Callable[[Sequence[str]], None]) -> Any:
-    line = widgets.Text(placeholder="A text, then Enter", continuous_update=False)
+def _text_field(widgets: Any, show: Callable[[Sequence[str]], None]) -> Any:
+    field = widgets.Text(placeholder="Enter a text, then press Enter", continuous_update=False)
 
     def on_text(change: Mapping[str, Any]) -> None:
         if change["new"]:
             show([change["new"]])
 
-    line.observe(on_text, names="value")
-    return line
+    field.observe(on_text, names="value")
+    return field

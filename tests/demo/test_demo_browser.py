@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does, and what is seen then."""
+"""The page in a real browser."""
 
 import re
 import sys
@@ -33,7 +33,7 @@ def text_run(tmp_path_factory):
     return sft_keras.finetune("bert_ner", run_dir=tmp_path_factory.mktemp("r") / "n", smoke=True)
 
 
-def test_a_picture_is_uploaded_and_its_class_is_seen(window, image_run, encoded_images, tmp_path):
+def test_uploaded_image_gets_its_class(window, image_run, encoded_images, tmp_path):
     (tmp_path / "good.png").write_bytes(encoded_images[0])
     (tmp_path / "bad.png").write_bytes(b"no picture")
     (tmp_path / "large.png").write_bytes(bytes(2**20 + 1))
@@ -62,20 +62,20 @@ def test_a_picture_is_uploaded_and_its_class_is_seen(window, image_run, encoded_
     assert window.foreign_requests() == []
 
 
-def test_a_text_is_typed_and_its_entities_are_seen(window, text_run):
+def test_entered_text_gets_its_entities(window, text_run):
     text = "Ada \N{GRINNING FACE} <b>Lovelace</b> lives in Zürich."
     (expected,) = predict(text_run.run_dir, [text])
     with screenshots.served(text_run.run_dir) as url:
         window.look(1280, 900)
         window.open(url)
         window.find("#ask").click()
-        assert window.wait_for("#note", "Type") == "Type a text first."
+        assert window.wait_for("#note", "Enter") == "Enter a text first."
         window.fill("textarea", text)
         window.find("#ask").click()
         if expected.entities:
             window.wait_for("table", expected.entities[0].text)
         else:
-            window.wait_for("#note", "No entity was found.")
+            window.wait_for("#note", "No entities found.")
         shown = window.wait_for("#answer", "Zürich")
         assert "Lovelace</b" in shown  # as it was typed, and no HTML
         assert all(each.text in shown for each in expected.entities)

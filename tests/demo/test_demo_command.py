@@ -1,4 +1,4 @@
-"""The command, in a process of its own."""
+"""The demo command, in a process of its own."""
 
 import json
 import os
@@ -18,17 +18,17 @@ from sft_keras.export.paths import SAVED_MODEL
 COMMAND = (sys.executable, "-X", "importtime", "-m", "sft_keras.demo")
 
 
-def refused(*flags):
-    """Returns what the command says of wrong flags, and which packages it imported."""
+def failed_run(*flags):
+    """Return the error message for invalid flags, and the imported packages."""
     ran = subprocess.run([*COMMAND, *flags], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 2, ran.stderr
     lines = ran.stderr.splitlines()
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time")}
-    said = "\n".join(line for line in lines if not line.startswith("import time"))
-    return said, imported
+    message = "\n".join(line for line in lines if not line.startswith("import time"))
+    return message, imported
 
 
-def test_what_is_wrong_is_said_before_tensorflow_and_gradio_are_imported(run_folder, tmp_path):
+def test_errors_are_reported_before_tensorflow_and_gradio_are_imported(run_folder, tmp_path):
     pytest.importorskip("gradio")
     damaged = tmp_path / "damaged" / SAVED_MODEL
     damaged.parent.mkdir(parents=True)
@@ -47,12 +47,12 @@ def test_what_is_wrong_is_said_before_tensorflow_and_gradio_are_imported(run_fol
             "--max_upload_mb": [f"--run={tmp_path / 'whole'}", "--max_upload_mb=0"],
         }
         for reason, flags in cases.items():
-            said, imported = refused(*flags)
-            assert reason in said and "Traceback" not in said
+            message, imported = failed_run(*flags)
+            assert reason in message and "Traceback" not in message
             assert not {"tensorflow", "gradio"} & imported
 
 
-def test_a_missing_package_is_one_message(run_folder):
+def test_missing_package_is_one_message(run_folder):
     code = (
         "import importlib.util, sys; find = importlib.util.find_spec;"
         "importlib.util.find_spec = lambda name: None if name == 'gradio' else find(name);"
@@ -64,7 +64,7 @@ def test_a_missing_package_is_one_message(run_folder):
     assert ran.stderr == "The page needs gradio: pip install 'sft_keras[demo]'\n"
 
 
-def test_the_head_says_what_was_trained_and_how_well_but_not_where_files_lie(tmp_path):
+def test_header_has_training_and_score_but_no_paths(tmp_path):
     assert read_about(tmp_path) == read_about(f"{tmp_path}/")
     assert (read_about(tmp_path).name, read_about(tmp_path).lines) == (tmp_path.name, ())
     report = {
@@ -92,7 +92,7 @@ def test_the_head_says_what_was_trained_and_how_well_but_not_where_files_lie(tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_with_one_line_and_leaves_no_upload_behind(image_run, tmp_path, how):
+def test_shutdown_prints_one_line_and_deletes_uploads(image_run, tmp_path, how):
     pytest.importorskip("gradio")
     with subprocess.Popen(
         [sys.executable, "-m", "sft_keras.demo", f"--run={image_run.run_dir}", "--port=0"],

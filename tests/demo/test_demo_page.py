@@ -1,4 +1,4 @@
-"""The page as browsers ask for it, and the answers behind it for each task."""
+"""The page as browsers request it, and its predictions for each task."""
 
 import json
 import os
@@ -44,7 +44,7 @@ UPLOADED = {"_type": "gradio.FileData"}
 
 
 def answered(client, page, path, meta=UPLOADED):
-    """Returns what browsers are given for each component, as they ask for it."""
+    """Return the values that browsers receive for each component."""
     (number,) = (number for number, each in page.fns.items() if each.name == "answer")
     asked = {"data": [{"path": path, "meta": meta}], "fn_index": number, "session_hash": "x"}
     assert client.post("/gradio_api/queue/join", json=asked).status_code == 200
@@ -54,9 +54,7 @@ def answered(client, page, path, meta=UPLOADED):
     return done["output"]
 
 
-def test_a_picture_is_asked_about_as_the_bytes_it_was_uploaded_as(
-    client, page, image_run, encoded_images
-):
+def test_image_is_predicted_from_its_original_bytes(client, page, image_run, encoded_images):
     signature = tf.saved_model.load(str(image_run.export_dir)).signatures["serving_default"]
     for encoded in encoded_images[:3]:
         label, note = answered(client, page, uploaded(client, encoded))["data"]
@@ -67,14 +65,14 @@ def test_a_picture_is_asked_about_as_the_bytes_it_was_uploaded_as(
         assert note == "<p></p>"
 
 
-def test_a_bad_picture_is_answered_with_its_reason(client, page):
+def test_bad_image_gets_a_reason(client, page):
     label, note = answered(client, page, uploaded(client, b"<b>hello</b>"))["data"]
     assert not label
     assert note.startswith('<p class="refused"') and "not an image: neither JPEG" in note
 
 
 @pytest.mark.parametrize("meta", [UPLOADED, {}])
-def test_only_what_was_uploaded_is_read_and_nothing_is_fetched(
+def test_only_uploads_are_read_and_nothing_is_fetched(
     client, page, encoded_images, tmp_path, monkeypatch, meta
 ):
     fetched = []
@@ -95,14 +93,14 @@ def test_only_what_was_uploaded_is_read_and_nothing_is_fetched(
     assert client.get(f"/gradio_api/file={other}").status_code in (403, 404)
 
 
-def test_an_upload_is_limited_in_words(client):
+def test_upload_size_is_limited(client):
     refused = uploaded(client, bytes(2**20 + 1))
     assert refused.status_code == 413
     assert "exceeded maximum allowed size of 1048576 bytes" in refused.text
     assert uploaded(client, bytes(2**20)).endswith(".png")
 
 
-def test_nothing_is_loaded_from_elsewhere_and_names_are_no_html(client):
+def test_page_is_self_contained_and_names_are_escaped(client):
     answer = client.get("/")
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     loaded = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?([^\" >]*)", answer.text)
@@ -133,7 +131,7 @@ EXPECTED = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", EXPECTED)
-def test_each_task_on_texts_answers_its_own_example_and_says_what_is_missing(recipe, tmp_path):
+def test_text_tasks_predict_their_example_and_report_missing_fields(recipe, tmp_path):
     run = sft_keras.finetune(recipe, run_dir=tmp_path / "run", smoke=True)
     about = read_about(run.run_dir)
     assert "smoke run" in about.lines[0]

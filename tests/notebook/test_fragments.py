@@ -1,4 +1,4 @@
-"""What a notebook shows of a run: that it is there, and that no name or text spoils it."""
+"""What a notebook displays of a run: its contents, and that no name or text breaks it."""
 
 import importlib.util
 import io
@@ -14,8 +14,7 @@ from report_pages import HOSTILE, Page, make_report, png
 
 from sft_keras import notebook
 from sft_keras.core.errors import DataError
-from sft_keras.notebook import fragments as shown
-from sft_keras.notebook import widget as asking
+from sft_keras.notebook import fragments, widget
 from sft_keras.runs import console
 from sft_keras.runs.result import Result
 from sft_keras.tasks.predictions import Entity, Prediction
@@ -32,7 +31,7 @@ def result_of(report, kind="images", folder="runs/x"):
     )
 
 
-def test_a_result_is_a_line_and_in_a_notebook_its_score_and_stages():
+def test_result_is_one_line_and_in_a_notebook_score_and_stages():
     result = result_of(make_report())
     score = result.metrics["accuracy"]
     assert repr(result) == (
@@ -46,13 +45,13 @@ def test_a_result_is_a_line_and_in_a_notebook_its_score_and_stages():
     assert "Smoke run" in Page(result_of(make_report(smoke=True))._repr_html_()).text
 
 
-def test_a_worker_without_a_report_is_a_line_everywhere():
+def test_result_of_a_worker_without_a_report():
     result = Result({}, {}, None, {}, Path("runs/x"), Path("runs/x/export/1"))
     assert repr(result) == "Result('runs/x')"
     assert result._repr_html_() is None
 
 
-def test_no_name_and_no_text_spoils_a_part(tmp_path):
+def test_hostile_names_are_escaped_everywhere(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(png(0))
     result = result_of(make_report(list(HOSTILE), notes=[HOSTILE[1]]), folder=HOSTILE[0])
@@ -62,8 +61,8 @@ def test_no_name_and_no_text_spoils_a_part(tmp_path):
         notebook.mistakes(result).html,
         notebook.table(HOSTILE, [HOSTILE]).html,
         notebook.pictures([file] * len(HOSTILE), HOSTILE).html,
-        shown.answers([Prediction(HOSTILE[0], HOSTILE[1], classes)], False).html,
-        shown.answers([Prediction(HOSTILE[1], error=HOSTILE[0])], True).html,
+        fragments.render_predictions([Prediction(HOSTILE[0], HOSTILE[1], classes)], False).html,
+        fragments.render_predictions([Prediction(HOSTILE[1], error=HOSTILE[0])], True).html,
     ]
     for part in parts:
         page = Page(part)
@@ -73,14 +72,14 @@ def test_no_name_and_no_text_spoils_a_part(tmp_path):
     assert all(name in Page(parts[2]).text for name in HOSTILE)
 
 
-def test_curves_are_drawn_for_each_figure():
+def test_curves_of_every_metric():
     page = Page(notebook.curves(result_of(make_report())).html)
     labels = [attributes.get("aria-label") for name, attributes in page.elements if name == "svg"]
     assert labels == ["Loss by epoch", "Accuracy by epoch", "Learning rate by epoch"]
     assert "next stage" in page.text
 
 
-def test_mistakes_are_the_first_ones_and_the_report_has_the_others():
+def test_mistakes_are_limited_and_the_report_is_mentioned():
     result = result_of(make_report(mistakes=5))
     page = Page(notebook.mistakes(result, most=2).html)
     shown_pictures = [values["src"] for name, values in page.elements if name == "img"]
@@ -90,7 +89,7 @@ def test_mistakes_are_the_first_ones_and_the_report_has_the_others():
     assert "every test example was predicted correctly" in none.html
 
 
-def test_answers_of_each_kind_are_said():
+def test_every_kind_of_prediction_is_rendered():
     entity = Entity("PER", "Ada", 0, 3, 0.9)
     found = [
         Prediction("a", "x", {"y": 0.2, "x": 0.7, "z": 0.06, "w": 0.04}),
@@ -100,15 +99,17 @@ def test_answers_of_each_kind_are_said():
         Prediction("d", entities=()),
         Prediction("e", error="cannot be read"),
     ]
-    text = " ".join(Page(shown.answers(found, False).html).text.split())
+    text = " ".join(Page(fragments.render_predictions(found, False).html).text.split())
     for said in ("70.0", "12.5", "Ada PER 90.0", "no entities", "cannot be read"):
         assert said in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "4.0" not in text, "the first three classes are enough"
-    chosen = [name for name, values in Page(shown.answers(found[2:3], False).html).elements]
+    chosen = [
+        name for name, values in Page(fragments.render_predictions(found[2:3], False).html).elements
+    ]
     assert chosen.count("strong") == 2
 
 
-def test_large_pictures_are_made_small_and_what_is_none_is_said(tmp_path):
+def test_images_become_thumbnails_and_broken_ones_are_reported(tmp_path):
     large = tmp_path / "large.png"
     large.write_bytes(png(0, size=900))
     (source,) = [
@@ -124,7 +125,7 @@ def test_large_pictures_are_made_small_and_what_is_none_is_said(tmp_path):
         notebook.pictures([broken], ["a"])
 
 
-def test_the_report_stands_in_a_frame_as_it_is(tmp_path):
+def test_report_is_framed_unchanged(tmp_path):
     report = '<!doctype html><p title="x">&amp;</p>'
     (tmp_path / "report.html").write_text(report)
     page = Page(notebook.report(result_of(make_report(), folder=str(tmp_path))).html)
@@ -133,7 +134,7 @@ def test_the_report_stands_in_a_frame_as_it_is(tmp_path):
 
 
 class Widget:
-    """As far as a widget of ipywidgets is used."""
+    """The subset of an ipywidgets widget that is used."""
 
     def __init__(self, **settings):
         self.handler = None
@@ -153,34 +154,34 @@ WIDGETS = types.SimpleNamespace(FileUpload=Widget, Text=Widget)
         ({"name": "/etc/a.png", "content": memoryview(b"1")},),
     ],
 )
-def test_uploaded_files_are_asked_about_and_stay_in_a_folder_of_their_own(value):
-    asked = []
+def test_uploads_are_predicted_from_a_temporary_folder(value):
+    uploads = []
 
     def show(paths):
-        asked.extend((path, path.read_bytes()) for path in paths)
+        uploads.extend((path, path.read_bytes()) for path in paths)
 
-    asking._button(WIDGETS, show).handler({"new": value})
-    ((path, content),) = asked
+    widget._upload_button(WIDGETS, show).handler({"new": value})
+    ((path, content),) = uploads
     assert path.name == "a.png" and content == b"1" and path.parent != Path("/etc")
-    assert not path.exists(), "what was uploaded is not left behind"
+    assert not path.exists(), "uploads must be deleted"
 
 
-def test_a_text_is_asked_about_and_nothing_is_not():
-    asked = []
-    line = asking._line(WIDGETS, asked.append)
-    line.handler({"new": "a text"})
-    line.handler({"new": ""})
-    assert asked == [["a text"]]
+def test_texts_are_predicted_unless_empty():
+    texts = []
+    field = widget._text_field(WIDGETS, texts.append)
+    field.handler({"new": "a text"})
+    field.handler({"new": ""})
+    assert texts == [["a text"]]
 
 
 @pytest.mark.parametrize(("kind", "said"), [("images", "photo.jpg"), ("texts", "A text.")])
-def test_without_widgets_it_is_said_how_to_ask(kind, said, monkeypatch, capsys):
+def test_without_ipywidgets_python_usage_is_printed(kind, said, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     notebook.ask(result_of(make_report(), kind))
     assert said in capsys.readouterr().out
 
 
-def test_a_passing_line_is_shown_in_a_notebook_and_written_over(monkeypatch):
+def test_progress_lines_are_overwritten(monkeypatch):
     stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setattr(console, "_progress_line", console._ProgressLine())
@@ -196,6 +197,6 @@ def test_a_passing_line_is_shown_in_a_notebook_and_written_over(monkeypatch):
     assert "step 1 of 200" in line and not re.search("nothing|too soon", line)
 
 
-def test_it_is_imported_without_tensorflow():
+def test_import_does_not_load_tensorflow():
     source = "import sys, sft_keras.notebook; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", source]).returncode == 0
