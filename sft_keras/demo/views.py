@@ -85,7 +85,7 @@ class _Entities(View):
         return [split_spans(text, spans), _entity_table(entities)]
 
     def remark(self, prediction: Prediction) -> str:
-        return "" if prediction.entities else "No entity was prediction."
+        return "" if prediction.entities else "No entities found."
 
 
 class _Answer(View):

@@ -36,11 +36,7 @@ def export_run(
 ) -> dict[str, Any]:
     """Export a finished run to other formats, each verified on the whole test split.
 
-    Example:
-
-        from sft_keras.export.export import export_run
-
-        export_run("runs/quickstart", ["litert", "onnx"])
+    Example: `export_run("runs/quickstart", ["litert", "onnx"])`
 
     Args:
       run: The run folder.
@@ -82,13 +78,15 @@ def export_run(
     add_to_report(finished.path, EXPORTS, manifest)
     for line in format_table(manifest):
         reporter.line(line)
-    if refused:
-        raise ExportError(
-            next(iter(refused.values()))
-            if len(refused) == 1
-            else numbered("Some files differ from the trained model.", list(refused.values()))
-        )
+    _raise_refused(list(refused.values()))
     return manifest
+
+
+def _raise_refused(reasons: list[str]) -> None:
+    if len(reasons) == 1:
+        raise ExportError(reasons[0])
+    if reasons:
+        raise ExportError(numbered("Some files differ from the trained model.", reasons))
 
 
 def _export(
