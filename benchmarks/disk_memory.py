@@ -28,6 +28,7 @@ from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 from sft_keras.vision.sources.open import open_data
@@ -71,7 +72,7 @@ def main(_: list[str]) -> None:
             before = psutil.Process().memory_info().rss
             began = time.perf_counter()
             run = RunFolder.create("run", f"{folder}/run", overwrite=False)
-            (stage,) = train_stages(staged, recipe, prepared, splits.info, run)
+            (stage,) = train_stages(Experiment(recipe, staged, prepared, splits.info, run))
             seconds = time.perf_counter() - began
         rows = sum(file.stat().st_size for file in Path(folder, "rows").rglob("rows"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT

@@ -37,10 +37,12 @@ from sft_keras.distributed.cluster import cluster_from_tf_config
 from sft_keras.distributed.devices import Devices
 from sft_keras.distributed.factory import create_devices
 from sft_keras.distributed.keras_setup import configured_keras
-from sft_keras.pipeline.open_run import OpenedRun, open_run
+from sft_keras.pipeline.open_run import open_run
+from sft_keras.pipeline.options import RunOptions
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.step import Steps
 
@@ -85,7 +87,7 @@ def one_of_them() -> dict[str, Any]:
     devices = create_devices("auto", cluster, loaded, resume=False, timeout=300.0, reporter=SILENT)
     with tempfile.TemporaryDirectory() as folder, configured_keras(loaded.recipe):
         run = RunFolder.create("scaling", Path(folder, "run"), overwrite=False)
-        opened = open_run(loaded.recipe, run, None, devices, ())
+        opened = open_run(loaded.recipe, run, devices, RunOptions()).experiment
         store = FeatureCache(
             opened.staged,
             loaded.recipe,
@@ -104,7 +106,7 @@ def one_of_them() -> dict[str, Any]:
 
 
 def _timed(
-    stage: Stage, source: StageInput, opened: OpenedRun, plan: Recipe, devices: Devices
+    stage: Stage, source: StageInput, opened: Experiment, plan: Recipe, devices: Devices
 ) -> dict[str, Any]:
     """Returns the median seconds of a stage's steps, and of the sums over processes in them."""
     loss, metrics = plan.task.loss(stage), plan.task.training_metrics()

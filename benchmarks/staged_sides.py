@@ -24,6 +24,7 @@ from sft_keras.recipe.loader import LoadedRecipe
 from sft_keras.runs.folder import RunFolder
 from sft_keras.sweeps.plan import plan_trials
 from sft_keras.sweeps.run import run_trials
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import open_backbone_and_data
 from sft_keras.training.trainer import train_stages
@@ -45,7 +46,7 @@ def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
         with timer("build"):
             staged = with_given_head(recipe, backbone, splits.info, files)
         with timer("stages"):
-            stages = train_stages(staged, recipe, prepared, splits.info, run)
+            stages = train_stages(Experiment(recipe, staged, prepared, splits.info, run))
     return result_of(stages, timer)
 
 

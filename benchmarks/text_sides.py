@@ -31,6 +31,7 @@ from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import TextClassification
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.trainer import train_stages
 
 NUM_CLASSES = 2
@@ -185,7 +186,7 @@ def ours_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
             info = DataInfo("film reviews", ("negative", "positive"), sizes, counts, {})
             staged = _staged(experiment, folder)
         with timer("stages"):
-            stages = train_stages(staged, recipe, prepared, info, run)
+            stages = train_stages(Experiment(recipe, staged, prepared, info, run))
     return result_of(stages, timer)
 
 

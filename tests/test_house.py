@@ -159,9 +159,6 @@ LONGEST_FUNCTION = 60
 LONGER = {
     # A public function whose docstring explains each of its options.
     ("pipeline.finetune", "finetune"),
-    ("training.lr_finder", "range_test"),
-    ("training.loop", "run_stage"),
-    ("training.trainer", "_trained"),
 }
 
 

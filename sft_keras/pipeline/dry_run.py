@@ -1,4 +1,4 @@
-"""`--dry_run`: everything built, a batch of each stage run, and what the whole run would take."""
+"""`--dry_run`: build everything, run a few batches of each stage, estimate the whole run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sft_keras.recipe.stage import Stage, stage_length
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged, open_backbone_and_data, stage_adapters
 
-_BATCHES = 3  # the first traces and allocates, the others are timed
+_BATCHES = 3  # the first one traces and allocates; the fastest counts
 _MEGABYTE = 2**20
 
 
 def dry_run(recipe: Recipe) -> Iterator[str]:
-    """Yields what to print, as it becomes known. Leaves nothing behind."""
+    """Yield lines about model, stages, time and memory as they become known. Leaves no files."""
     with tempfile.TemporaryDirectory() as folder, configured_keras(recipe):
-        # What it stores are a few examples of the many.
+        # Its cached features, of a few examples only, must not reach the run's cache.
         store = dataclasses.replace(recipe.store, folder=folder)
         recipe = dataclasses.replace(recipe, store=store)
         backbone, splits = open_backbone_and_data(recipe)
@@ -40,7 +40,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         prepared = recipe.task.preprocess(few, recipe, lambda done, total: None)
         read = sum(map(len, few.by_name().values()))
         reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
-        yield f"read  {reading:.0f} s for all of it, by {read} examples"
+        yield f"read  {reading:.0f} s for all examples, estimated from {read}"
         staged = build_staged(recipe, backbone, info)
         blocks = ", ".join(block.name for block in backbone.blocks)
         total = count_parameters(staged.model.weights)
@@ -48,27 +48,27 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape
         )
-        inputs = FeatureCache(staged, recipe, prepared, info, reporter=SILENT)
-        # Of some tasks the model reads an example in several parts.
+        cache = FeatureCache(staged, recipe, prepared, info, reporter=SILENT)
+        # Some tasks split an example into several parts.
         parts = len(prepared["train"].examples) / len(few.train)
         sizes = {name: round(size * parts) for name, size in info.sizes.items()}
         seconds = reading
         for stage in recipe.stages:
             began = time.perf_counter()
-            source = inputs.input_of(stage)
+            source = cache.input_of(stage)
             scale = (sizes["train"] + sizes["validation"]) / sum(
                 len(source.prepared[name].examples) for name in ("train", "validation")
             )
             computing = (time.perf_counter() - began) * scale
             with stage_adapters(staged, recipe, stage):
-                line, expected = _tried(staged, recipe, stage, source, info, sizes)
+                line, expected = _try_stage(staged, recipe, stage, source, info, sizes)
             seconds += computing + expected
             yield f"{line}; frozen blocks {'once' if source.from_boundary else 'in every epoch'}"
         yield f"whole run  about {seconds / 60:.1f} minutes, without evaluation and export"
         yield f"memory  {_memory(recipe, sizes, total)}"
 
 
-def _tried(
+def _try_stage(
     staged: StagedModel,
     recipe: Recipe,
     stage: Stage,
@@ -76,9 +76,9 @@ def _tried(
     info: DataInfo,
     sizes: Mapping[str, int],
 ) -> tuple[str, float]:
-    """Runs a few batches of a stage; returns what to say of it and its expected seconds."""
+    """Run a few batches of a stage; return a line about it and its expected seconds."""
     task, batch_size = recipe.task, recipe.data.batch_size
-    if stage.learning_rate == "auto":  # any rate takes as long
+    if stage.learning_rate == "auto":  # the duration does not depend on the rate
         stage = dataclasses.replace(stage, learning_rate=1e-3)
     length = stage_length(stage, sizes["train"], batch_size)
     model = prepare_stage(
@@ -99,9 +99,9 @@ def _tried(
 
 
 def _first(splits: Splits, count: int) -> Splits:
-    """Returns the splits cut down to their first `count` examples."""
+    """Return the splits truncated to their first `count` examples."""
 
-    def cut(examples: Examples) -> Examples:
+    def truncated(examples: Examples) -> Examples:
         stream = examples.stream
         return dataclasses.replace(
             examples,
@@ -114,7 +114,10 @@ def _first(splits: Splits, count: int) -> Splits:
         )
 
     return dataclasses.replace(
-        splits, train=cut(splits.train), validation=cut(splits.validation), test=cut(splits.test)
+        splits,
+        train=truncated(splits.train),
+        validation=truncated(splits.validation),
+        test=truncated(splits.test),
     )
 
 
@@ -124,12 +127,12 @@ def _seconds(function: Any, *arguments: Any) -> float:
     return time.perf_counter() - began
 
 
-def _memory(recipe: Recipe, sizes: Any, parameters: int) -> str:
-    inputs = sum(sizes.values()) * recipe.task.input_bytes(recipe) / _MEGABYTE
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, else kilobytes
+def _memory(recipe: Recipe, sizes: Mapping[str, int], parameters: int) -> str:
+    input_megabytes = sum(sizes.values()) * recipe.task.input_bytes(recipe) / _MEGABYTE
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
     return (
-        f"{peak:,.0f} MB at the most so far; {parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
-        f"{inputs:,.0f} MB of what is read, kept if it fits a {recipe.data.memory_share:.0%} share "
-        "of the free memory"
+        f"peak {peak:,.0f} MB so far; {parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
+        f"{input_megabytes:,.0f} MB of inputs, kept in memory if they fit into "
+        f"{recipe.data.memory_share:.0%} of the free memory"
     )

@@ -1,4 +1,4 @@
-"""The main path: a recipe in; a fine-tuned model, its report and its SavedModel out."""
+"""The main path: from a recipe to a fine-tuned model, its report and its SavedModel."""
 
 from __future__ import annotations
 
@@ -6,35 +6,31 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
+from sft_keras.check.findings import Finding
 from sft_keras.check.inspect import quick_check
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.dispatcher import require_data_service
 from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy, resolve_cluster
-from sft_keras.distributed.devices import Devices
-from sft_keras.distributed.factory import create_devices
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.distributed.workers import explain_worker_loss
-from sft_keras.export.paths import SAVED_MODEL
 from sft_keras.pipeline import finish
-from sft_keras.pipeline.finish import about_run, about_start
-from sft_keras.pipeline.open_run import OpenedRun, in_this_process, open_run, train_opened
+from sft_keras.pipeline.finish import RunFinisher, about_start
+from sft_keras.pipeline.open_run import open_run, train_opened, with_local_model
+from sft_keras.pipeline.options import RunOptions
 from sft_keras.pipeline.worker import run_worker
-from sft_keras.recipe.loader import load_recipe, to_plain
+from sft_keras.recipe.loader import LoadedRecipe, load_recipe, to_plain
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.report import write_report
 from sft_keras.runs.console import Log
 from sft_keras.runs.folder import RECIPE, RunFolder
-from sft_keras.runs.interrupt import StopRequest, handle_signals
+from sft_keras.runs.interrupt import handle_signals
 from sft_keras.runs.lock import lock_run
 from sft_keras.runs.result import Result
 from sft_keras.runs.resume import require_same_recipe
-from sft_keras.runs.trackers import Trackers, open_trackers, require_trackers
+from sft_keras.runs.trackers import open_trackers, require_trackers
+from sft_keras.training.experiment import Experiment
 
 
 def finetune(
@@ -53,149 +49,118 @@ def finetune(
     data_service: str | None = None,
     log: Log = "plain",
 ) -> Result:
-    """Runs a recipe from the data to the checked SavedModel.
+    """Fine-tune a pretrained model by a recipe, evaluate it and export it as a SavedModel.
 
-    A run that was stopped, or whose process died, is gone on with by `resume`: from its latest
-    checkpoint, to the same weights bit for bit where `Recipe.deterministic` is on.
+    A run that was stopped, or whose process died, continues with `resume` from its latest
+    checkpoint, and reaches the same weights bit for bit if `Recipe.deterministic` is set.
 
     Args:
-      recipe: The name of a recipe that comes along, a recipe file's path, or a Recipe.
-      overrides: "PATH=VALUE" each, as `--set` takes them.
-      run_dir: Where to write; None for a new folder under runs/.
+      recipe: The name of a built-in recipe, the path of a recipe file, or a `Recipe`.
+      overrides: "PATH=VALUE" strings, as `--set` takes them.
+      run_dir: The run folder; None for a new folder under runs/.
       overwrite: Whether an earlier run in `run_dir` may be deleted.
-      resume: Whether to go on with the run in `run_dir`, which must have been begun.
-      allow_changed: Paths of fields in which the recipe may differ from the one that a resumed run
-        began with; "data" for other examples.
-      smoke: Whether to run on synthetic data and random weights, to try the path in seconds.
-      command: What to repeat the run with, for the report.
+      resume: Whether to resume the run in `run_dir`.
+      allow_changed: Paths of fields in which the recipe may differ from that of the run to resume;
+        "data" for other examples.
+      smoke: Whether to run on synthetic data and random weights, to try all steps in seconds.
+      command: The command that repeats the run, for the report.
       strategy: "one" device; "mirrored", all GPUs of this machine; "tpu", all cores of its TPU; or
-        "multi_worker", one device in each of the processes that TF_CONFIG names, each of which must
-        run this with the same `run_dir`. "auto" is the last where there is a TF_CONFIG, else "tpu"
-        where there is one or TPU_NAME is set, else "mirrored" where there are several GPUs, else
-        "one". `Data.batch_size` is that of all of them together.
+        "multi_worker", one device in each of the processes in TF_CONFIG, each of which must call
+        this with the same `run_dir`. "auto" is "multi_worker" if TF_CONFIG is set, else "tpu" if
+        there is one or TPU_NAME is set, else "mirrored" if there are several GPUs, else "one".
+        `Data.batch_size` is that of all devices together.
       worker_timeout: Seconds to wait for the other workers.
-      virtual_devices: Into how many devices to split the CPU, to try "mirrored" on it; 0 for none.
-      data_service: grpc://HOST:PORT of the dispatcher of a tf.data service, whose workers read and
-        decode image files: the batches are those of a run without it. None to read them here.
-      log: What is printed: "plain" lines; "quiet", only warnings and what came out; or "json", an
-        object a line with "time" and "said", or "stage", "step" and the figures of an epoch.
+      virtual_devices: Number of devices to split the CPU into, to try "mirrored" on it; 0 for none.
+      data_service: grpc://HOST:PORT of the dispatcher of a tf.data service whose workers read and
+        decode image files. Batches are the same as without it. None to read them here.
+      log: What to print: "plain" lines; "quiet", only warnings and results; or "json", one object
+        per line with "time" and either "said" or the "stage", "step" and metrics of an epoch.
 
     Returns:
-      What the run leaves behind; of a worker that is not the chief without metrics and report.
+      The result of the run. For a worker that is not the chief, it has no metrics and no report.
 
     Raises:
       SFTError: One of `sft_keras.core.errors`, with the reason in its message; a `StoppedError`
         after Ctrl-C or SIGTERM.
+
+    Example:
+      >>> import sft_keras
+      >>> result = sft_keras.finetune("quickstart", overrides=["stages.head.epochs=1"])
+      >>> result.metrics["accuracy"]["value"], result.run_dir  # doctest: +SKIP
     """
     loaded = load_recipe(recipe, overrides)
     if smoke:
         loaded = dataclasses.replace(loaded, recipe=loaded.recipe.task.smoke_recipe(loaded.recipe))
     loaded.recipe.data.require_path()
     require_trackers(loaded.recipe)
-    cluster = resolve_cluster(strategy, run_dir)
-    service = None
-    if data_service is not None:
-        require_data_service(data_service, loaded.recipe)
-        service = DataService(data_service)
-    joining = {"resume": resume, "timeout": worker_timeout}
-    if cluster is not None and not cluster.is_chief:
-        folder = Path(run_dir).expanduser()
-        model, stages = run_worker(
-            loaded, cluster, folder, allow_changed=allow_changed, service=service, **joining
-        )
-        return Result({}, _history(stages), model, {}, folder, folder / SAVED_MODEL)
+    options = RunOptions(
+        strategy=strategy,
+        cluster=resolve_cluster(strategy, run_dir),
+        resume=resume,
+        allow_changed=allow_changed,
+        worker_timeout=worker_timeout,
+        virtual_devices=virtual_devices,
+        service=None if data_service is None else _open_service(data_service, loaded.recipe),
+    )
+    if options.cluster is not None and not options.cluster.is_chief:
+        return run_worker(loaded, options, run_dir)
     reopened = RunFolder.reopen(run_dir, log) if resume else None
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
+    return _run(loaded, options, run, about_start(loaded, smoke, command))
+
+
+def _open_service(address: str, recipe: Recipe) -> DataService:
+    require_data_service(address, recipe)
+    return DataService(address)
+
+
+def _run(
+    loaded: LoadedRecipe, options: RunOptions, run: RunFolder, start: Mapping[str, Any]
+) -> Result:
+    """Open the run, train its stages and finish it, or resume where it stopped.
+
+    Args:
+      loaded: The recipe.
+      options: How the run was started.
+      run: The run folder.
+      start: Facts about a new run; a resumed run keeps those of its first process.
+    """
+    recipe, checkpoints = loaded.recipe, run.checkpoints
     with (
         handle_signals() as stop,
         lock_run(run.path),
         run.explain_errors(stop),
-        explain_worker_loss(cluster, run.path),
-        explain_service_failure(service),
+        explain_worker_loss(options.cluster, run.path),
+        explain_service_failure(options.service),
         contextlib.ExitStack() as opening,
     ):
-        if not resume:
+        if not options.resume:
             opening.enter_context(run.discarded_on_error())
-        if resume and require_same_recipe(run.path, loaded.recipe, allow_changed):
-            run.checkpoints.forget(*finish.PARTS)
-        devices = create_devices(
-            strategy, cluster, loaded, virtual_devices=virtual_devices, reporter=run, **joining
-        )
-        with configured_keras(loaded.recipe, devices):
-            run.write_json(RECIPE, to_plain(loaded.recipe))
-            run.checkpoints.sweep()
-            start = about_start(loaded, smoke, command)
-            began = run.checkpoints.run_once("begun", lambda: Snapshot(start))
-            resumed = run.checkpoints.newest()
+        elif require_same_recipe(run.path, recipe, options.allow_changed):
+            checkpoints.forget(*finish.PARTS)
+        devices = options.create_devices(loaded, run)
+        with configured_keras(recipe, devices):
+            run.write_json(RECIPE, to_plain(recipe))
+            checkpoints.sweep()
+            began = checkpoints.run_once("begun", lambda: Snapshot(start))
+            resumed = checkpoints.newest()
             if resumed is not None:
-                run.line(f"resume  going on with {run.path}")
-            opened = open_run(loaded.recipe, run, resumed, devices, allow_changed, service)
+                run.line(f"resume  resuming {run.path}")
+            opened = open_run(recipe, run, devices, options, resumed)
             opening.close()
-            with open_trackers(loaded.recipe, run) as trackers:
-                return _run(loaded.recipe, run, stop, began.facts, opened, devices, trackers)
+            with open_trackers(recipe, run) as trackers:
+                findings = _warn_of_findings(opened.experiment)
+                with opened.timer("stages"):
+                    stages = train_opened(opened, checkpoints, stop)
+                    trained = with_local_model(opened.experiment)
+                finisher = RunFinisher(trained, stages[-1]["temperature"])
+                return finisher.finish(stages, findings, began.facts, opened.timer, trackers)
 
 
-def _run(
-    recipe: Recipe,
-    run: RunFolder,
-    stop: StopRequest,
-    began: Mapping[str, Any],
-    opened: OpenedRun,
-    devices: Devices,
-    trackers: Trackers,
-) -> Result:
-    """Does what is left of a run."""
-    task, progress, timer = recipe.task, run.checkpoints, opened.timer
-    prepared, info = opened.prepared, opened.info
-    found = quick_check(prepared, info)
-    for finding in found:
+def _warn_of_findings(experiment: Experiment) -> list[Finding]:
+    """Run the checks of the data that cost nothing, and log those that spoil a result."""
+    findings = quick_check(experiment.prepared, experiment.info)
+    for finding in findings:
         if finding.spoils:
-            run.line(f"warning  {finding.describe()} See python -m sft_keras.check.")
-    with timer("stages"):
-        stages = train_opened(opened, recipe, run, progress, stop, devices)
-        staged = in_this_process(opened, recipe, devices)
-    temperature = stages[-1]["temperature"]
-    parts = finish.RunFinisher(staged, recipe, prepared["test"], info, run, temperature)
-    saved = progress.run_once("saved", parts.save)
-    with timer("evaluation"):
-        evaluated = progress.run_once("evaluated", parts.evaluate)
-    with timer("export"):
-        exported = progress.run_once("exported", lambda: parts.export(evaluated))
-    metrics = evaluated.facts["metrics"]
-    warnings = [each for stage in stages for each in stage["warnings"]]
-    report = {
-        **about_run(recipe, began, timer, info, staged),
-        "inputs": {name: dict(split.facts) for name, split in prepared.items()},
-        "checked": [{"what": each.describe(), "spoils": each.spoils} for each in found],
-        "stages": stages,
-        "score": task.score(metrics)[0],
-        "test": metrics,
-        "mistakes": evaluated.facts["mistakes"],
-        "uncertain": evaluated.facts["uncertain"],
-        "export": exported.facts,
-        "notes": [*saved.facts["notes"], *warnings],
-    }
-    pictures = finish.pictures_of(evaluated)
-    write_report(report, pictures, run.path, task.pipeline_tag)
-    progress.clear()
-    trackers.finish(metrics, run.file("report.html"))
-    for note in saved.facts["notes"]:
-        run.line(f"note  {note}")
-    run.line(f"test  {task.summary(metrics)}")
-    run.line(f"report  {run.file('report.html')}")
-    run.line(f"predict  python -m sft_keras.predict --run={run.path} {task.predict_argument}...")
-    with contextlib.suppress(tf.errors.OpError):  # one has gone, and is not needed any more
-        devices.barrier()  # for the others, which would take an end before for a failure
-    return Result(
-        metrics=metrics,
-        history=_history(stages),
-        model=parts.model,
-        report=report,
-        run_dir=run.path,
-        export_dir=run.file(SAVED_MODEL),
-        pictures=tuple(pictures),
-    )
-
-
-def _history(stages: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    return {stage["name"]: stage["history"] for stage in stages}
+            experiment.run.line(f"warning  {finding.describe()} See python -m sft_keras.check.")
+    return findings

@@ -1,4 +1,4 @@
-"""What to try: points of a grid, or backbones, each with several seeds or folds. No TensorFlow."""
+"""Plan trials: points of a grid or backbones, each with several seeds or folds. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sft_keras.core.errors import RecipeError
 from sft_keras.recipe.backbone import Backbone
@@ -15,19 +16,19 @@ from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
 
 _SHOWN_FAULTS = 5
-# What one run has no use for, of the flags of a command that ran trials.
+# Flags of a command for trials that do not apply to a single run.
 _TRIAL_FLAGS = ("sweep", "compare_backbones", "seeds", "folds", "run_dir")
 _TRIAL_SWITCHES = ("overwrite", "nooverwrite")
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One variant of the recipe: a row of the comparison.
+    """One variant of the recipe, a row of the comparison.
 
     Attributes:
-      name: What sets it apart.
-      overrides: As `--set` takes them, to be repeated with.
-      recipe: With the overrides.
+      name: What distinguishes it from the other points.
+      overrides: "PATH=VALUE" strings, as `--set` takes them, that reproduce it.
+      recipe: The recipe with the overrides.
     """
 
     name: str
@@ -37,13 +38,13 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class TrialPlan:
-    """Which trials there are: every point is repeated with each seed, or on each fold.
+    """The trials to run: every point with each seed, or on each fold.
 
     Attributes:
       kind: "sweep", "backbones" or "repeats".
       points: The rows of the comparison.
-      seeds: A trial's seed of all but the splits; for folds all the same.
-      folds: Into how many folds training and validation examples are divided; None for none.
+      seeds: Seeds of everything but the splits, one per trial of a point; one for all folds.
+      folds: Number of folds of the training and validation examples; None without folds.
     """
 
     kind: str
@@ -53,12 +54,12 @@ class TrialPlan:
 
     @property
     def repeats(self) -> int:
-        """Trials of each point."""
+        """Number of trials per point."""
         return self.folds or len(self.seeds)
 
     @property
     def trials(self) -> int:
-        """Trials of all points."""
+        """Number of trials of all points."""
         return len(self.points) * self.repeats
 
 
@@ -70,23 +71,29 @@ def plan_trials(
     seeds: int | None = None,
     folds: int | None = None,
 ) -> TrialPlan:
-    """Returns the trials that the flags ask for.
+    """Return the trials for the given flags.
 
     Args:
-      recipe: What is varied.
-      sweep: "PATH=VALUE,VALUE,..." each, as overrides have it; a grid over all of them, the first
-        of which varies slowest. Values that hold commas themselves are separated by ";".
-      backbones: Presets to probe with a new head, frozen.
-      seeds: How many seeds, counted up from the recipe's; the splits stay the same.
-      folds: How many folds.
+      recipe: The recipe to vary.
+      sweep: "PATH=VALUE,VALUE,..." strings with override paths. They span a grid in which the first
+        varies slowest. Values that contain commas are separated by ";".
+      backbones: Presets to compare, each frozen with a new head.
+      seeds: Number of seeds, counted up from the recipe's; the splits stay the same.
+      folds: Number of folds for cross-validation.
 
     Raises:
-      RecipeError: If they do not go together, or a point cannot run.
+      RecipeError: If the flags cannot be combined, or a point is not valid.
+
+    Example:
+      >>> plan_trials(recipe, sweep=["stages.head.learning_rate=1e-3,1e-2"], seeds=3).trials
+      6
     """
     if sweep and backbones:
-        raise RecipeError("Give either --sweep or --compare_backbones, one after the other.")
+        raise RecipeError(
+            "--sweep and --compare_backbones cannot be combined. Run one after the other."
+        )
     if seeds is not None and folds is not None:
-        raise RecipeError("Give either --seeds or --folds: a fold is trained with one seed.")
+        raise RecipeError("--seeds and --folds cannot be combined: all folds train with one seed.")
     for name, count in (("seeds", seeds), ("folds", folds)):
         if count is not None and count < 2:
             raise RecipeError(f"--{name} must be 2 or more. Received: {count}.")
@@ -94,7 +101,7 @@ def plan_trials(
     if sweep:
         points = _grid(recipe, sweep)
     elif backbones:
-        _require_different("--compare_backbones", "preset", backbones)
+        _require_distinct("--compare_backbones", "preset", backbones)
         points = tuple(_probe(recipe, preset) for preset in backbones)
     else:
         points = (Point("recipe", (), recipe),)
@@ -103,11 +110,11 @@ def plan_trials(
 
 
 def one_run(command: str, overrides: Sequence[str]) -> str:
-    """Returns the command of one whole run with `overrides`.
+    """Return the command of one whole run with `overrides`.
 
     Args:
-      command: What ran the trials, on the command line or in Python.
-      overrides: Of a point.
+      command: The command line or Python call that ran the trials.
+      overrides: The overrides of a point.
     """
     if not command.startswith("python "):
         return f"sft_keras.finetune(recipe, overrides={list(overrides)!r})"
@@ -127,11 +134,11 @@ def _without_trial_flags(words: Sequence[str]) -> Iterator[str]:
 
 def _grid(recipe: Recipe, sweep: Sequence[str]) -> tuple[Point, ...]:
     axes = [_axis(text) for text in sweep]
-    _require_different("--sweep", "field", [path for path, _ in axes])
+    _require_distinct("--sweep", "field", [path for path, _ in axes])
     for path, values in axes:
-        _require_different(f"--sweep={path}", "value", values)
+        _require_distinct(f"--sweep={path}", "value", values)
     choices = [[f"{path}={value}" for value in values] for path, values in axes]
-    # All at once, so that every value that does not fit is named.
+    # All values at once, so that the error names every invalid one.
     apply_overrides(recipe, [override for axis in choices for override in axis])
     return tuple(
         Point(", ".join(overrides), overrides, apply_overrides(recipe, overrides))
@@ -140,33 +147,33 @@ def _grid(recipe: Recipe, sweep: Sequence[str]) -> tuple[Point, ...]:
 
 
 def _axis(text: str) -> tuple[str, list[str]]:
-    """Returns the path and the values of "PATH=VALUE,VALUE,..."."""
+    """Parse "PATH=VALUE,VALUE,..." into the path and its values."""
     path, equals, listed = text.partition("=")
     values = listed.split(";" if ";" in listed else ",")
     values = [value.strip() for value in values if value.strip()]
     if not path.strip() or not equals or not values:
         raise RecipeError(
-            "--sweep must read PATH=VALUE,VALUE,..., e.g. "
+            "--sweep must be PATH=VALUE,VALUE,..., e.g. "
             f"stages.head.learning_rate=1e-4,1e-3. Received: {text!r}."
         )
     return path.strip(), values
 
 
 def _probe(recipe: Recipe, preset: str) -> Point:
-    """Returns the recipe's first stage on another backbone, all of which stays frozen."""
+    """Return a point with the recipe's first stage on another backbone, fully frozen."""
     head: Stage = dataclasses.replace(recipe.stages[0], unfreeze=0)
-    backbone, overrides = _other_backbone(recipe.backbone, preset)
+    backbone, overrides = _with_preset(recipe.backbone, preset)
     varied = dataclasses.replace(recipe, backbone=backbone, stages=(head,))
     return Point(preset, overrides, varied)
 
 
-def _other_backbone(backbone: Backbone, preset: str) -> tuple[Backbone, tuple[str, ...]]:
-    """Returns a recipe's section with another preset, and the overrides that make it so."""
+def _with_preset(backbone: Backbone, preset: str) -> tuple[Backbone, tuple[str, ...]]:
+    """Return the backbone section with another preset, and the overrides that make it so."""
     if preset == backbone.preset:
         return backbone, ()
-    # What was said of the recipe's own backbone need not be true of another.
+    # Settings of the recipe's own backbone need not apply to another.
     weights = None if backbone.weights is None else "pretrained"
-    changes = {"preset": preset, "weights": weights, "arguments": {}}
+    changes: dict[str, Any] = {"preset": preset, "weights": weights, "arguments": {}}
     overrides = tuple(
         f"backbone.{name}={value if isinstance(value, str) else json.dumps(value)}"
         for name, value in changes.items()
@@ -175,16 +182,16 @@ def _other_backbone(backbone: Backbone, preset: str) -> tuple[Backbone, tuple[st
     return dataclasses.replace(backbone, **changes), overrides
 
 
-def _require_different(flag: str, what: str, values: Sequence[str]) -> None:
-    twice = sorted({value for value in values if values.count(value) > 1})
-    if twice:
+def _require_distinct(flag: str, what: str, values: Sequence[str]) -> None:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
         raise RecipeError(
-            f"{flag} must name each {what} once. Received more than once: {', '.join(twice)}."
+            f"{flag} must name each {what} once. Received more than once: {', '.join(repeated)}."
         )
 
 
 def _validate(points: Sequence[Point]) -> None:
-    """Raises a `RecipeError` that says of each point why it cannot run."""
+    """Raise a `RecipeError` that lists why each invalid point is invalid."""
     faults = []
     for point in points:
         try:

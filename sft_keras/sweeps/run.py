@@ -1,7 +1,8 @@
-"""Runs the trials of a plan on shared data, backbones and frozen-block outputs, and compares them.
+"""Run the trials of a plan on shared data, backbones and cached features, and compare them.
 
-A trial trains all stages of its recipe and is scored on validation; nothing is exported. Where the
-trials only repeat one recipe, so that nothing is chosen by them, they are scored on test too.
+A trial trains all stages of its recipe and is evaluated on the validation split; nothing is
+exported. If the trials only repeat one recipe, so that they select nothing, they are evaluated on
+the test split too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from sft_keras.runs.console import Log
 from sft_keras.runs.environment import environment
 from sft_keras.runs.folder import TRIALS, RunFolder
 from sft_keras.sweeps.plan import Point, TrialPlan, one_run
-from sft_keras.sweeps.shared import TrialData, Workbench
+from sft_keras.sweeps.shared import TrialContext, TrialData
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 
@@ -45,86 +47,92 @@ def run_trials(
     command: str = "sft_keras.sweeps.run.run_trials(...)",
     log: Log = "plain",
 ) -> dict[str, Any]:
-    """Runs a plan and leaves a folder with trials.json, report.html and a folder for each trial.
+    """Run a plan; write trials.json, report.html and a folder per trial.
 
-    What is done so far is in trials.json after each trial, and on the page too if the rest is
-    stopped.
+    trials.json is updated after each trial. If the rest is stopped, report.html shows the trials
+    done so far.
 
     Args:
-      loaded: The recipe that is varied.
-      plan: From `plan_trials`.
-      run_dir: Where to write; None for a new folder under runs/.
+      loaded: The recipe to vary.
+      plan: The trials, from `plan_trials`.
+      run_dir: The run folder; None for a new folder under runs/.
       overwrite: Whether an earlier run in `run_dir` may be deleted.
       smoke: Whether the recipe was made for `--smoke`, for the report.
-      command: What to repeat it with, for the report.
-      log: See `finetune`.
+      command: The command that repeats the trials, for the report.
+      log: What to print, see `finetune`.
 
     Returns:
-      What trials.json holds; "points" are in the order of the plan.
+      The content of trials.json; "points" are in the order of the plan.
 
     Raises:
-      SFTError: If the data of the first point cannot be read or does not fit the recipe, which
-        leaves nothing behind; or if no trial came to an end. Whatever else goes wrong with one
-        trial, such as a backbone that cannot be had or a loss that is no longer finite, ends that
-        trial alone.
+      SFTError: If the data of the first point cannot be read or does not fit the recipe, in which
+        case nothing is left behind; or if no trial finished. Any other failure, such as an
+        unavailable backbone or a loss that is not finite, ends only the trial it occurs in.
+
+    Example:
+      >>> loaded = load_recipe("quickstart")  # doctest: +SKIP
+      >>> plan = plan_trials(loaded.recipe, sweep=["stages.head.learning_rate=1e-3,1e-2"])
+      >>> run_trials(loaded, plan)["points"][0]["scores"]
     """
     loaded.recipe.data.require_path()
     run = RunFolder.create(f"{loaded.name}-{plan.kind}", run_dir, overwrite, log=log)
     run.write_json("recipe.json", to_plain(loaded.recipe))
     timer = Timer()
-    bench = Workbench(lambda done, total: run.progress(f"reading {done}/{total}"))
+    context = TrialContext(lambda done, total: run.progress(f"reading {done}/{total}"))
     with run.discarded_on_error():
-        info = _open_data(plan, bench)
+        info = _open_data(plan, context)
     run.line(f"data  {info.summary()}")
     report: dict[str, Any] = {}
     try:
-        with _no_word_on_retracing():
-            for points in _growing(plan, bench, run):
+        with _without_retracing_warnings():
+            for points in _run_points(plan, context, run):
                 report = _report(loaded, plan, points, info, timer, command, smoke)
                 run.write_json(TRIALS, report)
     finally:
         if report:
             write_sweep_page(report, run.path)
-    _say_best(run, plan, report)
+    _report_best(run, plan, report)
     run.line(f"report  {run.file('report.html')}")
     return report
 
 
-def _open_data(plan: TrialPlan, bench: Workbench) -> DataInfo:
-    """Reads the data of the first point, and checks the others against it; returns its facts."""
+def _open_data(plan: TrialPlan, context: TrialContext) -> DataInfo:
+    """Read the data of the first point, check the other points against it, return its facts."""
     first = plan.points[0].recipe
-    info = next(bench.data(first, first.seed, plan.folds)).info
+    info = next(context.data(first, first.seed, plan.folds)).info
     for point in plan.points:
         if point.recipe.data.source == first.data.source:
             point.recipe.task.check_against_data(point.recipe, info)
     return info
 
 
-def _growing(plan: TrialPlan, bench: Workbench, run: RunFolder) -> Iterator[list[dict[str, Any]]]:
-    """Runs the trials; yields the rows of the comparison, as far as they are known, after each."""
+def _run_points(
+    plan: TrialPlan, context: TrialContext, run: RunFolder
+) -> Iterator[list[dict[str, Any]]]:
+    """Run the trials; after each, yield the rows of the comparison known so far."""
     points: list[dict[str, Any]] = []
     for index, point in enumerate(plan.points):
         results: list[dict[str, Any]] = []
-        for result in _results(point, plan, bench, run, index * plan.repeats + 1):
+        for result in _run_trials_of(point, plan, context, run, index * plan.repeats + 1):
             results.append(result)
             number = index * plan.repeats + len(results)
-            run.line(f"trial {number}/{plan.trials}  {_told(point, plan, result)}")
+            run.line(f"trial {number}/{plan.trials}  {_summary(point, plan, result)}")
             yield [*points, _row(point, results)]
         points.append(_row(point, results))
 
 
-def _results(
-    point: Point, plan: TrialPlan, bench: Workbench, run: RunFolder, number: int
+def _run_trials_of(
+    point: Point, plan: TrialPlan, context: TrialContext, run: RunFolder, number: int
 ) -> Iterator[dict[str, Any]]:
-    """Runs the trials of a point, numbered from `number` on, and yields what became of each."""
+    """Run the trials of a point, numbered from `number`, and yield the result of each."""
     try:
-        trials = _trials_of(point, plan, bench)
+        trials = _trials_of(point, plan, context)
     except SFTError as error:
         failure = {"name": "data", "folder": None, "failure": str(error), "seconds": 0.0}
         yield from [failure] * plan.repeats
         return
-    for own, trial in enumerate(trials, number):
-        yield _run_one(trial, bench, run, f"trials/{own:03d}", plan.kind == "repeats")
+    for index, trial in enumerate(trials, number):
+        yield _run_one(trial, context, run, f"trials/{index:03d}", plan.kind == "repeats")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +142,11 @@ class _Trial:
     data: TrialData
 
 
-def _trials_of(point: Point, plan: TrialPlan, bench: Workbench) -> list[_Trial]:
-    """Returns the trials of a point: one for each fold or seed."""
+def _trials_of(point: Point, plan: TrialPlan, context: TrialContext) -> list[_Trial]:
+    """Return the trials of a point, one per fold or seed."""
     recipe = point.recipe
-    # The splits are the point's own, whatever seed a trial of it trains with.
-    parts = list(bench.data(recipe, recipe.seed, plan.folds))
+    # All trials of a point share its splits, whatever seed they train with.
+    parts = list(context.data(recipe, recipe.seed, plan.folds))
     if plan.folds:
         return [_Trial(f"fold {number}", recipe, data) for number, data in enumerate(parts, 1)]
     seeds = [recipe.seed + seed - plan.seeds[0] for seed in plan.seeds]
@@ -148,9 +156,9 @@ def _trials_of(point: Point, plan: TrialPlan, bench: Workbench) -> list[_Trial]:
 
 
 def _run_one(
-    trial: _Trial, bench: Workbench, run: RunFolder, name: str, scores_test: bool
+    trial: _Trial, context: TrialContext, run: RunFolder, name: str, scores_test: bool
 ) -> dict[str, Any]:
-    """Runs a trial in the folder `name`; returns its scores, or why there are none."""
+    """Run a trial in the folder `name` and return its scores, or why it failed."""
     recipe, info = trial.recipe, trial.data.info
     folder = RunFolder(run.file(name), is_quiet=True)
     folder.path.mkdir(parents=True)
@@ -160,24 +168,20 @@ def _run_one(
     try:
         with configured_keras(recipe):
             recipe.task.check_against_data(recipe, info)
-            backbone = bench.backbone(recipe)
+            backbone = context.backbone(recipe)
             for stage in recipe.stages:
                 backbone.split(stage.unfreeze)
                 layers_to_adapt(backbone, stage)
             staged = build_staged(recipe, backbone, info)
             stages = train_stages(
-                staged,
-                recipe,
-                trial.data.prepared,
-                info,
-                folder,
-                memory=bench.memory,
+                Experiment(recipe, staged, trial.data.prepared, info, folder),
+                memory=context.memory,
                 scores_test=scores_test,
             )
     except SFTError as error:
         facts["failure"] = str(error)
     except tf.errors.ResourceExhaustedError as error:
-        facts["failure"] = f"There was not enough memory. TensorFlow says: {error.message}"
+        facts["failure"] = f"There was not enough memory. TensorFlow reports: {error.message}"
     facts["seconds"] = time.perf_counter() - began
     if facts["failure"] is not None:
         return facts
@@ -198,14 +202,16 @@ def _run_one(
 
 
 def _row(point: Point, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns a row of the comparison; its scores are means over the trials that ended well."""
+    """Return a row of the comparison. Its scores are means over the successful trials."""
     done = [result for result in results if result["failure"] is None]
     splits = done[0]["scores"] if done else ()
     return {
         "name": point.name,
         "overrides": list(point.overrides),
-        "scores": {split: _spread([each["scores"][split] for each in done]) for split in splits},
-        "loss": _spread([each["loss"] for each in done]) if done else None,
+        "scores": {
+            split: _spread([result["scores"][split] for result in done]) for split in splits
+        },
+        "loss": _spread([result["loss"] for result in done]) if done else None,
         "seconds": sum(result["seconds"] for result in results),
         "failures": [result["failure"] for result in results if result["failure"]],
         "repeats": list(results),
@@ -225,7 +231,8 @@ def _report(
     command: str,
     smoke: bool,
 ) -> dict[str, Any]:
-    done = [each for point in points for each in point["repeats"] if each["failure"] is None]
+    results = [result for point in points for result in point["repeats"]]
+    done = [result for result in results if result["failure"] is None]
     best = _best(points)
     return {
         "format": 1,
@@ -250,7 +257,7 @@ def _report(
 
 
 def _best(points: Sequence[dict[str, Any]]) -> int | None:
-    """Returns the position of the point of the highest validation score; of equals, lowest loss."""
+    """Return the index of the point with the highest validation score, ties by lowest loss."""
     scored = [index for index, point in enumerate(points) if point["scores"]]
 
     def rank(index: int) -> tuple[float, float]:
@@ -260,45 +267,47 @@ def _best(points: Sequence[dict[str, Any]]) -> int | None:
     return max(scored, key=rank, default=None)
 
 
-def _told(point: Point, plan: TrialPlan, result: dict[str, Any]) -> str:
-    """Returns what to say of a trial, in a line."""
+def _summary(point: Point, plan: TrialPlan, result: dict[str, Any]) -> str:
+    """Return the result of a trial in one line."""
     names = [point.name] if plan.kind != "repeats" else []
     if plan.repeats > 1:
         names.append(result["name"])
-    told = ", ".join(names)
+    name = ", ".join(names)
     if result["failure"] is not None:
-        return f"{told}  failed: {result['failure'].partition(chr(10))[0]}"
+        return f"{name}  failed: {result['failure'].partition(chr(10))[0]}"
     scores = ", ".join(f"{split} {value:.4f}" for split, value in result["scores"].items())
-    return f"{told}  {result['metric']}: {scores}  ({result['seconds']:.1f} s)"
+    return f"{name}  {result['metric']}: {scores}  ({result['seconds']:.1f} s)"
 
 
-def _say_best(run: RunFolder, plan: TrialPlan, report: dict[str, Any]) -> None:
+def _report_best(run: RunFolder, plan: TrialPlan, report: dict[str, Any]) -> None:
     best, points = report["best"], report["points"]
     if best is None:
         raise RecipeError(
-            f"No trial came to an end; what stopped each is in {run.file(TRIALS)}. The first: "
+            f"No trial finished; the reason for each is in {run.file(TRIALS)}. The first: "
             f"{points[0]['failures'][0]}"
         )
     point = points[best]
-    scores = ", ".join(_shown(split, spread, plan) for split, spread in point["scores"].items())
+    scores = ", ".join(
+        _score_text(split, spread, plan) for split, spread in point["scores"].items()
+    )
     if plan.kind == "repeats":
         run.line(f"mean  {report['metric']}: {scores}")
         return
     run.line(f"best  {point['name']}  {report['metric']}: {scores}")
-    count = sum(bool(each["scores"]) for each in points)
+    count = sum(bool(row["scores"]) for row in points)
     if count > 1:
-        run.line(f"note  the best of {count} on validation is optimistic; its own run tests it")
+        run.line(f"note  the best validation score of {count} is optimistic; its own run tests it")
     run.line(f"run it  {report['run_best']}")
 
 
-def _shown(split: str, spread: dict[str, float], plan: TrialPlan) -> str:
+def _score_text(split: str, spread: dict[str, float], plan: TrialPlan) -> str:
     values = f" ({spread['low']:.4f} to {spread['high']:.4f})" if plan.repeats > 1 else ""
     return f"{split} {spread['mean']:.4f}{values}"
 
 
 @contextlib.contextmanager
-def _no_word_on_retracing() -> Iterator[None]:
-    """Keeps back TensorFlow's advice on functions that are traced often: here each model is new."""
+def _without_retracing_warnings() -> Iterator[None]:
+    """Suppress TensorFlow's retracing warnings: every trial traces a new model."""
     logger = logging.getLogger("tensorflow")
 
     def is_other(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What trials of one recipe share: opened data, built backbones, what frozen blocks gave."""
+"""What trials share: opened data, built backbones and cached features."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ class TrialData:
 
 
 @dataclasses.dataclass(frozen=True)
-class _AsBuilt:
-    """A backbone, and what it was when it was new.
+class _BuiltOnce:
+    """A backbone with a record of its initial state.
 
     Attributes:
-      kind: All that decides on it but the seed.
-      seed: What it was drawn with; None if it is the same with any.
+      key: Everything that determines the backbone, except the seed.
+      seed: The seed that it was built with; None if it does not depend on the seed.
       built: The backbone.
-      values: Of its variables.
-      nodes: Each operation of its graph, with the numbers of its uses: as (input, output).
+      values: Initial values of its variables.
+      nodes: (operation, (inbound nodes, outbound nodes)) of its graph, with their initial numbers.
     """
 
-    kind: str
+    key: str
     seed: int | None
     built: BuiltBackbone
     values: list[np.ndarray]
     nodes: list[tuple[keras.Operation, tuple[int, int]]]
 
     @classmethod
-    def of(cls, kind: str, seed: int | None, built: BuiltBackbone) -> _AsBuilt:
-        """Notes what a new backbone is."""
+    def of(cls, key: str, seed: int | None, built: BuiltBackbone) -> _BuiltOnce:
+        """Record the state of a newly built backbone."""
         values = [np.array(variable.numpy()) for variable in built.model.variables]
         nodes = [
-            (each, (len(each._inbound_nodes), len(each._outbound_nodes)))
-            for each in _operations(built)
+            (operation, (len(operation._inbound_nodes), len(operation._outbound_nodes)))
+            for operation in _operations(built)
         ]
-        return cls(kind, seed, built, values, nodes)
+        return cls(key, seed, built, values, nodes)
 
     def restored(self) -> BuiltBackbone:
-        """Returns the backbone as it was."""
+        """Return the backbone, reset to its initial state."""
         for variable, value in zip(self.built.model.variables, self.values, strict=True):
             variable.assign(value)
-        # A layer refers to whatever was built on it: the models of all trials would stay in memory.
+        # Layers refer to everything built on them, which would keep the models of all trials alive.
         for operation, (inbound, outbound) in self.nodes:
             del operation._inbound_nodes[inbound:]
             del operation._outbound_nodes[outbound:]
         return self.built
 
 
-class Workbench:
-    """Opens and builds things once, and hands them out as they were at first.
+class TrialContext:
+    """Opens data and builds backbones once, and returns them in their initial state.
 
     Attributes:
-      memory: What frozen blocks gave, of all trials with the present data and backbone.
+      memory: Cached features of all trials with the current data and backbone.
     """
 
     def __init__(self, progress: Callable[[int, int], None]) -> None:
@@ -77,18 +77,18 @@ class Workbench:
         self.memory = MemoryStore()
         self._progress = progress
         self._data: tuple[Hashable, Splits, dict[str, Prepared]] | None = None
-        self._backbone: _AsBuilt | None = None
-        self._refused: dict[str, BackboneError] = {}
+        self._backbone: _BuiltOnce | None = None
+        self._failures: dict[str, BackboneError] = {}
 
     def data(self, recipe: Recipe, split_seed: int, folds: int | None) -> Iterator[TrialData]:
-        """Yields the data of a recipe, or of each of its folds.
+        """Yield the data of a recipe, or of each of its folds.
 
         Args:
-          recipe: What is read, and how.
-          split_seed: Of the splits, where the source has none, and of the folds.
-          folds: Divides training and validation examples anew, stratified by class and by whole
-            groups, so that each is validated once; the test split stays what it is. None for the
-            splits as they are.
+          recipe: The recipe whose data is read.
+          split_seed: Seed of the splits that the source lacks, and of the folds.
+          folds: Number of folds to divide training and validation examples into, stratified by
+            class and keeping groups whole, so that each example is validated once. The test split
+            stays the same. None for the splits as they are.
 
         Raises:
           DataError: If the data cannot be read, or a class has fewer examples than there are folds.
@@ -105,7 +105,7 @@ class Workbench:
             folds,
         )
         if self._data is None or self._data[0] != key:
-            # Before the next is read: there may be no room for both.
+            # Freed before the next is read, since both may not fit into memory.
             self._data = None
             self.memory.keep_only(())
             splits = recipe.task.open_data(recipe, split_seed)
@@ -120,52 +120,52 @@ class Workbench:
             yield TrialData(prepared, splits.info)
             return
         labels, groups = splits.train.labels, splits.train.groups
-        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-        made = kind(folds, shuffle=True, random_state=split_seed)
+        splitter_class = StratifiedKFold if groups is None else StratifiedGroupKFold
+        splitter = splitter_class(folds, shuffle=True, random_state=split_seed)
         whole = prepared["train"]
-        for number, (rest, held) in enumerate(made.split(labels, labels, groups), 1):
-            parts = {"train": rest, "validation": held}
-            chosen = {name: whole.subset(whole.rows_of(each)) for name, each in parts.items()}
+        for number, (train, held) in enumerate(splitter.split(labels, labels, groups), 1):
+            parts = {"train": train, "validation": held}
+            chosen = {name: whole.subset(whole.rows_of(part)) for name, part in parts.items()}
             yield TrialData(
                 {**chosen, "test": prepared["test"]}, _info_of_fold(splits, parts, number, folds)
             )
 
     def backbone(self, recipe: Recipe) -> BuiltBackbone:
-        """Returns the recipe's backbone with the weights it began with.
+        """Return the recipe's backbone with its initial weights.
 
-        Those handed out before must no longer be used.
+        Backbones returned earlier must no longer be used.
 
         Raises:
           BackboneError: If it cannot be built.
         """
-        kind = repr((recipe.backbone, recipe.precision, recipe.task.backbone_fingerprint()))
-        if kind in self._refused:
-            raise self._refused[kind]  # not asked for again, which may take long
+        key = repr((recipe.backbone, recipe.precision, recipe.task.backbone_fingerprint()))
+        if key in self._failures:
+            raise self._failures[key]  # not tried again, since a download may take long to fail
         held = self._backbone
-        if held is None or held.kind != kind or held.seed not in (None, recipe.seed):
+        if held is None or held.key != key or held.seed not in (None, recipe.seed):
             is_random = recipe.backbone.weights is None
-            if is_random or held is None or held.kind != kind:
+            if is_random or held is None or held.key != key:
                 self.memory.keep_only(())
-            held = self._backbone = None  # there may be no room for both
+            held = self._backbone = None  # both may not fit into memory
             try:
                 built = recipe.task.build_backbone(recipe)
             except BackboneError as error:
-                self._refused[kind] = error
+                self._failures[key] = error
                 raise
-            # Dropout begins where the seed says, whatever the weights.
-            is_drawn = is_random or _has_random_state(built)
-            held = _AsBuilt.of(kind, recipe.seed if is_drawn else None, built)
+            # Random states of dropout depend on the seed, even if the weights do not.
+            depends_on_seed = is_random or _has_random_state(built)
+            held = _BuiltOnce.of(key, recipe.seed if depends_on_seed else None, built)
             self._backbone = held
         return held.restored()
 
 
 def _operations(built: BuiltBackbone) -> list[keras.Operation]:
-    """Returns all that a graph can be built on: the layers, whole models among them."""
-    found: dict[int, keras.Operation] = {}
+    """Return everything that a graph can be built on: layers, nested models and operations."""
+    operations: dict[int, keras.Operation] = {}
     for layer in iter_layers(built.model, *built.preprocess):
         for operation in (layer, *getattr(layer, "operations", ())):
-            found[id(operation)] = operation
-    return list(found.values())
+            operations[id(operation)] = operation
+    return list(operations.values())
 
 
 def _has_random_state(built: BuiltBackbone) -> bool:
@@ -197,7 +197,7 @@ def _info_of_fold(
 ) -> DataInfo:
     info = splits.info
     counts = {
-        name: splits.train.class_counts(info.num_classes, each) for name, each in parts.items()
+        name: splits.train.class_counts(info.num_classes, part) for name, part in parts.items()
     }
     how = "stratified" + (" by class" if splits.train.occurrences is None else "")
     if splits.train.groups is not None:
@@ -205,7 +205,7 @@ def _info_of_fold(
     origin = f"created here: fold {number} of {folds}, {how}"
     return dataclasses.replace(
         info,
-        sizes={**info.sizes, **{name: len(each) for name, each in parts.items()}},
+        sizes={**info.sizes, **{name: len(part) for name, part in parts.items()}},
         counts={**info.counts, **counts},
         origin={**info.origin, **dict.fromkeys(parts, origin)},
     )

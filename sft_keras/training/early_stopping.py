@@ -1,4 +1,4 @@
-"""The weights of a stage's best epoch, and whether it is worth going on."""
+"""Early stopping: keep the weights of a stage's best epoch and end it when patience runs out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from sft_keras.recipe.stage import Stage
 
 
 class EarlyStopping:
-    """Remembers the weights of the best epoch, and when `patience` epochs went by without one.
+    """Keeps the weights of the best epoch and stops after `patience` epochs without a better one.
+
+    In contrast to `keras.callbacks.EarlyStopping` it can be saved and resumed, and epoch 0, the
+    initial weights, can be the best.
 
     Attributes:
-      epoch: Number of the best epoch, from 1; 0 for what the stage began with.
-      value: Its monitored figure; NaN before the first.
+      epoch: Number of the best epoch, from 1; 0 for the initial weights.
+      value: Its monitored metric; NaN before the first.
       is_patience_out: Whether the stage should stop.
     """
 
     def __init__(self, stage: Stage, variables: Mapping[str, keras.Variable]) -> None:
-        """`variables` are those that the stage may move, by their paths."""
+        """`variables` are those that the stage may change, by path."""
         self.epoch, self.value, self.is_patience_out = 0, math.nan, False
         self._metric = stage.monitor.removeprefix("val_")
         self._sign = -1.0 if self._metric == "loss" else 1.0
@@ -30,9 +33,9 @@ class EarlyStopping:
         self._variables = dict(variables)
         self._kept = self._copy()
 
-    def look(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """Compares an epoch's validation figures with the best; its weights are in the model."""
-        value = float(figures[self._metric])
+    def update(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Compare an epoch's validation metrics with the best; its weights are in the model."""
+        value = float(metrics[self._metric])
         if math.isnan(self.value) or self._sign * (value - self.value) > 0:
             self.value, self.epoch = value, epoch
             self._kept = self._copy()
@@ -40,21 +43,21 @@ class EarlyStopping:
             self.is_patience_out = True
 
     def restore(self) -> None:
-        """Puts the best weights back into the model."""
+        """Restore the best weights in the model."""
         for path, variable in self._variables.items():
             variable.assign(self._kept[path])
 
     def as_json(self) -> dict[str, Any]:
-        """Returns what to go on from, beside `kept`, as plain values."""
+        """Return the state as plain values, without the weights in `kept`."""
         return {"epoch": self.epoch, "value": self.value, "is_patience_out": self.is_patience_out}
 
     @property
     def kept(self) -> dict[str, np.ndarray]:
-        """The best weights by their paths."""
+        """{path: value} of the best weights."""
         return dict(self._kept)
 
-    def go_on(self, facts: Mapping[str, Any], kept: Mapping[str, np.ndarray]) -> None:
-        """Takes up what `as_json` and `kept` gave."""
+    def resume(self, facts: Mapping[str, Any], kept: Mapping[str, np.ndarray]) -> None:
+        """Restore the state returned by `as_json` and `kept`."""
         self.epoch, self.value = facts["epoch"], facts["value"]
         self.is_patience_out = facts["is_patience_out"]
         self._kept = {path: kept[path] for path in self._variables}

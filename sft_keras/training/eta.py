@@ -1,14 +1,15 @@
-"""About how long a run goes on training: the stage it is in, and those after it.
+"""Time left: an estimate of how long the current stage and those after it still train.
 
-How long a stage takes that has not begun is guessed from how long frozen blocks took, by what
-either multiplies. A stage that has begun says so itself.
+The current stage is timed. A stage that has not begun is estimated from the number of
+multiplications it does and the time that a multiplication took so far: in the pass over the frozen
+blocks, or else in the steps of the current stage.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import keras
 
@@ -18,18 +19,32 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.models.staged import StagedModel, unfrozen_blocks
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
-from sft_keras.training.loop import clock_time, of_the_stage
 
-_TRAINING = 3.0  # times what a forward pass takes: forward, and gradients of inputs and weights
+_TRAINING_COST = 3.0  # forward passes: one, and as much each for gradients of inputs and weights
+
+TimeLeft = Callable[[float, int], str]
+"""Maps (seconds per step, steps left in the stage) to the time left, in words."""
+
+
+def stage_time_left(seconds: float, steps: int) -> str:
+    """Return the time left of a stage alone, in words; a `TimeLeft`."""
+    return f"{clock_time(seconds * steps)} left of the stage"
+
+
+def clock_time(seconds: float) -> str:
+    """Return e.g. "2:05", or "1:02:05" from an hour on."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def multiplications(layers: Iterable[keras.Layer]) -> float:
-    """Returns about how many multiplications layers do for one example, or one token of a text."""
-    return float(sum(_weights(layer) * _places(layer) for layer in layers))
+    """Return about how many multiplications layers do per example, or per token of a text."""
+    return float(sum(_kernel_size(layer) * _positions(layer) for layer in layers))
 
 
-def _weights(layer: keras.Layer) -> int:
-    """Returns the numbers in kernels; those of embeddings are looked up, and vectors are cheap."""
+def _kernel_size(layer: keras.Layer) -> int:
+    """Return the parameters in kernels: embeddings are looked up, and vectors are cheap."""
     looked_up = {
         id(variable)
         for part in iter_layers(layer)
@@ -43,77 +58,77 @@ def _weights(layer: keras.Layer) -> int:
     )
 
 
-def _places(layer: keras.Layer) -> int:
-    """Returns how many times the kernels of a layer are applied; 1 for a length that varies."""
+def _positions(layer: keras.Layer) -> int:
+    """Return how many times a layer applies its kernels; a length that varies counts as 1."""
     output = keras.tree.flatten(layer.output)[0]
     return math.prod(side or 1 for side in output.shape[1:-1])
 
 
 class EtaEstimator:
-    """Guesses how long the stages of a run still take."""
+    """Estimates how long the stages of a run still take."""
 
     def __init__(self, staged: StagedModel, recipe: Recipe, info: DataInfo) -> None:
         self._staged, self._recipe, self._sizes = staged, recipe, dict(info.sizes)
-        self._seconds: float | None = None  # of a multiplication
+        self._seconds: float | None = None  # per multiplication
         self._from_boundary = False
 
-    def see(self, stage: Stage, source: StageInput) -> None:
-        """Looks at what a stage reads, before it begins."""
+    def begin_stage(self, stage: Stage, source: StageInput) -> None:
+        """Take sizes and the duration of the frozen pass from the input of a stage."""
         self._from_boundary = source.from_boundary
         for name, split in source.prepared.items():
-            # Of some tasks an example is read in several parts; of several workers each has some.
+            # A task may split examples into parts; each of several workers holds only some of them.
             self._sizes[name] = max(self._sizes[name], len(split.examples))
         if self._seconds is None and source.frozen_pass is not None:
-            below = self._below(stage)
+            frozen = self._frozen_cost(stage)
             examples = self._sizes["train"] + self._sizes["validation"]
-            self._seconds = source.frozen_pass["epoch_seconds"] / max(1.0, examples * below)
+            self._seconds = source.frozen_pass["epoch_seconds"] / max(1.0, examples * frozen)
 
     def describe(self, stage: Stage, seconds: float, steps: int) -> str:
-        """Returns how long training goes on at most.
+        """Return the longest that training may still take, in words.
 
         Args:
-          stage: That goes on.
-          seconds: That one of its steps takes.
-          steps: That it still has.
+          stage: The current stage.
+          seconds: Duration of one of its steps.
+          steps: Steps that it has left.
         """
         later = self._recipe.stages[self._recipe.number_of(stage) + 1 :]
         if not later:
             return f"{clock_time(seconds * steps)} left"
-        a_multiplication = self._seconds
-        if a_multiplication is None and not self._from_boundary:
-            trained = self._recipe.data.batch_size * self._of_an_example(stage, _TRAINING)
-            a_multiplication = seconds / trained
-        if a_multiplication is None:
-            return of_the_stage(seconds, steps)
-        more = a_multiplication * sum(map(self._of_a_stage, later))
-        return f"about {clock_time(seconds * steps + more)} left"
+        per_multiplication = self._seconds
+        if per_multiplication is None and not self._from_boundary:
+            trained = self._recipe.data.batch_size * self._example_cost(stage, _TRAINING_COST)
+            per_multiplication = seconds / trained
+        if per_multiplication is None:
+            return stage_time_left(seconds, steps)
+        later_seconds = per_multiplication * sum(map(self._stage_cost, later))
+        return f"about {clock_time(seconds * steps + later_seconds)} left"
 
-    def _below(self, stage: Stage) -> float:
-        """Returns the multiplications of the frozen blocks."""
-        return sum(self._of_blocks.values()) - self._above(stage)
+    def _frozen_cost(self, stage: Stage) -> float:
+        """Return the multiplications per example in the frozen blocks."""
+        return sum(self._block_costs.values()) - self._unfrozen_cost(stage)
 
-    def _above(self, stage: Stage) -> float:
-        """Returns the multiplications of the blocks that are free."""
-        return sum(self._of_blocks[id(block)] for block in unfrozen_blocks(self._staged, stage))
+    def _unfrozen_cost(self, stage: Stage) -> float:
+        """Return the multiplications per example in the unfrozen blocks."""
+        return sum(self._block_costs[id(block)] for block in unfrozen_blocks(self._staged, stage))
 
-    # Once: the time left is said several times a second.
+    # Cached, since the time left is shown several times a second.
     @functools.cached_property
-    def _of_blocks(self) -> dict[int, float]:
+    def _block_costs(self) -> dict[int, float]:
         return {id(block): multiplications(block.layers) for block in self._staged.backbone.blocks}
 
     @functools.cached_property
-    def _of_head(self) -> float:
+    def _head_cost(self) -> float:
         return multiplications(self._staged.head.layers)
 
-    def _of_an_example(self, stage: Stage, times: float) -> float:
-        """Returns the multiplications, those of what trains so many times."""
-        below = 0.0 if self._from_boundary else self._below(stage)
-        return below + times * (self._above(stage) + self._of_head)
+    def _example_cost(self, stage: Stage, factor: float) -> float:
+        """Return the multiplications per example, with trainable layers weighted by `factor`."""
+        frozen = 0.0 if self._from_boundary else self._frozen_cost(stage)
+        return frozen + factor * (self._unfrozen_cost(stage) + self._head_cost)
 
-    def _of_a_stage(self, stage: Stage) -> float:
+    def _stage_cost(self, stage: Stage) -> float:
+        """Return the multiplications of a whole stage, validation included."""
         length = stage_length(stage, self._sizes["train"], self._recipe.data.batch_size)
         trained = self._recipe.data.batch_size * length.steps
         validated = self._sizes["validation"] * length.epochs
-        return trained * self._of_an_example(stage, _TRAINING) + validated * self._of_an_example(
-            stage, 1.0
-        )
+        trained_cost = trained * self._example_cost(stage, _TRAINING_COST)
+        return trained_cost + validated * self._example_cost(stage, 1.0)

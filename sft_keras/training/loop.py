@@ -1,73 +1,44 @@
-"""The loop of one stage: steps, a validation after each round of them, and where it stands."""
+"""The training loop of one stage: steps, a validation after each epoch, and a resumable position.
+
+An epoch here is a round of `Length.steps_per_epoch` batches, which need not be one pass over the
+data. The loop can stop after any step and resume there from a snapshot of its state.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.backbones.layers import count_parameters
-from sft_keras.core.errors import LossError
 from sft_keras.core.reporter import Reporter
 from sft_keras.core.snapshot import Snapshot
-from sft_keras.distributed.devices import ONE_DEVICE, Devices
-from sft_keras.evaluation.output_monitors import OutputMonitor
-from sft_keras.models.lora import layers_to_adapt
-from sft_keras.models.staged import StagedModel
-from sft_keras.recipe.stage import Length, Stage
-from sft_keras.training.audit import Audit, audit_stage, fingerprints, require_same_weights
 from sft_keras.training.checkpointer import Checkpointer
 from sft_keras.training.early_stopping import EarlyStopping
-from sft_keras.training.freezing import may_move, trained_batch_norms
 from sft_keras.training.gradient_monitor import GradientMonitor
-from sft_keras.training.optimizers import build_schedule
-from sft_keras.training.prepare import clear_penalties, prepare_stage
-from sft_keras.training.step import NOTHING, Steps
+from sft_keras.training.stage_plan import StagePlan
+from sft_keras.training.step import NO_REQUESTS, Steps
 
-_TICKS_EVERY = 0.2  # seconds
-
-Note = Callable[[int, Mapping[str, float]], None]
-"""Takes the figures of an epoch, with the steps of the stage so far."""
-
-
-Left = Callable[[float, int], str]
-"""Takes the seconds of a step and how many the stage still has; returns the time left, in words."""
-
-
-def of_the_stage(seconds: float, steps: int) -> str:
-    """A `Left` that knows of no other stages."""
-    return f"{clock_time(seconds * steps)} left of the stage"
-
-
-def clock_time(seconds: float) -> str:
-    """Returns e.g. "2:05", or "1:02:05" from an hour on."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def unnoted(step: int, figures: Mapping[str, float]) -> None:
-    """A `Note` for nobody."""
+_PROGRESS_INTERVAL = 0.2  # seconds between two progress texts
 
 
 @dataclasses.dataclass
 class Position:
-    """How far a stage is.
+    """How far a stage has come. Checkpoints hold the fields under these names.
 
     Attributes:
-      step: Batches it has trained on.
-      epoch: Epochs it has finished, with their validation.
-      trained: The training figures of an epoch that is still to be validated; else None.
-      start: The validation figures of before the first step; None where they are not asked for.
-      history: A value an epoch for each figure.
-      warnings: What a person should know of how it went.
-      seconds: How long it took.
+      step: Batches trained on.
+      epoch: Epochs finished, validation included.
+      trained: Training metrics of an epoch whose validation is still to come; else None.
+      start: Validation metrics of the initial weights; None if they are not validated.
+      history: {metric: one value per epoch}.
+      warnings: Warnings to show in the report.
+      seconds: Duration so far, over all processes that it took.
     """
 
     step: int = 0
@@ -80,165 +51,167 @@ class Position:
 
 
 class StageLoop:
-    """Runs the steps and validations of a stage; can be left after any step and gone on from.
+    """Runs the steps and validations of a stage, and can resume after any step.
 
     Attributes:
-      position: How far it is.
+      position: How far the stage has come.
     """
 
     def __init__(
         self,
-        stage: Stage,
-        length: Length,
-        model: keras.Model,
-        *,
-        steps: Steps,
-        watch: GradientMonitor,
-        best: EarlyStopping,
+        plan: StagePlan,
         training: tf.data.Dataset,
-        validation: tf.data.Dataset,
-        rate: Callable[[int], Any],
+        steps: Steps,
+        early_stopping: EarlyStopping,
+        gradient_monitor: GradientMonitor,
         reporter: Reporter,
-        note: Note = unnoted,
-        left: Left = of_the_stage,
+        checkpointer: Checkpointer | None = None,
     ) -> None:
-        """Takes what a stage is made of.
+        """Build the loop.
 
         Args:
-          stage: The recipe's.
-          length: How long it is.
-          model: The stage's, compiled.
-          steps: Of the model.
-          watch: What `steps` shows every step.
-          best: Of the variables that the stage may move.
-          training: The batches to train on, from where the loop stands.
-          validation: The batches to validate on.
-          rate: The learning rate of a step, counted from 0.
-          reporter: Receives log lines and progress.
-          note: Takes the figures of each epoch.
-          left: Says how long it goes on.
+          plan: What the stage trains with.
+          training: The plan's training batches from the position to start or resume at.
+          steps: The training and validation steps of the stage's model.
+          early_stopping: Keeps the best weights of the variables that the stage may change.
+          gradient_monitor: Observes every step in `steps`.
+          reporter: Receives log lines, progress and the metrics of each epoch.
+          checkpointer: Writes checkpoints; None to train without.
         """
         self.position = Position()
-        self._stage, self._length, self._steps, self._watch = stage, length, steps, watch
-        self._best, self._training, self._validation = best, training, validation
-        self._rate, self._reporter, self._note = rate, reporter, note
-        self._time_left = left
+        self._plan, self._training, self._steps = plan, training, steps
+        self._early_stopping, self._monitor = early_stopping, gradient_monitor
+        self._reporter, self._checkpointer = reporter, checkpointer
         self._ema = None
-        if stage.ema is not None:
+        if plan.stage.ema is not None:
             self._ema = keras.callbacks.SwapEMAWeights()
-            self._ema.set_model(model)
-        self._began = self._ticked = time.perf_counter()
-        self._traced: tuple[float, int] | None = None
+            self._ema.set_model(steps.model)
+        self._began = self._epoch_began = self._last_progress = time.perf_counter()
+        self._traced: tuple[float, int] | None = None  # (time, step) after the first step
 
-    def run(self, has_start: bool, checkpointer: Checkpointer | None = None) -> None:
-        """Runs what is left of the stage.
-
-        Args:
-          has_start: Whether what it starts with is validated too, as epoch 0.
-          keeper: Takes the checkpoints.
+    def run(self) -> None:
+        """Run the rest of the stage.
 
         Raises:
           LossError: If a loss or a gradient is not finite.
-          KeyboardInterrupt: If `checkpointer` says so.
+          KeyboardInterrupt: If the run is to stop; a checkpoint is written.
         """
         self._began, position = time.perf_counter(), self.position
+        checkpointer, early_stopping = self._checkpointer, self._early_stopping
         with contextlib.nullcontext() if checkpointer is None else checkpointer.within_stage():
-            if has_start and position.start is None:
-                position.start = self._steps.validate(self._validation, *_listening(checkpointer))
-                self._watch.require_finite("validation loss", position.start["loss"])
-                self._best.look(0, position.start)
+            if self._plan.validates_start and position.start is None:
+                position.start = self._validation_metrics()
+                early_stopping.update(0, position.start)
             batches = iter(self._training)
-            while position.epoch < self._length.epochs and not self._best.is_patience_out:
-                self._train(batches, checkpointer)
-                self._validate(checkpointer)
+            while position.epoch < self._plan.length.epochs and not early_stopping.is_patience_out:
+                self._train_epoch(batches)
+                self._validate_epoch()
         position.seconds = self._seconds()
-        if (warning := self._watch.explosion()) is not None:
+        if (warning := self._monitor.explosion()) is not None:
             self._warn(warning)
 
     def snapshot(self) -> Snapshot:
-        """Returns where the loop stands, with all that it goes on from but the model's weights.
+        """Return the state to resume from, except the model's weights.
 
         Raises:
-          LossError: If a loss or a gradient was not finite: nothing should go on from there.
+          LossError: If a loss or a gradient was not finite: no run should resume from there.
         """
-        self._watch.require_good()
-        facts = {**dataclasses.asdict(self.position), "seconds": self._seconds()}
-        state = {f"state/{number:05d}": each for number, each in enumerate(self._steps.state())}
-        kept = {f"best/{path}": value for path, value in self._best.kept.items()}
+        self._monitor.require_good()
+        position = {**dataclasses.asdict(self.position), "seconds": self._seconds()}
+        state = {f"state/{index:05d}": value for index, value in enumerate(self._steps.state())}
+        best = {f"best/{path}": value for path, value in self._early_stopping.kept.items()}
         return Snapshot(
-            {"position": facts, "best": self._best.as_json()},
-            {**state, **kept},
+            {"position": position, "best": self._early_stopping.as_json()}, {**state, **best}
         )
 
-    def go_on(self, snapshot: Snapshot) -> None:
-        """Takes up what `snapshot` gave."""
+    def restore(self, snapshot: Snapshot) -> None:
+        """Restore the state returned by `snapshot`."""
         self.position = Position(**snapshot.facts["position"])
-        state = _below("state/", snapshot.arrays)
-        self._steps.take_up([state[number] for number in sorted(state)])
-        self._best.go_on(snapshot.facts["best"], _below("best/", snapshot.arrays))
+        state = _with_prefix("state/", snapshot.arrays)
+        self._steps.restore([state[name] for name in sorted(state)])
+        self._early_stopping.resume(snapshot.facts["best"], _with_prefix("best/", snapshot.arrays))
 
-    def _train(self, batches: Iterator[Any], checkpointer: Checkpointer | None) -> None:
-        """Trains to the end of the epoch."""
-        position, in_epoch = self.position, self._length.steps_per_epoch
-        first, last = position.epoch * in_epoch, (position.epoch + 1) * in_epoch
+    def _train_epoch(self, batches: Iterator[Any]) -> None:
+        """Train to the end of the current epoch."""
+        position, steps_per_epoch = self.position, self._plan.length.steps_per_epoch
+        first = position.epoch * steps_per_epoch
+        checkpointer = self._checkpointer
         if position.step == first:
             self._steps.reset()
-        self._epoch_began, before = time.perf_counter(), self._steps.examples
-        while position.step < last:
-            asked = self._steps.train(
-                next(batches), NOTHING if checkpointer is None else checkpointer.asks()
-            )
+        self._epoch_began, examples_before = time.perf_counter(), self._steps.examples
+        while position.step < first + steps_per_epoch:
+            requests = NO_REQUESTS if checkpointer is None else checkpointer.requests()
+            all_requests = self._steps.train(next(batches), requests)
             position.step += 1
-            if self._traced is None:  # the first step, which takes longer than any other
+            if self._traced is None:  # tracing makes the first step longer than any other
                 self._traced = time.perf_counter(), position.step
-            if time.perf_counter() - self._ticked > _TICKS_EVERY:
-                if self._steps.is_alone:  # else all look at the same step, at the end of the epoch
-                    self._watch.require_good()
-                self._ticked = time.perf_counter()
-                passed = self._ticked - self._epoch_began
-                self._reporter.progress(  # a narrow terminal cuts off the end
-                    f"{self._head()}  step {position.step - first}/{in_epoch}  {self._left()}  "
-                    f"{_shown(self._steps.own_figures())}  "
-                    f"{(self._steps.examples - before) / passed:,.0f} examples/s  "
-                    f"rate {float(self._rate(position.step - 1)):.2g}"
-                )
+            if time.perf_counter() - self._last_progress > _PROGRESS_INTERVAL:
+                self._show_progress(first, examples_before)
             if checkpointer is not None:
-                checkpointer.after_step(self.snapshot, asked)
-        self._watch.require_good()
+                checkpointer.after_step(self.snapshot, all_requests)
+        self._monitor.require_good()
 
-    def _validate(self, checkpointer: Checkpointer | None) -> None:
-        """Validates the epoch, and finishes it."""
+    def _show_progress(self, first_step: int, examples_before: int) -> None:
+        if self._steps.is_alone:  # else all workers check the same step, at the end of the epoch
+            self._monitor.require_good()
+        self._last_progress = time.perf_counter()
+        passed = self._last_progress - self._epoch_began
+        position, length = self.position, self._plan.length
+        self._reporter.progress(  # the end is the first to go on a narrow terminal
+            f"{self._heading()}  step {position.step - first_step}/{length.steps_per_epoch}  "
+            f"{self._time_left()}  {_formatted(self._steps.local_results())}  "
+            f"{(self._steps.examples - examples_before) / passed:,.0f} examples/s  "
+            f"rate {self._monitor.learning_rate(position.step):.2g}"
+        )
+
+    def _validate_epoch(self) -> None:
+        """Validate the epoch that has just trained, and finish it."""
         position = self.position
         if position.trained is None:
-            position.trained = self._steps.figures()
+            position.trained = self._steps.results()
         try:
-            with self._averages():
-                figures = self._steps.validate(self._validation, *_listening(checkpointer))
-                self._watch.require_finite("validation loss", figures["loss"])
-                self._best.look(position.epoch + 1, figures)
+            with self._averaged_weights():
+                validated = self._validation_metrics()
+                self._early_stopping.update(position.epoch + 1, validated)
         except KeyboardInterrupt:
-            if checkpointer is not None:  # else there is nobody to have asked for it
-                checkpointer.write(self.snapshot())
+            if self._checkpointer is not None:  # without one, nothing could resume
+                self._checkpointer.write(self.snapshot())
             raise
-        shown = {**position.trained, **{f"val_{name}": each for name, each in figures.items()}}
-        rate = {"learning_rate": float(self._rate(position.step - 1))}
-        for name, value in {**shown, **rate}.items():
+        metrics = {
+            **position.trained,
+            **{f"val_{name}": value for name, value in validated.items()},
+        }
+        rate = self._monitor.learning_rate(position.step)
+        for name, value in {**metrics, "learning_rate": rate}.items():
             position.history.setdefault(name, []).append(value)
-        self._note(position.step, {**shown, **rate})
+        self._reporter.epoch(
+            self._plan.stage.name,
+            self._plan.steps_before + position.step,
+            {**metrics, "learning_rate": rate},
+        )
         seconds = time.perf_counter() - self._epoch_began
-        self._reporter.line(f"{self._head()}  {_shown(shown)}  {seconds:.1f} s")
+        self._reporter.line(f"{self._heading()}  {_formatted(metrics)}  {seconds:.1f} s")
         if position.epoch == 0:
             where = (
-                f"after the first epoch of stage {self._stage.name!r} (step {position.step}, "
-                f"learning rate {rate['learning_rate']:.2g})"
+                f"after the first epoch of stage {self._plan.stage.name!r} (step {position.step}, "
+                f"learning rate {rate:.2g})"
             )
             for warning in self._steps.warnings():
                 self._warn(warning.format(where=where))
         position.epoch, position.trained = position.epoch + 1, None
 
+    def _validation_metrics(self) -> dict[str, float]:
+        checkpointer = self._checkpointer
+        hooks: tuple[Callable[..., Any], ...] = ()
+        if checkpointer is not None:
+            hooks = checkpointer.check, checkpointer.requests
+        metrics = self._steps.validate(self._plan.validation, *hooks)
+        self._monitor.require_finite("validation loss", metrics["loss"])
+        return metrics
+
     @contextlib.contextmanager
-    def _averages(self) -> Iterator[None]:
-        """Has the moving averages in the model within the block, if the stage takes them."""
+    def _averaged_weights(self) -> Iterator[None]:
+        """Swap the moving averages into the model within the block, if the stage keeps any."""
         if self._ema is None:
             yield
             return
@@ -255,191 +228,27 @@ class StageLoop:
     def _seconds(self) -> float:
         return self.position.seconds + time.perf_counter() - self._began
 
-    def _left(self) -> str:
-        """Returns how long it goes on at most, by how long it took so far."""
-        since, step = self._traced
-        done = self.position.step - step
-        if not done:
+    def _time_left(self) -> str:
+        """Return the time left at most, estimated from the steps since tracing."""
+        if self._traced is None or self._traced[1] == self.position.step:
             return "tracing"
-        seconds = (time.perf_counter() - since) / done
-        return self._time_left(seconds, self._length.steps - self.position.step)
+        since, step = self._traced
+        seconds = (time.perf_counter() - since) / (self.position.step - step)
+        return self._plan.time_left(seconds, self._plan.length.steps - self.position.step)
 
-    def _head(self) -> str:
-        return f"{self._stage.name}  epoch {self.position.epoch + 1}/{self._length.epochs}"
-
-
-def _listening(checkpointer: Checkpointer | None) -> tuple[Callable[..., Any], ...]:
-    return () if checkpointer is None else (checkpointer.check, checkpointer.asks)
+    def _heading(self) -> str:
+        epoch = f"{self.position.epoch + 1}/{self._plan.length.epochs}"
+        return f"{self._plan.stage.name}  epoch {epoch}"
 
 
-def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+def _with_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin with a prefix, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
-def _shown(figures: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-
-
-@dataclasses.dataclass(frozen=True)
-class StageResult:
-    """What a stage did; see the fields' names.
-
-    `history` has a value an epoch for each figure. `adapter` says of which rank the adapters were
-    that trained in place of the blocks' own weights, in how many layers; None without. `start` has
-    the validation figures of before the stage; None where they were not asked for. `warnings` say
-    what a person should know of how it went.
-    """
-
-    name: str
-    unfreeze: int | Literal["all"]
-    learning_rate: float
-    epochs_run: int
-    steps: int
-    seconds: float
-    stopped: str
-    best_epoch: int
-    trainable_parameters: int
-    total_parameters: int
-    history: dict[str, list[float]]
-    audit: Audit
-    adapter: dict[str, Any] | None = None
-    start: dict[str, float] | None = None
-    warnings: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns the result as plain values."""
-        return {**dataclasses.asdict(self), "audit": self.audit.as_json()}
-
-
-def run_stage(
-    staged: StagedModel,
-    stage: Stage,
-    *,
-    length: Length,
-    loss: keras.losses.Loss,
-    metrics: Sequence[keras.metrics.Metric],
-    training: Callable[[int], tf.data.Dataset],
-    validation: tf.data.Dataset,
-    reporter: Reporter,
-    has_start: bool,
-    from_boundary: bool = False,
-    output_monitors: Sequence[OutputMonitor] = (),
-    checkpointer: Checkpointer | None = None,
-    resumed: Snapshot | None = None,
-    devices: Devices = ONE_DEVICE,
-    note: Note = unnoted,
-    left: Left = of_the_stage,
-) -> StageResult:
-    """Trains a stage and leaves the best epoch's weights in the model.
-
-    Args:
-      staged: The model; changed in place.
-      stage: What trains, and how.
-      length: From `stage_length`.
-      loss: Between the batches' y and the logits.
-      metrics: Figures to watch.
-      training: From a number of batches to the (x, y, sample weight) batches after so many, as many
-        as the stage takes or more.
-      validation: (x, y) batches.
-      reporter: Receives log lines and progress.
-      has_start: Whether the weights at the start are worth keeping, as they are after an earlier
-        stage or pretraining: then they are validated too, as epoch 0, and stay if no epoch is
-        better.
-      from_boundary: Whether the batches' x is what the frozen blocks give, and not raw features.
-      output_watches: See what the model says of validation examples.
-      keeper: Takes the checkpoints; None for none.
-      resumed: The checkpoint of `checkpointer` to go on from, within this stage; None to begin it.
-      devices: What it trains on; `training` and `validation` are what all of them see together.
-      note: Takes the figures of each epoch.
-      left: Says how long training goes on.
-
-    Raises:
-      LossError: If a loss or gradient became NaN or infinite; the best weights so far are restored.
-      AuditError: If something moved that was frozen, or nothing moved.
-      KeyboardInterrupt: If the run is to end; a checkpoint is written.
-    """
-    with devices.scope():
-        model = prepare_stage(staged, stage, length.steps, loss, metrics, from_boundary)
-    devices.prepare_optimizer(model.optimizer)
-    free = may_move(staged, stage)
-    rate = build_schedule(stage.learning_rate, stage.schedule, stage.warmup, length.steps)
-    watch = GradientMonitor(stage, rate)
-    if resumed is None:
-        before = fingerprints(staged)
-    else:
-        before = dict(resumed.facts["before"])
-        checkpointer.restore(resumed)
-    best = EarlyStopping(stage, free)
-    first = training(0 if resumed is None else resumed.facts["within"]["position"]["step"])
-    steps = Steps(
-        model,
-        loss,
-        metrics,
-        batch=first.element_spec,
-        validation_batch=validation.element_spec,
-        watch=watch,
-        output_monitors=output_monitors,
-        devices=devices,
-    )
-    loop = StageLoop(
-        stage,
-        length,
-        model,
-        steps=steps,
-        watch=watch,
-        best=best,
-        training=first,
-        validation=validation,
-        rate=rate,
-        reporter=reporter,
-        note=note,
-        left=left,
-    )
-    if resumed is not None:
-        loop.go_on(Snapshot(resumed.facts["within"], resumed.arrays))
-    if checkpointer is not None:
-        checkpointer.begin_stage(before, free)
-    try:
-        with devices.sync_batch_norm(trained_batch_norms(staged, stage)):
-            loop.run(has_start, checkpointer)
-    except LossError:
-        best.restore()
-        raise
-    finally:
-        clear_penalties(staged)
-    audit = audit_stage(staged, stage, before)
-    best.restore()
-    require_same_weights(staged, devices, f"after stage {stage.name!r}")
-    return _result(staged, stage, model, loop.position, best, audit)
-
-
-def _result(
-    staged: StagedModel,
-    stage: Stage,
-    model: keras.Model,
-    position: Position,
-    best: EarlyStopping,
-    audit: Audit,
-) -> StageResult:
-    patience_out = f"no better {stage.monitor} for {stage.patience} epochs"
-    adapter = None
-    if stage.adapter is not None:
-        layers = layers_to_adapt(staged.backbone, stage)
-        adapter = {"rank": stage.adapter.rank, "layers": len(layers)}
-    return StageResult(
-        name=stage.name,
-        unfreeze=stage.unfreeze,
-        learning_rate=stage.learning_rate,
-        epochs_run=position.epoch,
-        steps=position.step,
-        seconds=position.seconds,
-        stopped=patience_out if best.is_patience_out else "ran all its epochs",
-        best_epoch=best.epoch,
-        trainable_parameters=count_parameters(model.trainable_variables),
-        total_parameters=count_parameters(staged.model.weights),
-        history=position.history,
-        audit=audit,
-        adapter=adapter,
-        start=position.start,
-        warnings=tuple(position.warnings),
-    )
+def _formatted(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())

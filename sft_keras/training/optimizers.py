@@ -18,31 +18,31 @@ _ONE_CYCLE_END = 1e-4  # share of the peak
 
 
 class StageSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak`, then constant, or linear or cosine down to `end` at `steps`."""
+    """Linear warm-up to `peak`, then constant, or linear or cosine decay to `end` at `steps`."""
 
     def __init__(self, peak: float, steps: int, warmup_steps: int, shape: str, end: float) -> None:
         self.peak, self.steps, self.warmup_steps = peak, steps, warmup_steps
         self.shape, self.end = shape, end
 
     def __call__(self, step: Any) -> Any:
-        """Returns the learning rate at a step, counted in batches from 0."""
+        """Return the learning rate at a step, counted in batches from 0."""
         ops = keras.ops
         step = ops.cast(step, "float32")
-        # The first batch already moves something, and the last of the warm-up reaches the peak.
+        # The first batch has a rate above 0, and the last of the warm-up reaches the peak.
         rising = self.peak * (step + 1.0) / max(self.warmup_steps, 1)
         done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
         done = ops.clip(done, 0.0, 1.0)
         if self.shape == "constant":
-            left = ops.ones_like(done)
+            share = ops.ones_like(done)
         elif self.shape == "linear":
-            left = 1.0 - done
+            share = 1.0 - done
         else:
-            left = 0.5 * (1.0 + ops.cos(math.pi * done))
-        falling = self.end + (self.peak - self.end) * left
+            share = 0.5 * (1.0 + ops.cos(math.pi * done))
+        falling = self.end + (self.peak - self.end) * share
         return ops.where(step < self.warmup_steps, rising, falling)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "peak": self.peak,
             "steps": self.steps,
@@ -52,10 +52,24 @@ class StageSchedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+def peak_learning_rate(stage: Stage) -> float:
+    """Return the stage's learning rate as a number.
+
+    Raises:
+      ValueError: If it is still "auto", which a range test has to replace before the stage trains.
+    """
+    if isinstance(stage.learning_rate, str):
+        raise ValueError(
+            "`learning_rate` must be a number when a stage trains. "
+            f"Received: {stage.learning_rate!r} in stage {stage.name!r}; run `range_test` first."
+        )
+    return stage.learning_rate
+
+
 def build_schedule(
     learning_rate: float, schedule: Schedule, warmup: float, steps: int
 ) -> StageSchedule:
-    """Returns the schedule of a stage of `steps` batches; see `Stage.schedule`."""
+    """Return the schedule of a stage of `steps` batches, see `Stage.schedule`."""
     if schedule == "one_cycle":
         warmup, end = warmup or _ONE_CYCLE_WARMUP, learning_rate * _ONE_CYCLE_END
         return StageSchedule(learning_rate, steps, round(warmup * steps), "cosine", end)
@@ -63,15 +77,16 @@ def build_schedule(
 
 
 def build_optimizer(stage: Stage, staged: StagedModel, steps: int) -> keras.optimizers.Optimizer:
-    """Returns a new optimizer for a stage of `steps` batches.
+    """Return a new optimizer for a stage of `steps` batches.
 
     Raises:
-      RecipeError: If Keras refuses the arguments.
+      RecipeError: If Keras rejects the arguments.
     """
-    made = _classes()[stage.optimizer]
+    optimizer_class = _classes()[stage.optimizer]
+    peak = peak_learning_rate(stage)
     arguments: dict[str, Any] = {
         **stage.optimizer_arguments,
-        "learning_rate": build_schedule(stage.learning_rate, stage.schedule, stage.warmup, steps),
+        "learning_rate": build_schedule(peak, stage.schedule, stage.warmup, steps),
         "weight_decay": stage.weight_decay or None,
         "global_clipnorm": stage.clip_norm,
         "use_ema": stage.ema is not None,
@@ -80,14 +95,15 @@ def build_optimizer(stage: Stage, staged: StagedModel, steps: int) -> keras.opti
     if stage.ema is not None:
         arguments["ema_momentum"] = stage.ema
     if stage.layer_decay < 1.0:
-        made = _with_layer_decay(made, layer_multipliers(staged, stage), stage.weight_decay)
-        # Scaled with the learning rate, and so done by the update itself.
+        multipliers = layer_multipliers(staged, stage)
+        optimizer_class = _with_layer_decay(optimizer_class, multipliers, stage.weight_decay)
+        # Weight decay scales with the layer's rate, so `LayerDecay` applies it itself.
         arguments["weight_decay"] = 0.0 if stage.optimizer == "adamw" else None
     try:
-        optimizer = made(**arguments)
+        optimizer = optimizer_class(**arguments)
     except (TypeError, ValueError) as error:
         raise RecipeError(
-            f"Keras refuses the optimizer of stage {stage.name!r} ({stage.optimizer!r}): {error}"
+            f"Keras rejects the optimizer of stage {stage.name!r} ({stage.optimizer!r}): {error}"
         ) from error
     if stage.weight_decay:
         undecayed = [v for v in staged.model.trainable_variables if not _is_decayed(v)]
@@ -96,19 +112,19 @@ def build_optimizer(stage: Stage, staged: StagedModel, steps: int) -> keras.opti
 
 
 def _classes() -> dict[str, type[keras.optimizers.Optimizer]]:
-    found = {name.lower(): value for name, value in vars(keras.optimizers).items()}
-    return {name: found[name] for name in OPTIMIZERS}
+    classes = {name.lower(): value for name, value in vars(keras.optimizers).items()}
+    return {name: classes[name] for name in OPTIMIZERS}
 
 
 def _is_decayed(variable: Any) -> bool:
-    """Kernels and embeddings are decayed; biases and the scales of normalisation are not."""
+    """Whether weight decay applies: to kernels and embeddings, not to biases and norm scales."""
     return len(variable.shape) > 1
 
 
 def layer_multipliers(staged: StagedModel, stage: Stage) -> dict[int, float]:
-    """Returns {id of a variable: factor on its rate}: 1 in the head, then less per block.
+    """Return {id(variable): factor on its learning rate}: 1 in the head, lower with each block.
 
-    By identity, since a layer of the head and one of the backbone may have the same name.
+    Keyed by identity, since a layer of the head and one of the backbone may share a name.
     """
     factors = {id(variable): 1.0 for variable in staged.head.variables}
     for depth, block in enumerate(reversed(unfrozen_blocks(staged, stage)), 1):
@@ -120,15 +136,15 @@ def layer_multipliers(staged: StagedModel, stage: Stage) -> dict[int, float]:
 def _with_layer_decay(
     base: type[keras.optimizers.Optimizer], factors: Mapping[int, float], weight_decay: float
 ) -> type[keras.optimizers.Optimizer]:
-    """Returns `base` with each variable's learning rate and weight decay scaled by its factor.
+    """Return `base` with each variable's learning rate and weight decay scaled by its factor.
 
-    Keras' own MultiOptimizer does this with one optimizer a rate, and models compiled with it
-    cannot be loaded again.
+    Keras' MultiOptimizer does this with one optimizer per rate, and models compiled with it
+    cannot be reloaded.
     """
 
-    class LayerDecay(base):  # type: ignore[misc, valid-type]
+    class LayerDecay(base):
         def build(self, variables: Sequence[keras.Variable]) -> None:
-            # An update gets the bare tensor, so factors are found by the variable's position.
+            # `update_step` may receive a bare tensor, so factors are looked up by position.
             self._factors = [factors[id(variable)] for variable in variables]
             super().build(variables)
 

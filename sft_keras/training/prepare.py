@@ -1,4 +1,4 @@
-"""Prepare a model for one stage: freeze, penalise, compile."""
+"""Prepare a model for one stage: freeze layers, set weight penalties, compile."""
 
 from __future__ import annotations
 
@@ -20,28 +20,35 @@ def prepare_stage(
     metrics: Sequence[keras.metrics.Metric],
     from_boundary: bool = False,
 ) -> keras.Model:
-    """Returns the stage's model, frozen and compiled: flags first, then a new optimizer.
+    """Return the stage's model, frozen and compiled: flags first, then a new optimizer.
 
-    With `from_boundary` it takes what the frozen blocks give, else raw features.
+    Args:
+      staged: The model; its flags and penalties are changed.
+      stage: The stage, with a numeric learning rate.
+      steps: Number of batches that the stage trains on, for the schedule.
+      loss: Loss between y and the logits.
+      metrics: Metrics to compile with.
+      from_boundary: Whether the model's input is cached features rather than raw inputs.
     """
     set_trainable(staged, stage)
     set_penalties(staged, stage)
-    made = staged.suffix_model if from_boundary else staged.stage_model
-    model = made(stage.unfreeze)
+    build = staged.suffix_model if from_boundary else staged.stage_model
+    model = build(stage.unfreeze)
     model.compile(
         optimizer=build_optimizer(stage, staged, steps),
         loss=loss,
         metrics=list(metrics),
     )
-    # Else its variables are made while the first step is traced, which is then traced again.
+    # Otherwise the first trace creates its variables, and the first step is traced twice.
     model.optimizer.build(model.trainable_variables)
     return model
 
 
 def set_penalties(staged: StagedModel, stage: Stage) -> None:
-    """Puts the stage's L1 and L2 penalties on the kernels that train.
+    """Set the stage's L1 and L2 penalties on the trainable kernels.
 
-    On the variables and not on the layers, whose configuration would carry them into what is saved.
+    They are set on variables rather than layers, whose configuration would carry them into the
+    saved model.
     """
     clear_penalties(staged)
     if stage.l1 or stage.l2:
@@ -52,6 +59,6 @@ def set_penalties(staged: StagedModel, stage: Stage) -> None:
 
 
 def clear_penalties(staged: StagedModel) -> None:
-    """Takes every penalty off, the ones a backbone came with included: they are the stage's."""
+    """Remove every penalty, the pretrained backbone's too: penalties belong to stages."""
     for variable in staged.model.variables:
         variable.regularizer = None

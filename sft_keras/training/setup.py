@@ -1,4 +1,4 @@
-"""The backbone and the data of a recipe, opened before the long work starts."""
+"""Open the backbone and the data of a recipe, and build its model."""
 
 from __future__ import annotations
 
@@ -22,47 +22,53 @@ from sft_keras.recipe.stage import Stage
 
 
 def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
-    """Builds the backbone and lists the data; what either lacks is said in one error."""
-    found: list[Any] = []
-    missing: list[SFTError] = []
-    for opening in (
+    """Build the backbone and list the data, before the long work starts.
+
+    Raises:
+      BackboneError: If the backbone cannot be built or cannot do what a stage requires.
+      DataError: If the data cannot be listed; if both fail, one error lists both reasons.
+      RecipeError: If the recipe does not fit the data.
+    """
+    opened: list[Any] = []
+    faults: list[SFTError] = []
+    for open_part in (
         lambda: recipe.task.build_backbone(recipe),
         lambda: recipe.task.open_data(recipe, recipe.seed),
     ):
         try:
-            found.append(opening())
+            opened.append(open_part())
         except (BackboneError, DataError) as error:
-            missing.append(error)
-    if len(missing) == 1:
-        raise missing[0]
-    if missing:
-        raise DataError(numbered("The run cannot start.", [str(error) for error in missing]))
-    backbone, splits = found
+            faults.append(error)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise DataError(numbered("The run cannot start.", [str(error) for error in faults]))
+    backbone, splits = opened
     recipe.task.check_against_data(recipe, splits.info)
     for stage in recipe.stages:
-        # These refuse what the backbone cannot do, before the long work.
+        # Both raise if the backbone cannot do what the stage requires.
         backbone.split(stage.unfreeze)
         layers_to_adapt(backbone, stage)
     return backbone, splits
 
 
 def digest_of_splits(prepared: Mapping[str, Prepared]) -> str:
-    """Returns a digest of all splits: of which examples they have, as read, with which labels."""
-    found = hashlib.sha256()
+    """Return a digest of all splits: their example ids, contents and labels."""
+    digest = hashlib.sha256()
     for name, split in prepared.items():
-        found.update(json.dumps([name, list(split.examples.ids)]).encode())
+        digest.update(json.dumps([name, list(split.examples.ids)]).encode())
         for array in (split.examples.labels, split.digests):
-            found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
-_HEAD, _ADAPTERS = 1, 2  # tell seeds from that of the backbone
+_HEAD, _ADAPTERS = 1, 2  # make their seeds differ from the backbone's
 
 
 def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-    """Returns the backbone with a new head."""
-    # Seeded anew, so that the head begins alike however many numbers the backbone has drawn; and
-    # with another seed than it, or dropout in the head would draw what dropout there draws.
+    """Return the backbone with a newly initialised head."""
+    # Seeded again, so that the head does not depend on how many numbers the backbone drew; and with
+    # another seed, or dropout in the head would draw the same masks as in the backbone.
     (seed,) = np.random.SeedSequence([recipe.seed, _HEAD]).generate_state(1)
     keras.utils.set_random_seed(int(seed))
     return recipe.task.build_model(backbone, info)
@@ -71,7 +77,7 @@ def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> Sta
 def stage_adapters(
     staged: StagedModel, recipe: Recipe, stage: Stage
 ) -> contextlib.AbstractContextManager[None]:
-    """Returns the block in which a stage's adapters are in the model; see `attach_adapters`."""
+    """Return a context manager that attaches a stage's LoRA adapters, see `attach_adapters`."""
     index = recipe.number_of(stage)
     seed = np.random.SeedSequence([recipe.seed, _ADAPTERS, index]).generate_state(1)
     return attach_adapters(staged.backbone, stage, int(seed[0]))

@@ -1,7 +1,7 @@
-"""A training step and a validation pass of a stage's model, each one graph.
+"""The training step and the validation step of a stage's model, each one graph.
 
-In place of `Model.fit` and `Model.evaluate`, which begin at the start of an epoch alone and hand
-the figures of every step to Python.
+They replace `Model.fit` and `Model.evaluate`, which can start only at the beginning of an epoch and
+return the metrics of every step to Python.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from sft_keras.evaluation.output_monitors import OutputMonitor
 from sft_keras.models.losses import SelfWeightedLoss
 from sft_keras.training.gradient_monitor import GradientMonitor
 
-_ASKS = 2
-NOTHING = (0.0,) * _ASKS
+_NUM_REQUESTS = 2
+NO_REQUESTS = (0.0,) * _NUM_REQUESTS
+"""What a worker passes to `Steps.train` if it requests nothing, see `Checkpointer.requests`."""
 
 
 class Steps:
-    """Trains and validates a model batch by batch, and adds up figures meanwhile."""
+    """Trains and validates a model batch by batch and accumulates the metrics.
+
+    Attributes:
+      model: The model.
+    """
 
     def __init__(
         self,
@@ -35,227 +40,239 @@ class Steps:
         *,
         batch: Any,
         validation_batch: Any,
-        watch: GradientMonitor | None = None,
+        gradient_monitor: GradientMonitor | None = None,
         output_monitors: Sequence[OutputMonitor] = (),
         devices: Devices = ONE_DEVICE,
     ) -> None:
-        """Takes a model.
+        """Build the graphs.
 
         Args:
-          model: With an optimizer that is built, see `prepare_stage`.
-          loss: Between y and the model's outputs, a mean over the examples of a batch, unless it
-            is a `SelfWeightedLoss`.
-          metrics: Figures to add up beside it, whose variables are sums over examples.
-          batch: What a training batch is, (x, y) or (x, y, sample weights): a TensorSpec each.
-          validation_batch: The same for validation.
-          watch: Sees every training step.
-          output_watches: See every validation batch.
-          devices: Where the steps are taken; batches are those of all of them together.
+          model: The model, with a built optimizer, see `prepare_stage`.
+          loss: Loss between y and the model's outputs, a mean over the examples of a batch, unless
+            it is a `SelfWeightedLoss`.
+          metrics: Further metrics, whose variables must be sums over examples.
+          batch: TensorSpecs of a training batch, (x, y) or (x, y, sample weights).
+          validation_batch: TensorSpecs of a validation batch.
+          gradient_monitor: Observes every training step.
+          output_monitors: Observe every validation batch.
+          devices: The devices or workers; batches are those of all of them together.
         """
-        self._model, self._loss, self._metrics = model, loss, tuple(metrics)
+        self.model, self._loss, self._metrics = model, loss, tuple(metrics)
         self._mean_loss = keras.metrics.Mean(name="loss")
-        self._watch, self._output_watches = watch, tuple(output_monitors)
+        self._gradient_monitor, self._output_monitors = gradient_monitor, tuple(output_monitors)
         self._devices = devices
-        rest = tf.TensorSpec([], tf.int32), tf.TensorSpec([_ASKS], tf.float32)
-        compiles = model.jit_compile and _pays(batch, devices)
-        self._train = devices.trace(self._trained, [batch, *rest], compiles)
-        self._test = devices.trace(self._tested, [validation_batch, *rest], compiles)
+        scalars = tf.TensorSpec([], tf.int32), tf.TensorSpec([_NUM_REQUESTS], tf.float32)
+        compiles = model.jit_compile and _xla_pays(batch, devices)
+        self._train_graph = devices.trace(self._train_step, [batch, *scalars], compiles)
+        self._test_graph = devices.trace(self._test_step, [validation_batch, *scalars], compiles)
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process takes the same steps, with which this one must keep pace."""
+        """Whether no other process takes the same steps."""
         return self._devices.num_workers == 1
 
     def state(self) -> list[np.ndarray]:
-        """Returns all that lasts from step to step beside the model's variables, in an order.
+        """Return optimizer, metric and gradient monitor variables in a fixed order.
 
-        It is of the optimizer, of the watch and of the figures, with what all workers have counted:
-        each of them has to ask for it.
+        Metrics are added up over all workers, so every worker has to call this.
         """
-        same = [np.array(each.numpy()) for each in self._same_everywhere]
-        return [*same, *self._devices.sum_over_workers(_values(self._counted))]
+        replicated = [np.array(variable.numpy()) for variable in self._replicated_variables]
+        return [*replicated, *self._devices.sum_over_workers(_values(self._metric_variables))]
 
-    def take_up(self, state: Sequence[np.ndarray]) -> None:
-        """Goes on from what `state` gave."""
-        variables = [*self._same_everywhere, *self._counted]
-        for number, (variable, value) in enumerate(zip(variables, state, strict=True)):
-            is_others = number >= len(self._same_everywhere) and not self._devices.is_chief
-            variable.assign(np.zeros_like(value) if is_others else value)
+    def restore(self, state: Sequence[np.ndarray]) -> None:
+        """Restore the state returned by `state`."""
+        variables = [*self._replicated_variables, *self._metric_variables]
+        for index, (variable, value) in enumerate(zip(variables, state, strict=True)):
+            # The chief takes over the sums of all workers; the others begin at 0.
+            is_sum = index >= len(self._replicated_variables)
+            variable.assign(
+                np.zeros_like(value) if is_sum and not self._devices.is_chief else value
+            )
 
-    def train(self, batch: Any, asks: Sequence[float] = NOTHING) -> Any:
-        """Takes one step.
+    def train(self, batch: Any, requests: Sequence[float] = NO_REQUESTS) -> Any:
+        """Take one step.
 
         Args:
-          batch: Of all workers together; each of them computes its shard.
-          asks: What this worker wants to be done after the step, two numbers.
+          batch: A batch of all workers together; each computes its shard.
+          requests: This worker's requests after the step, two numbers, see
+            `Checkpointer.requests`.
 
         Returns:
-          The sums of what the workers want, [2].
+          The requests of all workers added up, float32 [2].
         """
-        return self._train(*self._arguments(batch, asks))
+        return self._train_graph(*self._arguments(batch, requests))
 
     def validate(
         self,
         batches: Iterable[Any],
-        after_batch: Callable[[Any], None] = lambda asked: None,
-        asks: Callable[[], Sequence[float]] = lambda: NOTHING,
+        after_batch: Callable[[Any], None] = lambda all_requests: None,
+        requests: Callable[[], Sequence[float]] = lambda: NO_REQUESTS,
     ) -> dict[str, float]:
-        """Returns the figures of all batches; those of training are forgotten.
+        """Reset all metrics and return those of the validation batches.
 
         Args:
-          batches: To validate on.
-          after_batch: Takes what all workers asked for, see `train`.
-          asks: Returns what this worker wants.
+          batches: Validation batches.
+          after_batch: Called after each batch with the requests of all workers, see `train`.
+          requests: Returns this worker's requests.
         """
         self.reset()
-        for watch in self._output_watches:
-            watch.reset_state()
+        for monitor in self._output_monitors:
+            monitor.reset_state()
         for batch in batches:
-            after_batch(self._test(*self._arguments(batch, asks())))
-        return self.figures()
+            after_batch(self._test_graph(*self._arguments(batch, requests())))
+        return self.results()
 
     def reset(self) -> None:
-        """Begins to add up anew."""
-        for metric in self._figures:
+        """Reset loss and metrics."""
+        for metric in self._all_metrics:
             metric.reset_state()
 
-    def figures(self) -> dict[str, float]:
-        """Returns the figures since they were reset; each worker has to ask for them."""
-        with self._everyones(self._counted):
-            return self.own_figures()
+    def results(self) -> dict[str, float]:
+        """Return loss and metrics since the reset. Every worker has to call this."""
+        with self._summed_over_workers(self._metric_variables):
+            return self.local_results()
 
-    def own_figures(self) -> dict[str, float]:
-        """Returns the figures of what this worker has computed; the loss is that of all."""
-        return {metric.name: float(metric.result()) for metric in self._figures}
+    def local_results(self) -> dict[str, float]:
+        """Return the metrics of this worker's examples since the reset, and the loss of all."""
+        return {metric.name: float(metric.result()) for metric in self._all_metrics}
 
     @property
     def examples(self) -> int:
-        """How many examples have been computed since the figures were reset, by all devices."""
+        """Examples since the reset, on all devices."""
         return int(self._mean_loss.count)
 
     def warnings(self) -> list[str]:
-        """Returns what is to be said of the outputs of the latest validation."""
-        seen = [each for watch in self._output_watches for each in watch.variables]
-        with self._everyones(seen):
-            return [warning for each in self._output_watches if (warning := each.warning())]
+        """Return warnings about the model's outputs in the latest validation."""
+        monitors = self._output_monitors
+        with self._summed_over_workers([v for monitor in monitors for v in monitor.variables]):
+            return [warning for monitor in monitors if (warning := monitor.warning())]
 
     @property
-    def _figures(self) -> tuple[keras.metrics.Metric, ...]:
+    def _all_metrics(self) -> tuple[keras.metrics.Metric, ...]:
         return (self._mean_loss, *self._metrics)
 
     @property
-    def _same_everywhere(self) -> list[Any]:
-        watched = [] if self._watch is None else self._watch.variables
-        return [*self._model.optimizer.variables, *self._mean_loss.variables, *watched]
+    def _replicated_variables(self) -> list[Any]:
+        """Variables that are the same on all workers."""
+        monitor = self._gradient_monitor
+        monitored = [] if monitor is None else monitor.variables
+        return [*self.model.optimizer.variables, *self._mean_loss.variables, *monitored]
 
     @property
-    def _counted(self) -> list[Any]:
-        return [each for metric in self._metrics for each in metric.variables]
+    def _metric_variables(self) -> list[Any]:
+        """Variables in which each worker adds up its own examples."""
+        return [variable for metric in self._metrics for variable in metric.variables]
 
     @contextlib.contextmanager
-    def _everyones(self, variables: Sequence[Any]) -> Iterator[None]:
-        """Has the sums over all workers in variables within the block."""
+    def _summed_over_workers(self, variables: Sequence[Any]) -> Iterator[None]:
+        """Assign the sums over all workers to variables within the block."""
         if self.is_alone:
             yield
             return
-        own = [np.array(each) for each in _values(variables)]
-        for variable, total in zip(variables, self._devices.sum_over_workers(own)):
+        local = [np.array(value) for value in _values(variables)]
+        for variable, total in zip(variables, self._devices.sum_over_workers(local)):
             variable.assign(total)
         try:
             yield
         finally:
-            for variable, value in zip(variables, own):
+            for variable, value in zip(variables, local):
                 variable.assign(value)
 
-    def _arguments(self, batch: Any, asks: Sequence[float]) -> tuple[Any, tf.Tensor, tf.Tensor]:
-        """Returns what a step takes: a batch, how many of its rows count, and what is asked for."""
+    def _arguments(self, batch: Any, requests: Sequence[float]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+        """Return the arguments of a graph: a padded batch, its number of real rows, requests."""
         batch, rows = self._devices.pad_batch(batch)
-        return batch, tf.constant(rows, tf.int32), tf.constant(asks, tf.float32)
+        return batch, tf.constant(rows, tf.int32), tf.constant(requests, tf.float32)
 
-    def _trained(self, batch: Any, rows: tf.Tensor, asks: tf.Tensor) -> tf.Tensor:
-        """One step, as `Model.train_step` takes it."""
-        whole = self._whole(batch, rows)
-        results = self._devices.run_on_shards(self._learnt, batch, rows, whole, asks)
-        loss, asked, norm, *gradients = self._devices.first_local_result(results)
-        if self._watch is not None:
-            self._watch.observe(tf.cast(loss, tf.float32), norm)
+    def _train_step(self, batch: Any, rows: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
+        """Take one step like `Model.train_step`; return the requests of all workers."""
+        total_weight = self._total_weight(batch, rows)
+        results = self._devices.run_on_shards(
+            self._train_shard, batch, rows, total_weight, requests
+        )
+        loss, all_requests, norm, *gradients = self._devices.first_local_result(results)
+        if self._gradient_monitor is not None:
+            self._gradient_monitor.observe(tf.cast(loss, tf.float32), norm)
         if not self._devices.updates_on_replicas:
             self._apply(gradients)
         self._mean_loss.update_state(loss, sample_weight=rows)
-        return asked
+        return all_requests
 
     def _apply(self, gradients: Sequence[Any]) -> None:
-        model = self._model
+        model = self.model
         model.optimizer.apply_gradients(zip(gradients, model.trainable_weights))
 
-    def _learnt(self, shard: Shard, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
-        """Returns the loss of a batch, what is asked for, and the norm of the gradient; of all.
+    def _train_shard(self, shard: Shard, total_weight: tf.Tensor, requests: tf.Tensor) -> list[Any]:
+        """Compute one device's shard of a step.
 
-        And the gradient itself, where it is not used here and now.
+        Returns:
+          Loss, requests and gradient norm, each of all devices; then the gradients of all devices,
+          unless they were applied here.
         """
-        model, (x, y, weights) = self._model, keras.utils.unpack_x_y_sample_weight(shard.batch)
+        model, (x, y, weights) = self.model, keras.utils.unpack_x_y_sample_weight(shard.batch)
         with tf.GradientTape() as tape, row_mask(shard.row_mask):
             outputs = model(x, training=True)
-            # A part of the whole before its gradient is taken: with the statistics of all devices
-            # what one computes has a part in the losses of all.
-            loss = self._loss_of(y, outputs, weights, shard, whole)
+            # Scaled to its part of the whole batch before differentiation: with BatchNormalization
+            # statistics of all devices, the outputs of one influence the losses of all.
+            loss = self._shard_loss(y, outputs, weights, shard, total_weight)
             scaled = model.optimizer.scale_loss(loss)
-        gradients = [_dense(each) for each in tape.gradient(scaled, model.trainable_weights)]
-        self._count(self._metrics, y, outputs, shard)
-        loss, asked, *gradients = self._sums([loss, *gradients], asks)
+        gradients = [_dense(g) for g in tape.gradient(scaled, model.trainable_weights)]
+        self._update_metrics(self._metrics, y, outputs, shard)
+        loss, all_requests, *gradients = self._sums([loss, *gradients], requests)
         norm = _norm(gradients, model.optimizer)
         if not self._devices.updates_on_replicas:
-            return [loss, asked, norm, *gradients]
+            return [loss, all_requests, norm, *gradients]
         self._apply(gradients)
-        return [loss, asked, norm]
+        return [loss, all_requests, norm]
 
-    def _tested(self, batch: Any, rows: tf.Tensor, asks: tf.Tensor) -> tf.Tensor:
-        """One batch, as `Model.test_step` looks at it."""
-        whole = self._whole(batch, rows)
-        results = self._devices.run_on_shards(self._validated, batch, rows, whole, asks)
-        loss, asked = self._devices.first_local_result(results)
+    def _test_step(self, batch: Any, rows: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
+        """Validate one batch like `Model.test_step`; return the requests of all workers."""
+        total_weight = self._total_weight(batch, rows)
+        results = self._devices.run_on_shards(self._test_shard, batch, rows, total_weight, requests)
+        loss, all_requests = self._devices.first_local_result(results)
         self._mean_loss.update_state(loss, sample_weight=rows)
-        return asked
+        return all_requests
 
-    def _validated(self, shard: Shard, whole: tf.Tensor, asks: tf.Tensor) -> list[Any]:
+    def _test_shard(self, shard: Shard, total_weight: tf.Tensor, requests: tf.Tensor) -> list[Any]:
+        """Return the loss and the requests of all devices."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(shard.batch)
-        outputs = self._model(x, training=False)
-        self._count((*self._metrics, *self._output_watches), y, outputs, shard)
-        return self._sums([self._loss_of(y, outputs, weights, shard, whole)], asks)
+        outputs = self.model(x, training=False)
+        self._update_metrics((*self._metrics, *self._output_monitors), y, outputs, shard)
+        loss = self._shard_loss(y, outputs, weights, shard, total_weight)
+        return self._sums([loss], requests)
 
-    def _sums(self, values: Sequence[Any], asks: tf.Tensor) -> list[Any]:
-        """Returns the sums over all devices: of the first value, of what is asked for, of others.
+    def _sums(self, values: Sequence[Any], requests: tf.Tensor) -> list[Any]:
+        """Return sums over all devices: the first value, the requests, the other values.
 
-        Of gradients some are None, of variables that play no part.
+        None stays None: the gradient of a variable that the loss does not depend on.
         """
-        there = [each for each in values if each is not None]
-        asked, *sums = self._devices.all_reduce([asks, *there])
-        found = iter(sums)
-        first, *others = [None if each is None else next(found) for each in values]
-        return [first, asked, *others]
+        tensors = [value for value in values if value is not None]
+        all_requests, *sums = self._devices.all_reduce([requests, *tensors])
+        remaining = iter(sums)
+        first, *others = [None if value is None else next(remaining) for value in values]
+        return [first, all_requests, *others]
 
-    def _loss_of(
-        self, y: Any, outputs: Any, weights: Any, shard: Shard, whole: tf.Tensor
+    def _shard_loss(
+        self, y: Any, outputs: Any, weights: Any, shard: Shard, total_weight: tf.Tensor
     ) -> tf.Tensor:
-        """Returns a shard's part of the loss of a batch: that of the batch is the sum over devices.
+        """Return a shard's part of the batch's loss, which is the sum over all devices.
 
-        With the penalties on weights, as `compute_loss` has them.
+        It includes weight penalties, as `Model.compute_loss` does.
         """
         weights = _counted(weights, shard.row_mask)
         loss = self._loss(y, outputs, sample_weight=weights)
         devices = self._devices.num_replicas
         if shard.row_mask is not None:
-            # Keras has divided by the number of devices, and by what is of this shard.
+            # Keras has divided by the number of devices and by the weight of this shard.
             shard_weight = self._weight(y, weights, tf.shape(tf.nest.flatten(y)[0])[0])
-            part = devices * tf.math.divide_no_nan(shard_weight, whole)
+            part = devices * tf.math.divide_no_nan(shard_weight, total_weight)
             loss *= tf.cast(part, loss.dtype)
-        penalties = [tf.cast(each, loss.dtype) / devices for each in self._model.losses]
+        penalties = [tf.cast(penalty, loss.dtype) / devices for penalty in self.model.losses]
         return tf.add_n([loss, *penalties])
 
-    def _whole(self, batch: Any, rows: tf.Tensor) -> tf.Tensor:
-        """Returns of how much the loss of a batch is to be the mean, float32 scalar.
+    def _total_weight(self, batch: Any, rows: tf.Tensor) -> tf.Tensor:
+        """Return the weight that the loss of a batch is a mean over, float32 scalar.
 
-        It is 0 where, say, no token of a batch has a class.
+        It can be 0, e.g. if no token of a batch has a class.
         """
         _, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         counts = tf.cast(tf.range(tf.shape(tf.nest.flatten(y)[0])[0]) < rows, tf.float32)
@@ -264,7 +281,7 @@ class Steps:
     def _weight(
         self, y: Any, weights: Any, rows: tf.Tensor, counts: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Returns what the loss divides a sum over examples by, float32 scalar."""
+        """Return what the loss divides a sum over examples by, float32 scalar."""
         if isinstance(self._loss, SelfWeightedLoss):
             weight = self._loss.total_weight(y, counts)
         elif self._loss.reduction == "mean_with_sample_weight" and weights is not None:
@@ -273,7 +290,7 @@ class Steps:
             weight = rows
         return tf.cast(weight, tf.float32)
 
-    def _count(
+    def _update_metrics(
         self, metrics: Sequence[keras.metrics.Metric], y: Any, outputs: Any, shard: Shard
     ) -> None:
         for metric in metrics:
@@ -281,7 +298,7 @@ class Steps:
 
 
 def _counted(weights: tf.Tensor | None, counts: tf.Tensor | None) -> tf.Tensor | None:
-    """Returns sample weights, [batch, ...], that are 0 where an example does not count."""
+    """Return sample weights, [batch, ...], set to 0 for examples that do not count."""
     if counts is None or weights is None:
         return counts if weights is None else weights
     weights = tf.cast(weights, tf.float32)
@@ -289,37 +306,37 @@ def _counted(weights: tf.Tensor | None, counts: tf.Tensor | None) -> tf.Tensor |
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:
-    return [each.numpy() for each in variables]
+    return [variable.numpy() for variable in variables]
 
 
-def _pays(batch: Any, devices: Devices) -> bool:
-    """Whether compiling with XLA can be worth its time.
+def _xla_pays(batch: Any, devices: Devices) -> bool:
+    """Whether compiling with XLA can pay off.
 
-    Not on CPUs; and what devices say to each other cannot be compiled. Texts would be compiled for
-    each length anew.
+    It does not on CPUs, it cannot compile communication between devices, and it would compile texts
+    anew for each sequence length.
     """
-    is_of_one_size = all(None not in spec.shape[1:] for spec in tf.nest.flatten(batch))
+    has_fixed_shape = all(None not in spec.shape[1:] for spec in tf.nest.flatten(batch))
     return (
         devices.num_replicas == 1
-        and is_of_one_size
+        and has_fixed_shape
         and bool(tf.config.list_physical_devices("GPU"))
     )
 
 
 def _dense(gradient: Any) -> tf.Tensor | None:
-    """Returns a gradient as one number for each weight.
+    """Return a gradient as a dense tensor.
 
-    That of an embedding comes as a row for each time that a token occurs. Keras' optimizers would
-    square each row by itself, and clipping would take the norm of all rows: both of what is only
-    part of a gradient.
+    The gradient of an embedding is sparse, with one row per occurrence of a token. Keras'
+    optimizers would square each row by itself, and clipping would take the norm over all rows,
+    although each is only part of a gradient.
     """
     return None if gradient is None else tf.convert_to_tensor(gradient)
 
 
 def _norm(gradients: Sequence[Any], optimizer: keras.optimizers.Optimizer) -> tf.Tensor:
-    """Returns the norm of a gradient, before any clipping, for `GradientMonitor.observe`."""
-    norm = tf.linalg.global_norm([each for each in gradients if each is not None])
+    """Return the norm of a gradient before clipping, for `GradientMonitor.observe`."""
+    norm = tf.linalg.global_norm([gradient for gradient in gradients if gradient is not None])
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        # It leaves out steps whose scaled gradient is not finite, and lowers the scale.
+        # It skips steps whose scaled gradient is not finite, and lowers the scale.
         norm = tf.where(tf.math.is_finite(norm), norm / optimizer.scale_loss(1.0), 0.0)
     return tf.cast(norm, tf.float32)

@@ -22,13 +22,13 @@ def main(name: str, folder: str, preset: str, resume: str) -> None:
     from sft_keras.distributed import factory
     from sft_keras.distributed.factory import local_devices
     from sft_keras.distributed.tpu import XlaReplicas
-    from sft_keras.training.step import NOTHING, Steps
+    from sft_keras.training.step import NO_REQUESTS, Steps
 
     sums, step = [], Steps.train
     dies_at = int(os.environ.get("DIES_AT", -1))
 
-    def noted(self, batch, asks=NOTHING):
-        asked = step(self, batch, asks)
+    def noted(self, batch, requests=NO_REQUESTS):
+        asked = step(self, batch, requests)
         # Of the epoch so far: the losses, each times its examples, and the examples.
         sums.append([float(each.numpy()) for each in self._mean_loss.variables])
         if len(sums) == dies_at:

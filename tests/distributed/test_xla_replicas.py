@@ -129,7 +129,7 @@ def trained(kind, batches, devices):
             for batch in batches:
                 steps.train(batch)
             assert steps.examples == COUNT
-            found += [*steps.figures().values(), *steps.validate(batches).values()]
+            found += [*steps.results().values(), *steps.validate(batches).values()]
     counts = [each.numpy() for watch in watches for each in watch.variables]
     return found, [each.numpy() for each in model.variables], counts
 

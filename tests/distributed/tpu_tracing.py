@@ -57,6 +57,7 @@ def main(name, folder, preset):
     from sft_keras.distributed.keras_setup import configured_keras
     from sft_keras.distributed.tpu import XlaReplicas
     from sft_keras.pipeline.open_run import open_run
+    from sft_keras.pipeline.options import RunOptions
     from sft_keras.runs.folder import RunFolder
     from sft_keras.training.freezing import trained_batch_norms
     from sft_keras.training.prepare import prepare_stage
@@ -96,8 +97,8 @@ def main(name, folder, preset):
     devices = Tracing(strategy, recipe.data.batch_size)
     with configured_keras(recipe, devices):
         run = RunFolder.create("traced", Path(folder, "run"), overwrite=False)
-        opened = open_run(recipe, run, None, devices, ())
-        staged, prepared, info = opened.staged, opened.prepared, opened.info
+        experiment = open_run(recipe, run, devices, RunOptions()).experiment
+        staged, prepared, info = experiment.staged, experiment.prepared, experiment.info
         if recipe.cache != "off":
             store = FeatureCache(staged, recipe, prepared, info, reporter=CONSOLE, devices=devices)
             trace(store.input_of, recipe.stages[0])

@@ -15,8 +15,9 @@ from sft_keras.models.lora import adapter_variables, attach_adapters, layers_to_
 from sft_keras.recipe.loader import to_lines, to_plain
 from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.runs.folder import RunFolder
-from sft_keras.sweeps.shared import Workbench
+from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import TextClassification
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.freezing import may_move, set_trainable
 from sft_keras.training.setup import build_staged, stage_adapters
 from sft_keras.training.trainer import train_stages
@@ -65,7 +66,8 @@ def trained(plan, data, folder):
     prepared, info = data
     staged = built(plan, info)
     folder.mkdir()
-    results = train_stages(staged, plan, prepared, info, RunFolder(folder, is_quiet=True))
+    run = RunFolder(folder, is_quiet=True)
+    results = train_stages(Experiment(plan, staged, prepared, info, run))
     return staged, results
 
 
@@ -241,7 +243,7 @@ def test_a_stage_that_fails_leaves_the_best_weights_merged(data, tmp_path, monke
     (tmp_path / "run").mkdir()
     run = RunFolder(tmp_path / "run", is_quiet=True)
     with pytest.raises(LossError, match="best weights so far"):
-        train_stages(staged, plan, data[0], data[1], run)
+        train_stages(Experiment(plan, staged, *data, run))
     assert changed(before, values(staged)) == {TOP + "query/kernel", TOP + "value/kernel"}
     loaded = keras.models.load_model(tmp_path / "run" / "last_good.keras")
     np.testing.assert_array_equal(loaded(tokens(plan)), staged.model(tokens(plan)))
@@ -260,7 +262,7 @@ def test_an_adapter_that_learnt_nothing_leaves_every_bit(data):
 
 def test_the_workbench_hands_the_backbone_out_as_it_was(data):
     plan = recipe(stage())
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     backbone = bench.backbone(plan)
     before = {v.path: v.numpy() for v in backbone.model.variables}
     staged = build_staged(plan, backbone, data[1])
@@ -278,7 +280,7 @@ def test_a_whole_run_with_adapters_is_reported_and_served(tmp_path):
     assert run.report["export"]["largest_difference"] < 1e-5
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "head and adapters of rank 2 in the top block" in page
-    assert "in 2 layers, added to their kernels" in (tmp_path / "run" / "log.txt").read_text()
+    assert "in 2 layers, merged into their kernels" in (tmp_path / "run" / "log.txt").read_text()
 
 
 # What a recipe may say

@@ -23,6 +23,7 @@ from sft_keras.runs.resume import require_same_recipe
 from sft_keras.tasks import Augment, ImageClassification
 from sft_keras.training import checkpointer as checkpointer
 from sft_keras.training.checkpointer import Checkpointer
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.trainer import train_stages
 
 SIZES = {"train": 20, "validation": 9}
@@ -78,7 +79,8 @@ def trained(build_staged, prepared, plan, folder, steps=None, plan_checkpoints=N
             resumed=run.checkpoints.newest(),
         )
         try:
-            results = train_stages(staged, plan, prepared, INFO, run, checkpointer=own)
+            experiment = Experiment(plan, staged, prepared, INFO, run)
+            results = train_stages(experiment, checkpointer=own)
         except KeyboardInterrupt:
             return None
     return SimpleNamespace(staged=staged, results=results, run=run)

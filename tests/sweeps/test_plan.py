@@ -101,11 +101,14 @@ def test_another_backbone_gets_random_weights_where_the_recipes_own_has(recipe):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"sweep": ["a=1"], "backbones": ["keras:vgg16"]}, "either --sweep or --compare_backbones"),
-        ({"seeds": 2, "folds": 2}, "either --seeds or --folds"),
+        (
+            {"sweep": ["a=1"], "backbones": ["keras:vgg16"]},
+            "--compare_backbones cannot be combined",
+        ),
+        ({"seeds": 2, "folds": 2}, "--seeds and --folds cannot be combined"),
         ({"seeds": 1}, "--seeds must be 2 or more. Received: 1."),
         ({"folds": 0}, "--folds must be 2 or more. Received: 0."),
-        ({"sweep": ["data.batch_size"]}, "must read PATH=VALUE,VALUE,..., e.g. stages.head"),
+        ({"sweep": ["data.batch_size"]}, "must be PATH=VALUE,VALUE,..., e.g. stages.head"),
         ({"sweep": ["data.batch_size=,"]}, "Received: 'data.batch_size=,'."),
         ({"sweep": ["=1,2"]}, "Received: '=1,2'."),
         (

@@ -22,11 +22,12 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.sweeps import run as trials
-from sft_keras.sweeps import shared as workbench
+from sft_keras.sweeps import shared
 from sft_keras.sweeps.plan import plan_trials
 from sft_keras.sweeps.run import run_trials
-from sft_keras.sweeps.shared import Workbench
+from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import ImageClassification
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 
@@ -45,9 +46,9 @@ class Ran:
 def watched(weights: list, stages: list):
     """Notes the weights and the stages' results of each trial within."""
 
-    def noting(staged, *args: Any, **kwargs: Any):
-        results = train_stages(staged, *args, **kwargs)
-        weights.append(staged.model.get_weights())
+    def noting(experiment: Experiment, **options: Any):
+        results = train_stages(experiment, **options)
+        weights.append(experiment.staged.model.get_weights())
         stages.append(results)
         return results
 
@@ -82,8 +83,8 @@ def without_training(monkeypatch) -> list[Recipe]:
     recipes: list[Recipe] = []
     figures = {"accuracy": {"value": 0.5}, "loss": 1.0}
 
-    def result(staged, recipe: Recipe, prepared, info, run, memory, scores_test: bool):
-        recipes.append(recipe)
+    def result(experiment: Experiment, *, memory, scores_test: bool):
+        recipes.append(experiment.recipe)
         test = figures if scores_test else None
         story = {"learning_rate": 0.1, "epochs_run": 1, "frozen_blocks": "not at all"}
         return [{"name": "head", "validation": figures, "test": test, **story}]
@@ -188,7 +189,7 @@ def test_seeds_are_summed_up_on_validation_and_test(seeded):
 
 def test_seeds_train_on_the_same_splits(tiny_recipe):
     plan = plan_trials(tiny_recipe, sweep=["seed=7"], seeds=2)
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     first, second = trials._trials_of(plan.points[0], plan, bench)
     assert (first.recipe.seed, second.recipe.seed) == (7, 8)
     assert first.data is second.data
@@ -199,7 +200,7 @@ def test_seeds_train_on_the_same_splits(tiny_recipe):
 
 
 def test_folds_validate_each_example_once_and_leave_the_test_split_alone(tiny_recipe):
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     whole = {
         split: _images_by_id(prepared)
         for split, prepared in next(bench.data(tiny_recipe, 0, None)).prepared.items()
@@ -242,7 +243,7 @@ def test_the_same_seed_makes_the_same_folds_and_another_others(tiny_recipe, colo
     recipe = dataclasses.replace(tiny_recipe, data=Data(source=source, batch_size=8))
 
     def held(seed: int) -> list[tuple[str, ...]]:
-        folds = Workbench(lambda done, total: None).data(recipe, seed, 3)
+        folds = TrialContext(lambda done, total: None).data(recipe, seed, 3)
         return [fold.prepared["validation"].examples.ids for fold in folds]
 
     assert held(0) == held(0)
@@ -308,7 +309,7 @@ def test_data_are_read_again_only_where_another_value_changes_them(
 
 
 def test_the_backbone_is_handed_out_as_it_was_at_first(tiny_recipe):
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     built = bench.backbone(tiny_recipe)
     first = [np.array(variable) for variable in built.model.variables]
     for _ in range(3):
@@ -320,7 +321,7 @@ def test_the_backbone_is_handed_out_as_it_was_at_first(tiny_recipe):
 
 
 def test_models_of_earlier_trials_do_not_stay_in_memory(tiny_recipe):
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     info = DataInfo("", ("a", "b"), {}, {}, {})
     seen = []
     for _ in range(2):
@@ -336,23 +337,23 @@ def test_models_of_earlier_trials_do_not_stay_in_memory(tiny_recipe):
 
 
 def test_random_weights_are_drawn_with_each_seed(drawn_recipe):
-    def weights(bench: Workbench, seed: int) -> list[np.ndarray]:
+    def weights(bench: TrialContext, seed: int) -> list[np.ndarray]:
         recipe = dataclasses.replace(drawn_recipe, seed=seed)
         with configured_keras(recipe):
             return bench.backbone(recipe).model.get_weights()
 
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     for seed in (3, 4, 3):
-        alone = weights(Workbench(lambda done, total: None), seed)
+        alone = weights(TrialContext(lambda done, total: None), seed)
         for mine, other in zip(weights(bench, seed), alone, strict=True):
             np.testing.assert_array_equal(mine, other)
 
 
 def test_another_backbone_takes_the_place_of_the_first_and_of_its_rows(tiny_recipe, monkeypatch):
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     names, rows = np.zeros((1, 32), np.uint8), [np.zeros((1, 2))]
     # As with dropout, whose state depends on the seed while the weights do not.
-    monkeypatch.setattr(workbench, "_has_random_state", lambda built: True)
+    monkeypatch.setattr(shared, "_has_random_state", lambda built: True)
     first = bench.backbone(tiny_recipe)
     bench.memory.add("rows", names, rows)
     assert bench.backbone(dataclasses.replace(tiny_recipe, seed=1)) is not first
@@ -401,7 +402,7 @@ def test_a_rate_that_diverges_is_a_row_and_the_others_go_on(drawn_recipe, tmp_pa
 
 def test_a_rate_that_moves_nothing_and_blocks_that_are_not_there_are_rows(drawn_recipe, tmp_path):
     sweep = ["stages.head.learning_rate=1e-300", "stages.head.unfreeze=0,99"]
-    with pytest.raises(RecipeError, match=r"No trial came to an end; .*trials.json. The first: "):
+    with pytest.raises(RecipeError, match=r"No trial finished; .*trials.json. The first: "):
         ran(drawn_recipe, tmp_path / "run", sweep=sweep)
     points = json.loads((tmp_path / "run" / "trials.json").read_text())["points"]
     assert "trained nothing" in points[0]["failures"][0]
@@ -410,10 +411,10 @@ def test_a_rate_that_moves_nothing_and_blocks_that_are_not_there_are_rows(drawn_
 
 
 def test_too_little_memory_ends_a_trial_alone(drawn_recipe, monkeypatch, tmp_path):
-    def full(staged, recipe: Recipe, *args: Any, **kwargs: Any):
-        if recipe.data.batch_size == 8:
+    def full(experiment: Experiment, **options: Any):
+        if experiment.recipe.data.batch_size == 8:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
-        return train_stages(staged, recipe, *args, **kwargs)
+        return train_stages(experiment, **options)
 
     monkeypatch.setattr(trials, "train_stages", full)
     plan = plan_trials(drawn_recipe, sweep=["data.batch_size=8,16"])

@@ -9,8 +9,7 @@ from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.cache.feature_cache import StageInput
 from sft_keras.data.examples import DataInfo
 from sft_keras.tasks import ImageClassification
-from sft_keras.training.eta import EtaEstimator, multiplications
-from sft_keras.training.loop import clock_time
+from sft_keras.training.eta import EtaEstimator, clock_time, multiplications
 
 SIZES = {"train": 20, "validation": 10, "test": 10}
 
@@ -59,7 +58,7 @@ def test_later_stages_are_guessed_from_the_frozen_pass(time_left):
     make, (head, top) = time_left
     left = make()
     assert left.describe(top, 0.5, 8) == "0:04 left"  # none comes after it
-    left.see(head, reading(True, {"seconds": 90.0, "epoch_seconds": 900.0}))
+    left.begin_stage(head, reading(True, {"seconds": 90.0, "epoch_seconds": 900.0}))
     said = left.describe(head, 0.5, 8)
     assert said.startswith("about ")
     # Of the blocks, so many times as long as in an epoch of the pass, which read 30 examples.
@@ -74,9 +73,9 @@ def test_later_stages_are_guessed_from_the_frozen_pass(time_left):
 def test_without_a_pass_the_stage_that_goes_on_says_it_or_nothing_does(time_left):
     make, (head, _) = time_left
     left = make()
-    left.see(head, reading(True))
+    left.begin_stage(head, reading(True))
     assert left.describe(head, 0.5, 8) == "0:04 left of the stage"
-    left.see(head, reading(False))
+    left.begin_stage(head, reading(False))
     # All blocks in each step: the later stage takes longer than as many steps of this one.
     assert seconds(left.describe(head, 100.0, 8)) > 800 + 12 * 100
 

@@ -19,7 +19,7 @@ from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import lr_finder as rate_finder
 from sft_keras.training.freezing import set_trainable
-from sft_keras.training.lr_finder import find_fall, range_test
+from sft_keras.training.lr_finder import RateSweep, find_fall, range_test
 from sft_keras.training.prepare import prepare_stage, set_penalties
 
 BATCH = 6
@@ -46,6 +46,10 @@ def stage(**fields):
 
 
 def found(staged, plan, training, **arguments):
+    rates = {
+        name: arguments.pop(name) for name in ("lowest", "highest", "steps") if name in arguments
+    }
+    arguments |= {"sweep": RateSweep(**rates)}
     given = {"loss": ImageClassification().loss(plan), "reporter": SILENT}
     return range_test(staged, plan, training=training, **(given | arguments))
 

@@ -14,13 +14,14 @@ from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import AuditError, LossError
 from sft_keras.core.reporter import CallbackReporter
 from sft_keras.data.examples import DataInfo
-from sft_keras.recipe.stage import stage_length
+from sft_keras.recipe.stage import Length, stage_length
 from sft_keras.tasks import Augment, ImageClassification
-from sft_keras.training import loop as stages
+from sft_keras.training import stage_runner
 from sft_keras.training.early_stopping import EarlyStopping
-from sft_keras.training.loop import Length, run_stage
 from sft_keras.training.optimizers import build_schedule
 from sft_keras.training.prepare import prepare_stage, set_penalties
+from sft_keras.training.stage_plan import StagePlan
+from sft_keras.training.stage_runner import run_stage
 
 BATCH = 6
 STEPS = 2  # an epoch
@@ -57,17 +58,16 @@ def run(staged, plan, colours, batches=None, *, training=None, on_line=print, ha
     """Runs a stage on the given batches, by default the colours in every epoch."""
     task = ImageClassification()
     batches = batches or epoch(colours) * plan.epochs
-    return run_stage(
-        staged,
+    stage_plan = StagePlan(
         plan,
-        length=Length(plan.epochs, len(batches) // plan.epochs),
+        Length(plan.epochs, len(batches) // plan.epochs),
         loss=task.loss(plan),
         metrics=task.training_metrics(),
         training=(training or dataset(batches)).skip,
         validation=tf.data.Dataset.from_tensor_slices(colours).batch(BATCH),
-        reporter=CallbackReporter(on_line),
-        has_start=has_start,
+        validates_start=has_start,
     )
+    return run_stage(staged, stage_plan, CallbackReporter(on_line))
 
 
 def values(staged):
@@ -96,7 +96,7 @@ class Recorder:
     def __init__(self, monkeypatch, staged):
         self.steps, self.validated = [], []
 
-        class Steps(stages.Steps):
+        class Steps(stage_runner.Steps):
             def train(inner, *arguments):
                 asked = super().train(*arguments)
                 self.steps.append(values(staged))
@@ -106,7 +106,7 @@ class Recorder:
                 self.validated.append(values(staged))
                 return super().validate(*arguments)
 
-        monkeypatch.setattr(stages, "Steps", Steps)
+        monkeypatch.setattr(stage_runner, "Steps", Steps)
 
 
 # Stages one after the other
@@ -247,10 +247,10 @@ class Watched:
 
     def validate(self, *figures, start=None, metric="loss"):
         if start is not None:
-            self.best.look(0, {metric: start})
+            self.best.update(0, {metric: start})
         for number, figure in enumerate(figures, 1):
             self.weight.assign(number)
-            self.best.look(number, {metric: figure})
+            self.best.update(number, {metric: figure})
             if self.best.is_patience_out:
                 break
         stopped_after = number if self.best.is_patience_out else None

@@ -64,13 +64,13 @@ def test_the_steps_are_those_of_fit(build_staged, batches, fields):
         metrics,
         batch=batches.element_spec,
         validation_batch=batches.element_spec,
-        watch=GradientMonitor(plan, lambda step: plan.learning_rate),
+        gradient_monitor=GradientMonitor(plan, lambda step: plan.learning_rate),
     )
     for epoch in range(2):
         steps.reset()
         for batch in batches:
             steps.train(batch)
-        trained, validated = steps.figures(), steps.validate(batches)
+        trained, validated = steps.results(), steps.validate(batches)
         found = {**trained, **{f"val_{name}": value for name, value in validated.items()}}
         assert found.keys() == history.keys()
         for name, value in found.items():
@@ -95,7 +95,7 @@ def test_the_first_bad_step_is_named_with_its_learning_rate():
     with pytest.raises(LossError, match=r"loss became nan in stage 'top' at step 2 .*rate 1\)"):
         watch.require_good()
     watch = watched([1.0, math.inf, math.nan])
-    with pytest.raises(LossError, match=r"norm of the gradient became inf .* at step 2"):
+    with pytest.raises(LossError, match=r"gradient norm became inf .* at step 2"):
         watch.require_good()
     watched([1.0, 0.0, 5.0]).require_good()
 
@@ -134,7 +134,12 @@ def test_a_gradient_that_loss_scaling_leaves_out_is_no_fault(build_staged, batch
         watch = GradientMonitor(plan, lambda step: 0.1)
         spec = batches.element_spec
         steps = Steps(
-            model, task.loss(plan), metrics, batch=spec, validation_batch=spec, watch=watch
+            model,
+            task.loss(plan),
+            metrics,
+            batch=spec,
+            validation_batch=spec,
+            gradient_monitor=watch,
         )
         model.optimizer.dynamic_scale.assign(2.0**60)  # overflows float16
         for batch in batches.repeat(2):

@@ -14,7 +14,8 @@ from sft_keras.evaluation.inference import predict_batches
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
 from sft_keras.training import trainer as training
-from sft_keras.training.loop import run_stage
+from sft_keras.training.experiment import Experiment
+from sft_keras.training.stage_runner import run_stage
 from sft_keras.training.trainer import train_stages
 
 SIZES = {"train": 24, "validation": 9, "test": 6}
@@ -43,9 +44,8 @@ def recipe(rate):
 def trained(build_staged, prepared, plan, folder, **arguments):
     folder.mkdir()
     staged = build_staged(head_dropout=0.3)
-    results = train_stages(
-        staged, plan, prepared, INFO, RunFolder(folder, is_quiet=True), **arguments
-    )
+    experiment = Experiment(plan, staged, prepared, INFO, RunFolder(folder, is_quiet=True))
+    results = train_stages(experiment, **arguments)
     return staged, results
 
 
@@ -95,7 +95,7 @@ def test_rows_that_are_cut_off_while_they_are_read_end_the_run_with_a_message(
         return run_stage(*arguments, **named)
 
     monkeypatch.setattr(training, "run_stage", cut_off)
-    with pytest.raises(DataError, match=r"stored on disk has been cut off.* Run again"):
+    with pytest.raises(DataError, match=r"on disk were truncated.* Run again"):
         trained(build_staged, prepared, plan, tmp_path / "first")
     monkeypatch.undo()
     _, (head, _) = trained(build_staged, prepared, plan, tmp_path / "second")

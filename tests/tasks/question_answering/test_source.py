@@ -8,7 +8,7 @@ import pytest
 
 from sft_keras import Backbone, Data, Questions, Recipe, Stage
 from sft_keras.core.errors import DataError, RecipeError
-from sft_keras.sweeps.shared import Workbench
+from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import QuestionAnswering, TextClassification
 from sft_keras.tasks.question_answering import source as question_source
 from sft_keras.tasks.question_answering.examples import Answer, Question, align_answers
@@ -216,7 +216,7 @@ def test_the_stream_in_random_order_holds_each_question_once():
 
 def test_folds_divide_passages_and_take_all_windows_of_a_question(tmp_path):
     recipe = recipe_of("synthetic:12")
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     held = []
     for trial in bench.data(recipe, split_seed=0, folds=3):
         names = {}

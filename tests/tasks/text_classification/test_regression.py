@@ -21,7 +21,7 @@ from sft_keras.core.errors import DataError, ExportError, RecipeError
 from sft_keras.export.saved_model import check_saved_model
 from sft_keras.export.saved_model_probe import packed
 from sft_keras.inference.predict import predict
-from sft_keras.sweeps.shared import Workbench
+from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import TextAugment, TextRegression
 from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
 
@@ -209,7 +209,7 @@ def test_stored_views_have_the_numbers_of_their_texts(recipe, tmp_path):
 
 
 def test_folds_keep_each_text_and_its_number_together(recipe):
-    bench = Workbench(lambda done, total: None)
+    bench = TrialContext(lambda done, total: None)
     splits = recipe.task.open_data(recipe, seed=0)
     expected = {}
     for examples in (splits.train, splits.validation):

@@ -19,6 +19,7 @@ from sft_keras.export.saved_model import export_saved_model
 from sft_keras.inference.predict import predict
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification, TextAugment, TextClassification
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 
@@ -148,7 +149,7 @@ def test_augmented_training_computes_the_layers_anew_or_stores_views(recipe, tmp
     prepared = task.preprocess(splits, plan, lambda done, total: None)
     staged = build_staged(plan, task.build_backbone(plan), splits.info)
     folder = RunFolder(tmp_path, is_quiet=True)
-    (head,) = train_stages(staged, plan, prepared, splits.info, folder)
+    (head,) = train_stages(Experiment(plan, staged, prepared, splits.info, folder))
     expected = "computed in every epoch: augment" if views is None else "computed once for 204 "
     assert head["frozen_blocks"].startswith(expected)
 

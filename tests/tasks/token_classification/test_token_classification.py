@@ -22,6 +22,7 @@ from sft_keras.tasks import TokenClassification
 from sft_keras.tasks.token_classification.decode import predicted_tags, tag_loss
 from sft_keras.tasks.token_classification.metrics import entity_metrics
 from sft_keras.tasks.token_classification.source import tag_names
+from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 
@@ -103,7 +104,7 @@ def test_cached_and_uncached_training_are_the_same(recipe, opened, tmp_path):
         keras.utils.set_random_seed(0)
         staged = build_staged(plan, plan.task.build_backbone(plan), splits.info)
         run = RunFolder.create("ner", tmp_path / cache, overwrite=False)
-        (stage,) = train_stages(staged, plan, prepared, splits.info, run)
+        (stage,) = train_stages(Experiment(plan, staged, prepared, splits.info, run))
         assert stage["frozen_blocks"].startswith(
             "computed once" if cache == "memory" else "computed in every epoch"
         )
