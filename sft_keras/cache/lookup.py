@@ -8,7 +8,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +28,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
+from sft_keras.tasks.base import task_of
 
 Missing = Sequence[tuple[SplitRequests, Location]]
 """Boundaries with missing rows, and where each is to be stored. All have the same row names."""
@@ -219,7 +219,7 @@ class RowProvider:
     ) -> Iterator[Batch]:
         """Yield the batches of a pass: plain splits first, then augmented views."""
         recipe, size = self._recipe, self._recipe.store.batch_size
-        task: Any = recipe.task  # its configuration declares no `augmented_views`
+        task = task_of(recipe)
         splits = missing[0][0]  # the row names are the same at every boundary
         plain = [name for name in todo if splits[name].views is None and len(todo[name])]
         number = 0

@@ -18,6 +18,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.base import task_of
 
 _MASK = "padding_mask"
 _BATCH_SIZE = 256
@@ -80,7 +81,7 @@ def _computed_features(
 ) -> np.ndarray:
     """Return the pooled features of all splits, computed without the cache, float32 [n, d]."""
     prefix = staged.prefix_model([len(staged.backbone.blocks)])
-    task: Any = recipe.task  # its configuration declares no `evaluation_batches`
+    task = task_of(recipe)
     datasets = [task.evaluation_batches(prepared[name], recipe, info) for name in SPLITS]
 
     @tf.function(input_signature=[datasets[0].element_spec[0]], autograph=False)

@@ -22,6 +22,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
+from sft_keras.tasks.base import task_of
 from sft_keras.training.setup import build_staged, open_backbone_and_data
 
 
@@ -89,7 +90,7 @@ def _prepare(
     splits: Splits, recipe: Recipe, reporter: Reporter
 ) -> tuple[dict[str, Prepared], list[Finding]]:
     """Prepare the splits; unreadable examples are dropped and reported."""
-    task: Any = recipe.task  # its configuration declares no `preprocess`
+    task = task_of(recipe)
 
     def progress(done: int, total: int) -> None:
         reporter.progress(f"reading {done}/{total}")

@@ -26,6 +26,7 @@ from sft_keras.export.probe_inputs import (
     write_batches,
     write_probe_inputs,
 )
+from sft_keras.tasks.base import task_of
 from sft_keras.tasks.token_classification.source import tag_names
 
 _CALIBRATION_SAMPLES = 200
@@ -99,7 +100,7 @@ class ExportBenchmark:
         Returns:
           Its row of exports.json.
         """
-        task, test = self._run.recipe.task, self._restored.prepared["test"]
+        task, test = task_of(self._run.recipe), self._restored.prepared["test"]
         inputs, trained = self._split("test")
         signatures = task.signatures(self._restored.model, self._run.recipe, self._restored.info)
         *_, signature = signatures.functions
@@ -143,18 +144,18 @@ class ExportBenchmark:
 
     def _batches(self, name: str) -> Any:
         recipe, restored = self._run.recipe, self._restored
-        return recipe.task.evaluation_batches(restored.prepared[name], recipe, restored.info)
+        return task_of(recipe).evaluation_batches(restored.prepared[name], recipe, restored.info)
 
     def _metrics(self, name: str, outputs: np.ndarray) -> dict[str, Any]:
         recipe, restored = self._run.recipe, self._restored
-        metrics: dict[str, Any] = recipe.task.evaluate(
+        metrics: dict[str, Any] = task_of(recipe).evaluate(
             clip_probabilities(outputs), restored.prepared[name], restored.info, recipe.seed
         )
         return metrics
 
     def _scores(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-        name, trained = self._run.recipe.task.score(before)
-        _, exported = self._run.recipe.task.score(after)
+        name, trained = task_of(self._run.recipe).score(before)
+        _, exported = task_of(self._run.recipe).score(after)
         return {"name": name, "trained": trained, "exported": exported}
 
     def _calibration_samples(self) -> Iterator[dict[str, np.ndarray]]:
@@ -164,7 +165,8 @@ class ExportBenchmark:
         total = len(train.examples)
         size = min(_CALIBRATION_SAMPLES, total)
         indices = np.sort(generator.choice(total, size, replace=False))
-        for batch in recipe.task.evaluation_batches(train.subset(indices), recipe, restored.info):
+        subset = train.subset(indices)
+        for batch in task_of(recipe).evaluation_batches(subset, recipe, restored.info):
             inputs = {name: x.numpy() for name, x in converters.named_inputs(batch[0]).items()}
             for row in range(len(next(iter(inputs.values())))):
                 yield {name: x[row : row + 1] for name, x in inputs.items()}

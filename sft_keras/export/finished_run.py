@@ -12,6 +12,7 @@ from sft_keras.core.files import read_json
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RECIPE, REPORT, is_finished
+from sft_keras.tasks.base import task_of
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +88,7 @@ def restore_run(run: FinishedRun) -> RestoredRun:
       DataError: The data cannot be read, or their classes or splits have changed.
       RunFolderError: The model cannot be loaded.
     """
-    task = run.recipe.task
+    task = task_of(run.recipe)
     splits = task.open_data(run.recipe, run.recipe.seed)
     current, recorded = splits.as_json(), read_json(run.path / SPLITS)
     changed = [name for name in ("class_names", "ids") if current[name] != recorded.get(name)]
@@ -114,7 +115,7 @@ def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
     Raises:
       DataError: The scores differ.
     """
-    name, current = run.recipe.task.score(metrics)
+    name, current = task_of(run.recipe).score(metrics)
     reported = run.report["test"][name]["value"]
     if abs(current - reported) > max(_SCORE_TOLERANCE, 1.5 / metrics["examples"]):
         raise DataError(

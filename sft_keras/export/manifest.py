@@ -42,29 +42,32 @@ def build_manifest(
         if name not in refused and (run.path / row["file"]).exists()
     }
     all_rows = {**kept, **rows}
-    is_text = isinstance(run.recipe.task, TextTask)
+    task = run.recipe.task
     return {
         "format": 1,
         "model_sha256": model,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "environment": environment(),
         "class_names": list(class_names),
-        "tokenizer": write_tokenizer_card(run.recipe, folder) if is_text else None,
+        "tokenizer": (
+            write_tokenizer_card(task, run.recipe, folder) if isinstance(task, TextTask) else None
+        ),
         "rows": [all_rows[name] for name in FORMATS if name in all_rows],
         "refused": refused,
     }
 
 
-def write_tokenizer_card(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def write_tokenizer_card(task: TextTask, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Write the vocabulary as a list of tokens by id, and return a description of the tokenizer.
 
     Files other than the SavedModel contain no tokenizer; their users must tokenize texts.
 
     Args:
-      recipe: The recipe of a text task.
+      task: The text task.
+      recipe: Its recipe.
       folder: The folder to write to.
     """
-    encoder = recipe.task.encoder(recipe)
+    encoder = task.encoder(recipe)
     tokens = json.dumps(list(encoder.vocabulary()), ensure_ascii=False, indent=0)
     write_atomic(folder / VOCABULARY, tokens + "\n")
     special = encoder.special

@@ -134,8 +134,14 @@ class StagedModel:
             x = FrozenPrefix(prefix, name="frozen_prefix")(x)
         return keras.Model(inputs, self._logits(suffix, x), name="stage_model")
 
-    def suffix_model(self, unfreeze: int) -> keras.Model:
-        """Return the part of `stage_model` above the boundary, from cached features to logits."""
+    def suffix_model(self, unfreeze: int | Literal["all"]) -> keras.Model:
+        """Return the part of `stage_model` above the boundary, from cached features to logits.
+
+        Raises:
+          ValueError: If all blocks train: there is no boundary below the lowest.
+        """
+        if unfreeze == "all":
+            raise ValueError("A stage that trains all blocks has no boundary to start from.")
         _, suffix = self.backbone.split(unfreeze)
         block = self.backbone.blocks[len(self.backbone.blocks) - unfreeze - 1]
         if block.passthrough:
@@ -151,11 +157,7 @@ class StagedModel:
           unfreeze: The number of blocks above the boundary.
           from_boundary: Whether its inputs are cached features.
         """
-        if from_boundary:
-            assert unfreeze != "all", "there is no boundary below all blocks"
-            logits_model = self.suffix_model(unfreeze)
-        else:
-            logits_model = self.stage_model(unfreeze)
+        logits_model = self.suffix_model(unfreeze) if from_boundary else self.stage_model(unfreeze)
         outputs = self._activate(logits_model.output)
         return keras.Model(logits_model.input, outputs, name="answering")
 

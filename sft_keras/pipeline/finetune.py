@@ -10,6 +10,7 @@ from typing import Any
 
 from sft_keras.check.findings import Finding
 from sft_keras.check.inspect import quick_check
+from sft_keras.core.errors import RunFolderError
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.data.service.client import DataService, explain_service_failure
 from sft_keras.data.service.dispatcher import require_data_service
@@ -85,7 +86,7 @@ def finetune(
 
     Example:
       >>> import sft_keras
-      >>> result = sft_keras.finetune("quickstart", overrides=["stages.head.epochs=1"])
+      >>> result = sft_keras.finetune("quickstart")  # doctest: +SKIP
       >>> result.metrics["accuracy"]["value"], result.run_dir  # doctest: +SKIP
     """
     loaded = load_recipe(recipe, overrides)
@@ -103,10 +104,19 @@ def finetune(
         service=None if data_service is None else _open_service(data_service, loaded.recipe),
     )
     if options.cluster is not None and not options.cluster.is_chief:
-        return run_worker(loaded, options, run_dir)
-    reopened = RunFolder.reopen(run_dir, log) if resume else None
+        return run_worker(loaded, options, _required(run_dir))
+    reopened = RunFolder.reopen(_required(run_dir), log) if resume else None
     run = reopened or RunFolder.create(loaded.name, run_dir, overwrite, log=log)
     return _run(loaded, options, run, about_start(loaded, smoke, command))
+
+
+def _required(run_dir: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    if run_dir is None:
+        raise RunFolderError(
+            "`run_dir` must name the run folder to resume or to share with other workers. "
+            "Received: None."
+        )
+    return run_dir
 
 
 def _open_service(address: str, recipe: Recipe) -> DataService:

@@ -32,6 +32,7 @@ from sft_keras.runs.environment import environment
 from sft_keras.runs.folder import TRIALS, RunFolder
 from sft_keras.sweeps.plan import Point, TrialPlan, one_run
 from sft_keras.sweeps.shared import TrialContext, TrialData
+from sft_keras.tasks.base import task_of
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
@@ -102,7 +103,7 @@ def _open_data(plan: TrialPlan, context: TrialContext) -> DataInfo:
     info = next(context.data(first, first.seed, plan.folds)).info
     for point in plan.points:
         if point.recipe.data.source == first.data.source:
-            point.recipe.task.check_against_data(point.recipe, info)
+            task_of(point.recipe).check_against_data(point.recipe, info)
     return info
 
 
@@ -167,7 +168,7 @@ def _run_one(
     facts = {"name": trial.name, "folder": name, "failure": None, "seconds": 0.0}
     try:
         with configured_keras(recipe):
-            recipe.task.check_against_data(recipe, info)
+            task_of(recipe).check_against_data(recipe, info)
             backbone = context.backbone(recipe)
             for stage in recipe.stages:
                 backbone.split(stage.unfreeze)
@@ -187,7 +188,7 @@ def _run_one(
         return facts
     last = stages[-1]
     scores = {
-        split: recipe.task.score(last[split]) for split in ("validation", "test") if last[split]
+        split: task_of(recipe).score(last[split]) for split in ("validation", "test") if last[split]
     }
     return {
         **facts,

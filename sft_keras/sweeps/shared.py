@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from sft_keras.core.errors import BackboneError, DataError
 from sft_keras.data.examples import DataInfo, Splits, concatenate
 from sft_keras.data.prepared import Prepared
 from sft_keras.recipe.recipe import Recipe
+from sft_keras.tasks.base import task_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,20 +102,20 @@ class TrialContext:
             data.data_dir,
             *shares,
             split_seed,
-            recipe.task.preprocessing_fingerprint(recipe),
+            task_of(recipe).preprocessing_fingerprint(recipe),
             folds,
         )
         if self._data is None or self._data[0] != key:
             # Freed before the next is read, since both may not fit into memory.
             self._data = None
             self.memory.keep_only(())
-            splits = recipe.task.open_data(recipe, split_seed)
+            splits = task_of(recipe).open_data(recipe, split_seed)
             if folds is not None:
                 splits = dataclasses.replace(
                     splits, train=concatenate(splits.train, splits.validation)
                 )
                 _require_enough(splits, folds)
-            self._data = (key, splits, recipe.task.preprocess(splits, recipe, self._progress))
+            self._data = (key, splits, task_of(recipe).preprocess(splits, recipe, self._progress))
         _, splits, prepared = self._data
         if folds is None:
             yield TrialData(prepared, splits.info)
@@ -138,7 +139,7 @@ class TrialContext:
         Raises:
           BackboneError: If it cannot be built.
         """
-        key = repr((recipe.backbone, recipe.precision, recipe.task.backbone_fingerprint()))
+        key = repr((recipe.backbone, recipe.precision, task_of(recipe).backbone_fingerprint()))
         if key in self._failures:
             raise self._failures[key]  # not tried again, since a download may take long to fail
         held = self._backbone
@@ -148,7 +149,7 @@ class TrialContext:
                 self.memory.keep_only(())
             held = self._backbone = None  # both may not fit into memory
             try:
-                built = recipe.task.build_backbone(recipe)
+                built = task_of(recipe).build_backbone(recipe)
             except BackboneError as error:
                 self._failures[key] = error
                 raise
@@ -174,7 +175,7 @@ def _has_random_state(built: BuiltBackbone) -> bool:
 
 def _require_enough(splits: Splits, folds: int) -> None:
     counts = np.bincount(splits.train.labels)
-    names = splits.info.class_names
+    names: Sequence[str] = splits.info.class_names
     if splits.train.occurrences is not None:
         names = [f"group {number}" for number in range(len(counts))]
     small = [f"{name!r} ({count})" for name, count in zip(names, counts) if 0 < count < folds]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,11 +236,11 @@ class Task(TaskConfig):
         return 1.0
 
     @abc.abstractmethod
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         """Return the main metrics of a result of `evaluate` as one line for the console."""
 
     @abc.abstractmethod
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         """Return name and value of the metric that ranks runs; higher is better."""
 
     @abc.abstractmethod
@@ -287,6 +287,20 @@ class Task(TaskConfig):
           {signature: {argument: [m, ...]}}, the first m <= `limit` examples for every signature;
           and the expected values of `ServingSignatures.compared`, [m, ...].
         """
+
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the recipe's task with its working half.
+
+    Raises:
+      TypeError: If it is a configuration only.
+    """
+    if not isinstance(recipe.task, Task):
+        raise TypeError(
+            f"The task of a recipe must be a sft_keras.tasks.base.Task to be run. "
+            f"Received: {type(recipe.task).__name__}."
+        )
+    return recipe.task
 
 
 def smoke_stage(stage: Stage) -> Stage:

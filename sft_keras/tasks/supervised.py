@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -152,7 +153,7 @@ class SingleLabelTask(SupervisedTask):
         return fit_temperature(outputs, prepared.examples.labels)
 
     @override
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         accuracy = metrics["accuracy"]
         return (
             f"accuracy {accuracy['value']:.4f} (95 % interval {accuracy['low']:.4f} to "
@@ -161,5 +162,5 @@ class SingleLabelTask(SupervisedTask):
         )
 
     @override
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         return "accuracy", metrics["accuracy"]["value"]

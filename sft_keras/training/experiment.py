@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from typing import cast
 
 import tensorflow as tf
 
@@ -17,7 +16,7 @@ from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
 from sft_keras.runs.folder import RunFolder
-from sft_keras.tasks.base import Task
+from sft_keras.tasks.base import Task, task_of
 from sft_keras.training.setup import stage_adapters
 
 
@@ -44,7 +43,7 @@ class Experiment:
     @property
     def task(self) -> Task:
         """The recipe's task."""
-        return cast(Task, self.recipe.task)
+        return task_of(self.recipe)
 
     def adapters(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
         """Return a context manager with the stage's LoRA adapters attached to the model."""

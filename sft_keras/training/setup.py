@@ -19,6 +19,7 @@ from sft_keras.models.lora import attach_adapters, layers_to_adapt
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.base import task_of
 
 
 def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
@@ -32,8 +33,8 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     opened: list[Any] = []
     faults: list[SFTError] = []
     for open_part in (
-        lambda: recipe.task.build_backbone(recipe),
-        lambda: recipe.task.open_data(recipe, recipe.seed),
+        lambda: task_of(recipe).build_backbone(recipe),
+        lambda: task_of(recipe).open_data(recipe, recipe.seed),
     ):
         try:
             opened.append(open_part())
@@ -44,7 +45,7 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     if faults:
         raise DataError(numbered("The run cannot start.", [str(error) for error in faults]))
     backbone, splits = opened
-    recipe.task.check_against_data(recipe, splits.info)
+    task_of(recipe).check_against_data(recipe, splits.info)
     for stage in recipe.stages:
         # Both raise if the backbone cannot do what the stage requires.
         backbone.split(stage.unfreeze)
@@ -71,7 +72,7 @@ def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> Sta
     # another seed, or dropout in the head would draw the same masks as in the backbone.
     (seed,) = np.random.SeedSequence([recipe.seed, _HEAD]).generate_state(1)
     keras.utils.set_random_seed(int(seed))
-    return recipe.task.build_model(backbone, info)
+    return task_of(recipe).build_model(backbone, info)
 
 
 def stage_adapters(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -181,7 +182,7 @@ class MaskedLM(TextTask):
         return masked_lm_metrics(outputs, len(prepared.examples), seed)
 
     @override
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         accuracy = metrics["accuracy"]
         return (
             f"loss {metrics['loss']:.4f} per masked token (perplexity "
@@ -191,7 +192,7 @@ class MaskedLM(TextTask):
         )
 
     @override
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         return "accuracy", metrics["accuracy"]["value"]
 
     @override

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from typing_extensions import override
@@ -230,7 +230,7 @@ class QuestionAnswering(TextTask):
         return {**metrics, "loss": mean_span_loss(outputs, targets)}
 
     @override
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         f1, exact = metrics["f1"], metrics["exact_match"]
         line = (
             f"F1 {f1['value']:.4f} (95 % interval {f1['low']:.4f} to {f1['high']:.4f}), "
@@ -242,7 +242,7 @@ class QuestionAnswering(TextTask):
         return line
 
     @override
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         return "f1", metrics["f1"]["value"]
 
     @override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -129,7 +130,7 @@ class TextMultiLabel(SupervisedTextTask):
         return multi_label_metrics(outputs, truth, info.class_names, self.threshold, seed)
 
     @override
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         micro = metrics["micro_f1"]
         return (
             f"micro F1 {micro['value']:.4f} (95 % interval {micro['low']:.4f} to "
@@ -138,7 +139,7 @@ class TextMultiLabel(SupervisedTextTask):
         )
 
     @override
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         return "micro_f1", metrics["micro_f1"]["value"]
 
     @override

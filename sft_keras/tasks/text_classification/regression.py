@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -134,7 +135,7 @@ class TextRegression(SupervisedTextTask):
         return regression_metrics(outputs[:, 0], _labels(prepared), _variance(info), seed)
 
     @override
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         r2 = metrics["r2"]
         return (
             f"R2 {r2['value']:.4f} (95 % interval {r2['low']:.4f} to {r2['high']:.4f}), "
@@ -144,7 +145,7 @@ class TextRegression(SupervisedTextTask):
         )
 
     @override
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         """Return R2, which ranks as the loss does.
 
         A correlation is no judge: it is as high if all predictions are ten times too large.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
@@ -156,7 +157,7 @@ class TokenClassification(TextTask):
         return {**metrics, "loss": tag_loss(outputs, prepared)}
 
     @override
-    def summary(self, metrics: dict[str, Any]) -> str:
+    def summary(self, metrics: Mapping[str, Any]) -> str:
         f1 = metrics["f1"]
         return (
             f"entity F1 {f1['value']:.4f} (95 % interval {f1['low']:.4f} to {f1['high']:.4f}), "
@@ -166,7 +167,7 @@ class TokenClassification(TextTask):
         )
 
     @override
-    def score(self, metrics: dict[str, Any]) -> tuple[str, float]:
+    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
         return "f1", metrics["f1"]["value"]
 
     @override
