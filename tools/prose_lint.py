@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PLACES = ("sft_keras", "recipes", "docs", "notebooks", "tools", "benchmarks", ".")
 ENDINGS = (".py", ".md", ".j2", ".ipynb")
+QUOTES = ("prose_lint.py", "doc_tables.py")
+"""Files that quote the wording they replace."""
 PHRASES = {
     r"what (?:\w+ ){1,4}(?:gave|gives)\b": "a noun: output, features, result",
     r"\b(?:is|are|was) told\b": "receives, is configured with",
@@ -44,6 +46,11 @@ PHRASES = {
 """{phrase: what to write instead}."""
 _PATTERN = re.compile("|".join(f"(?P<p{n}>{phrase})" for n, phrase in enumerate(PHRASES)))
 _HINTS = list(PHRASES.values())
+# Names and keys within prose, and the code of a template.
+_CODE = re.compile(
+    r"`[^`]*`|\w+(?:\.\w+)+|\"[\w/{}:-]+\"|'[\w/{}:-]+'|\{\{.*?\}\}|\{%.*?%\}"
+    r"|--\w+(?:=\S+)?|[\w-]*picture=\S*|^ +\w+:"
+)
 
 
 def main(names: list[str]) -> int:
@@ -59,14 +66,14 @@ def _files() -> Iterator[Path]:
         folder = ROOT / place
         paths = folder.glob("*") if place == "." else folder.rglob("*")
         for path in sorted(paths):
-            if path.suffix in ENDINGS and path.resolve() != Path(__file__).resolve():
+            if path.suffix in ENDINGS and path.name not in QUOTES:
                 yield path
 
 
 def _findings(path: Path) -> Iterator[str]:
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     for line, text in _texts(path):
-        for match in _PATTERN.finditer(text):
+        for match in _PATTERN.finditer(_CODE.sub("", text)):
             hint = _HINTS[int((match.lastgroup or "p0")[1:])]
             if "prose: ok" not in text:
                 yield f"{name}:{line}: {match[0]!r}; better: {hint}"

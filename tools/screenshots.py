@@ -62,7 +62,7 @@ def served(run: Path, *flags: str) -> Iterator[str]:
 
 
 def ask(browser: Browser, picture: Path | None) -> str:
-    """Upload a picture or pick the page's example, and return the text of the prediction."""
+    """Upload an image or pick the page's example, and return the text of the prediction."""
     browser.find("#answer")
     if picture is None and browser.has("input[type=file]"):
         sys.exit("This is an image model: pass --picture=FILE.")

@@ -89,7 +89,7 @@ class FeatureCache:
     """
 
     # Each argument is a separate decision of the caller; those with a default are keyword-only.
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         staged: StagedModel,
         recipe: Recipe,

@@ -34,7 +34,8 @@ from sft_keras.runs.trackers import open_trackers, require_trackers
 from sft_keras.training.experiment import Experiment
 
 
-def finetune(
+# The public options of a run: keyword-only, each with a default and a line of explanation.
+def finetune(  # noqa: PLR0913
     recipe: str | os.PathLike[str] | Recipe,
     *,
     overrides: Sequence[str] = (),

@@ -137,7 +137,7 @@ class RunFinisher:
         """Evaluate the model on the test split.
 
         Returns:
-          Facts {"metrics", "mistakes", "uncertain"}; arrays with the pictures of those examples,
+          Facts {"metrics", "mistakes", "uncertain"}; arrays with the images of those examples,
           and with samples and expected outputs to verify the exported model by.
         """
         experiment, task, test = self._experiment, self._experiment.task, self._test

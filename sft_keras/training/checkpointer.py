@@ -52,7 +52,8 @@ class Checkpointer:
         the finished stages and the "rate_test" of the current one.
     """
 
-    def __init__(
+    # One collaborator per argument: none of them belongs to another.
+    def __init__(  # noqa: PLR0913
         self,
         staged: StagedModel,
         checkpoints: Checkpoints,

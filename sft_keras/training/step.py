@@ -32,7 +32,8 @@ class Steps:
       model: The model.
     """
 
-    def __init__(
+    # All but the first three are keyword-only, and most calls need no observers.
+    def __init__(  # noqa: PLR0913
         self,
         model: keras.Model,
         loss: keras.losses.Loss,

@@ -26,7 +26,7 @@ class Words(NamedTuple):
 
 _IsSingle = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(kind of each character; index of its white-space-separated chunk) -> which are words of their
-own, bool [characters]. White space is left out."""
+own, bool [characters]. White space belongs to no word."""
 
 
 def spaced_words(texts: tf.Tensor) -> Words:
