@@ -1,11 +1,11 @@
-"""How much memory a run takes whose 100,000 boundary outputs lie on disk.
+"""Peak memory of a run with the cached features of 100,000 examples on disk.
 
     python benchmarks/disk_memory.py [--examples=100000] [--folder=FOLDER]
 
-Writes results/disk_memory.json. A convolution makes 7 x 7 x 512 numbers of each image, as the last
-pooling of VGG16 does at 224 px: 100 kB an example, 10 GB in all, several times what may be in
-memory. They are computed, written, checked and trained on for an epoch. What is measured is the
-largest resident set of the process, less what it was when model and images were there.
+Writes results/disk_memory.json. A convolution computes 7 x 7 x 512 features per image, as many as
+the last pooling layer of VGG16 at 224 px: 100 kB per example, 10 GB in total, several times the
+memory limit. They are computed, written, verified and trained on for one epoch. The result is the
+peak resident set size of the process minus its size once model and images were in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import keras
 import numpy as np
 import psutil
 from absl import app, flags
-from written import write_results
+from results_file import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage, Store
 from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
@@ -33,16 +33,20 @@ from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 from sft_keras.vision.sources.open import open_data
 
-_EXAMPLES = flags.DEFINE_integer("examples", 100_000, "Images, validation and test included.")
-_FOLDER = flags.DEFINE_string("folder", None, "Where to write the rows; a temporary one if none.")
+_EXAMPLES = flags.DEFINE_integer("examples", 100_000, "Number of images in all splits together.")
+_FOLDER = flags.DEFINE_string(
+    "folder",
+    None,
+    "Parent folder of the cache files; the default is the system's temporary folder.",
+)
 
 SIDE, CHANNELS, CLASSES = 14, 512, 5
-MOST = 2 * 2**30  # bytes above the model
-_UNIT = 1024  # of ru_maxrss, in bytes, on Linux
+MEMORY_LIMIT = 2 * 2**30  # bytes on top of the model
+_MAXRSS_UNIT = 1024  # bytes; ru_maxrss is in kilobytes on Linux
 
 
 def build_backbone() -> BuiltBackbone:
-    """Returns one convolution with a large output: what is measured is storing it."""
+    """Return a single convolution with a large output: cheap to compute, large to store."""
     inputs = keras.Input((SIDE, SIDE, 3))
     outputs = keras.layers.Conv2D(CHANNELS, 2, strides=2, name="block1_conv")(inputs)
     model = keras.Model(inputs, outputs)
@@ -51,9 +55,9 @@ def build_backbone() -> BuiltBackbone:
 
 
 def main(_: list[str]) -> None:
-    """Stores, trains, and writes the figures."""
-    draw = np.random.default_rng(0)
-    images = draw.integers(0, 256, (_EXAMPLES.value, SIDE, SIDE, 3), np.uint8)
+    """Cache the features, train on them and write the results."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (_EXAMPLES.value, SIDE, SIDE, 3), np.uint8)
     with tempfile.TemporaryDirectory(dir=_FOLDER.value) as folder:
         recipe = Recipe(
             task=ImageClassification(),
@@ -69,26 +73,29 @@ def main(_: list[str]) -> None:
             splits = open_data(recipe.data, recipe.seed)
             prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
             staged = build_staged(recipe, build_backbone(), splits.info)
-            before = psutil.Process().memory_info().rss
-            began = time.perf_counter()
+            baseline = psutil.Process().memory_info().rss
+            start = time.perf_counter()
             run = RunFolder.create("run", f"{folder}/run", overwrite=False)
             (stage,) = train_stages(Experiment(recipe, staged, prepared, splits.info, run))
-            seconds = time.perf_counter() - began
-        rows = sum(file.stat().st_size for file in Path(folder, "rows").rglob("rows"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
-    figures = {
+            seconds = time.perf_counter() - start
+        size = sum(file.stat().st_size for file in Path(folder, "rows").rglob("rows"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT
+    results = {
         "examples": _EXAMPLES.value,
-        "bytes_on_disk": rows,
-        "bytes_before": before,
+        "bytes_on_disk": size,
+        "bytes_before": baseline,
         "bytes_at_most": peak,
-        "bytes_above": peak - before,
-        "at_most": MOST,
-        "met": peak - before < MOST,
+        "bytes_above": peak - baseline,
+        "at_most": MEMORY_LIMIT,
+        "met": peak - baseline < MEMORY_LIMIT,
         "seconds": seconds,
         "frozen_blocks": stage["frozen_blocks"],
     }
-    write_results("disk_memory", "python benchmarks/disk_memory.py", figures)
-    print(f"{rows / 2**30:.1f} GB on disk, {(peak - before) / 2**20:.0f} MB above the model")
+    write_results("disk_memory", "python benchmarks/disk_memory.py", results)
+    print(
+        f"{size / 2**30:.1f} GB on disk, "
+        f"{(peak - baseline) / 2**20:.0f} MB of memory on top of the model"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Finished runs in every format that their task has, each beside the trained model.
+"""Size, accuracy and latency of finished runs in every export format of their task.
 
     python benchmarks/exports.py --runs=runs/quickstart,runs/mobilenet_flowers,runs/bert_sentiment
 
-Writes results/exports.json. Files in integers are kept for the table whatever they lose; by default
-`python -m sft_keras.export` refuses those that lose too much.
+Writes results/exports.json. Each file is compared with the trained model. Quantized files are kept
+for the table even if their validation score drops by more than the limit; by default
+`python -m sft_keras.export` rejects them.
 """
 
 from __future__ import annotations
@@ -12,45 +13,45 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
-from written import write_results
+from results_file import write_results
 
 from sft_keras.export.export import LARGEST_LOSS, export_run
 from sft_keras.export.finished_run import read_run
 from sft_keras.export.formats import FORMATS
 
-_RUNS = flags.DEFINE_list("runs", None, "The folders of finished runs.", required=True)
+_RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
 
-_MEASURED = ("format", "bytes", "largest_difference", "agreement", "examples", "milliseconds")
+_RECORDED = ("format", "bytes", "largest_difference", "agreement", "examples", "milliseconds")
 
 
-def measured(run: str) -> dict[str, Any]:
-    """Exports a run and returns what came of it."""
+def measure(run: str) -> dict[str, Any]:
+    """Export a run to all formats and return the measurements of each."""
     recipe = read_run(run).recipe
     formats = [
         name
-        for name, each in FORMATS.items()
-        if recipe.task.export_limitation(each.is_quantized) is None
+        for name, target in FORMATS.items()
+        if recipe.task.export_limitation(target.is_quantized) is None
     ]
-    facts = export_run(run, formats, accept_loss=True)
-    (name,) = {row["score"]["name"] for row in facts["rows"]}
+    manifest = export_run(run, formats, accept_loss=True)
+    (score,) = {row["score"]["name"] for row in manifest["rows"]}
     return {
         "backbone": Path(recipe.backbone.preset.partition(":")[2]).name,
-        "score": name,
-        "trained": facts["rows"][0]["score"]["trained"],
+        "score": score,
+        "trained": manifest["rows"][0]["score"]["trained"],
         "rows": [
             {
-                **{key: row[key] for key in _MEASURED},
+                **{key: row[key] for key in _RECORDED},
                 "score": row["score"]["exported"],
                 "validation": row.get("validation"),
             }
-            for row in facts["rows"]
+            for row in manifest["rows"]
         ],
     }
 
 
 def main(_: list[str]) -> None:
-    """Exports the runs and writes the figures."""
-    runs = {Path(run).name: measured(run) for run in _RUNS.value}
+    """Export the runs and write the results."""
+    runs = {Path(run).name: measure(run) for run in _RUNS.value}
     write_results(
         "exports",
         "python benchmarks/exports.py --runs=...",

@@ -1,9 +1,10 @@
-"""Files that a program makes up, read until the time is over, by every reader of the package.
+"""Fuzz every reader of user files with generated files for a fixed time.
 
     python benchmarks/fuzz.py [--seconds=60]
 
-Writes results/fuzz.json: for each reader how many files it read, refused with a message and crashed
-at. The files are those of tests/test_fuzz_readers.py, drawn anew each time.
+Writes results/fuzz.json: how many files each reader accepted, rejected with a message, and crashed
+on. The files come from the same generators as in tests/data/test_fuzz_readers.py, with a new seed
+in every run.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from absl import app, flags
 from hypothesis import HealthCheck, Phase, given, settings
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "tests"))
+sys.path.append(str(ROOT / "tests" / "support"))
 
-from fuzzing import READERS, Reader  # noqa: E402  (only now is the folder known)
-from written import write_results  # noqa: E402
+from fuzzing import READERS, Reader  # noqa: E402  (needs the path above)
+from results_file import write_results  # noqa: E402
 
-_SECONDS = flags.DEFINE_integer("seconds", 60, "How long each reader is tried.", lower_bound=1)
+_SECONDS = flags.DEFINE_integer("seconds", 60, "Seconds of fuzzing per reader.", lower_bound=1)
 
-_AT_ONCE = 200  # examples of one search
+_MAX_EXAMPLES = 200  # per call of the hypothesis engine
 
 
-class _OverError(Exception):
-    """The time is over."""
+class _TimeoutError(Exception):
+    """The time for a reader is up."""
 
 
 def main(_: list[str]) -> None:
-    """Tries every reader."""
-    found = {}
+    """Fuzz every reader and write the results."""
+    counts = {}
     for name, reader in READERS.items():
-        found[name] = tried(reader, _SECONDS.value)
-        print(f"{name}: {json.dumps(found[name])}", flush=True)
+        counts[name] = fuzz(reader, _SECONDS.value)
+        print(f"{name}: {json.dumps(counts[name])}", flush=True)
     command = f"python benchmarks/fuzz.py --seconds={_SECONDS.value}"
-    write_results("fuzz", command, {"readers": found})
+    write_results("fuzz", command, {"readers": counts})
 
 
-def tried(reader: Reader, seconds: float) -> dict[str, Any]:
-    """Reads files for some seconds; what crashes is printed."""
+def fuzz(reader: Reader, seconds: float) -> dict[str, Any]:
+    """Fuzz a reader for some seconds and print the files that crash it."""
     counts: Counter[str] = Counter()
     start = time.monotonic()
 
     @settings(
-        max_examples=_AT_ONCE,
+        max_examples=_MAX_EXAMPLES,
         deadline=None,
         database=None,
         phases=(Phase.generate,),
@@ -61,7 +62,7 @@ def tried(reader: Reader, seconds: float) -> dict[str, Any]:
     @given(content=reader.content)
     def read(content: bytes) -> None:
         if time.monotonic() - start > seconds:
-            raise _OverError
+            raise _TimeoutError
         counts["cases"] += 1
         try:
             counts["accepted" if reader.read(content) else "refused"] += 1
@@ -69,12 +70,12 @@ def tried(reader: Reader, seconds: float) -> dict[str, Any]:
             counts["crashes"] += 1
             print(f"{content!r}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
 
-    with warnings.catch_warnings(), contextlib.suppress(_OverError):
+    with warnings.catch_warnings(), contextlib.suppress(_TimeoutError):
         warnings.simplefilter("ignore")
         while True:
             read()
-    figures = {name: counts[name] for name in ("cases", "refused", "accepted", "crashes")}
-    return {**figures, "seconds": round(time.monotonic() - start, 1)}
+    results = {name: counts[name] for name in ("cases", "refused", "accepted", "crashes")}
+    return {**results, "seconds": round(time.monotonic() - start, 1)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the staged benchmark trains on images, and the files that both sides start from."""
+"""Image experiments of the staged benchmark, and the files that both sides start from."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from sft_keras.vision.sources.open import list_source
 
 NUM_CLASSES = 5
 SEED = 0
-LEARNING_RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2)  # of the sweep
-_TEST_IMAGES = 5  # our side wants a test split; one image a class, which costs it next to nothing
+LEARNING_RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2)  # sweep
+_TEST_IMAGES = 5  # our side needs a test split; one image per class costs next to nothing
 _TINY = {"train": 40, "validation": 15}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageExperiment:
-    """A network, its stages and its images.
+    """A network, its stages and its training images.
 
     Attributes:
-      network: Its constructor in keras.applications.
-      preset: What a recipe calls it.
-      preprocess_input: Its scaling in keras.applications.
-      top: What the names of the layers of its top block start with.
+      network: Constructor in keras.applications.
+      preset: Preset name in a recipe, without "keras:".
+      preprocess_input: Matching preprocessing function of keras.applications.
+      top: Prefixes of the layer names of the top block.
       image_size: Height and width in pixels.
-      stages: The head, and the top block if there is a second.
-      images: Random images per split, made here; None for the photos of tf_flowers.
-      shares: Of tf_flowers, for "validation" and "test".
-      weights: "imagenet" or a file's path; None for random weights, made here.
-      arguments: Further arguments of `network`.
-      batch_size: Images a step.
+      stages: The head stage, optionally followed by the top-block stage.
+      images: Number of random images per split, generated here; None to use tf_flowers.
+      shares: Fractions of tf_flowers for "validation" and "test".
+      weights: "imagenet" or the path of a weights file; None for random weights, generated here.
+      arguments: Further keyword arguments of `network`.
+      batch_size: Images per step.
     """
 
     network: Callable[..., keras.Model]
@@ -61,11 +61,11 @@ class ImageExperiment:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape of an image."""
+        """Image shape, (height, width, channels)."""
         return self.image_size, self.image_size, 3
 
     def tiny(self) -> ImageExperiment:
-        """Returns the experiment on a few images and in two epochs a stage, to try the program."""
+        """Return the experiment on a few images with two epochs per stage, for a trial run."""
         return dataclasses.replace(
             self,
             images=self.images and _TINY,
@@ -76,42 +76,42 @@ class ImageExperiment:
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """The files of an experiment, in a folder that `prepare` fills.
+    """Paths of the files of an experiment, written by `prepare`.
 
-    Both sides begin with the same weights and the same head and see the same images in the same
-    order, so that their losses can be compared epoch by epoch.
+    Both sides start from the same backbone weights and the same head and see the same images in the
+    same order, so that their losses can be compared epoch by epoch.
     """
 
     folder: Path
 
     def images(self, split: str) -> Path:
-        """Random images, uint8 [n, height, width, 3] in 0..255."""
+        """Path of the random images, uint8 [n, height, width, 3], 0 to 255."""
         return self.folder / f"{split}_images.npy"
 
     def labels(self, split: str) -> Path:
-        """Their classes, int64 [n]."""
+        """Path of their class indices, int64 [n]."""
         return self.folder / f"{split}_labels.npy"
 
     def positions(self, split: str) -> Path:
-        """Where the photos of a split lie among all of tf_flowers, int64 [n], ascending."""
+        """Path of the positions of a split's photos in tf_flowers, int64 [n], ascending."""
         return self.folder / f"{split}_positions.npy"
 
     def order(self, stage: Stage) -> Path:
-        """The order of the training images in each epoch of a stage, int64 [epochs, n]."""
+        """Path of the order of the training images per epoch of a stage, int64 [epochs, n]."""
         return self.folder / f"{stage.name}_order.npy"
 
     @property
     def kernel(self) -> Path:
-        """The head's first kernel, float32 [channels, classes]; its bias starts at zero."""
+        """Path of the head's initial kernel, float32 [channels, classes]; its bias starts at 0."""
         return self.folder / "head_kernel.npy"
 
     def weights(self, experiment: ImageExperiment) -> str:
-        """The backbone's weights, as keras.applications and `Backbone.weights` both take them."""
+        """Return the backbone weights as accepted by keras.applications and `Backbone.weights`."""
         return experiment.weights or str(self.folder / "backbone.weights.h5")
 
 
 def prepare(experiment: ImageExperiment, folder: Path) -> None:
-    """Writes all that both sides start from."""
+    """Write the files that both sides start from."""
     files = Files(folder)
     if experiment.images:
         _write_random_images(experiment, files)
@@ -127,23 +127,23 @@ def prepare(experiment: ImageExperiment, folder: Path) -> None:
         staged = build_staged(recipe, backbone, splits.info)
     np.save(files.kernel, head_kernel(staged).numpy())
     for index, stage in enumerate(recipe.stages):
-        # int64, as the data set that counts the epochs has it: another type gives another seed.
+        # int64 like the dataset that counts the epochs: another dtype would give other seeds.
         epochs = tf.range(stage.epochs, dtype=tf.int64)
         seeds = [epoch_seed(recipe.seed, index, epoch) for epoch in epochs]
         order = [shuffled_range(len(splits.train), seed).numpy() for seed in seeds]
         np.save(files.order(stage), np.stack(order))
     if not experiment.images:
-        everything = list_source(recipe.data, recipe.seed).parts["train"].ids
-        place = {name: position for position, name in enumerate(everything)}
+        all_ids = list_source(recipe.data, recipe.seed).parts["train"].ids
+        position_of = {name: position for position, name in enumerate(all_ids)}
         for split in (splits.train, splits.validation):
-            np.save(files.positions(split.name), [place[name] for name in split.ids])
+            np.save(files.positions(split.name), [position_of[name] for name in split.ids])
 
 
 def recipe_of(experiment: ImageExperiment, files: Files) -> Recipe:
-    """Returns the experiment as a recipe; reads the random images, if it has such."""
+    """Return the recipe of the experiment, which holds the random images if it has any."""
     side = experiment.image_size
     return Recipe(
-        # Dropout is drawn differently on the two sides, and losses could not be compared.
+        # The two sides draw different dropout masks, so losses would not be comparable.
         task=ImageClassification(dropout=0.0),
         data=Data(
             source=_random_arrays(files) if experiment.images else "tfds:tf_flowers",
@@ -162,7 +162,7 @@ def recipe_of(experiment: ImageExperiment, files: Files) -> Recipe:
 
 
 def head_kernel(staged: StagedModel) -> tf.Variable:
-    """Returns the kernel of the head's one layer that has any."""
+    """Return the kernel of the head's only dense layer."""
     return staged.head.get_layer(LOGITS).kernel
 
 
@@ -172,12 +172,12 @@ def _random_arrays(files: Files) -> Arrays:
 
 
 def _write_random_images(experiment: ImageExperiment, files: Files) -> None:
-    """Writes noise around a colour of the class' own, so that there is something to learn."""
-    draw = np.random.default_rng(SEED)
-    colours = draw.integers(40, 216, (NUM_CLASSES, 3))
+    """Write noise around one colour per class, so that the classes can be learned."""
+    rng = np.random.default_rng(SEED)
+    colours = rng.integers(40, 216, (NUM_CLASSES, 3))
     for split, count in {**experiment.images, "test": _TEST_IMAGES}.items():
         labels = np.arange(count) % NUM_CLASSES
-        noise = draw.normal(0.0, 60.0, (count, *experiment.shape))
+        noise = rng.normal(0.0, 60.0, (count, *experiment.shape))
         images = np.clip(colours[labels][:, None, None, :] + noise, 0, 255).astype(np.uint8)
         np.save(files.images(split), images)
         np.save(files.labels(split), labels)

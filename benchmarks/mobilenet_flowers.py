@@ -1,10 +1,10 @@
-"""Frozen head, head and top, and random weights: MobileNet on tf_flowers, three seeds each.
+"""MobileNet on tf_flowers: head only, head and top blocks, and random weights, 3 seeds each.
 
     python benchmarks/mobilenet_flowers.py [--weights=FILE]
 
-Writes results/mobilenet_flowers.json. Needs the ImageNet weights of MobileNet and tf_flowers
-(TFDS_DATA_DIR), or a network. The head alone gets as many epochs as head and top together. A seed
-also makes the split, so each variant meets the same three splits.
+Writes results/mobilenet_flowers.json. Needs MobileNet's ImageNet weights and tf_flowers
+(TFDS_DATA_DIR), or a network connection. The head-only variant trains for as many epochs as head
+and top together. The seed also determines the split, so all variants use the same three splits.
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from written import write_results
+from results_file import write_results
 
 import sft_keras
 from sft_keras import Recipe, Stage
 from sft_keras.recipe.loader import load_recipe
 
 _WEIGHTS = flags.DEFINE_string(
-    "weights", "imagenet", "A file of MobileNet's ImageNet weights without top, or imagenet."
+    "weights",
+    "imagenet",
+    "A file of MobileNet's ImageNet weights without top, or imagenet to download them.",
 )
 
 SEEDS = (0, 1, 2)
-SCRATCH_EPOCHS = 8  # each takes several times as long as one of the top stage
-# Small batches, for more updates: with momentum 0.99 the statistics of BatchNormalization need
-# several hundred, and validation means nothing before.
+SCRATCH_EPOCHS = 8  # one takes several times as long as an epoch of the top stage
+# Small batches for more updates: with momentum 0.99, BatchNormalization statistics need several
+# hundred updates before validation metrics are meaningful.
 SCRATCH_BATCH_SIZE = 8
-OVERRIDES = ("data.test=0.2",)  # the part of tf_flowers at hand is small; a tenth would say little
+OVERRIDES = ("data.test=0.2",)  # a tenth of a small part of tf_flowers would be too few for a test
 
 
 def variants(recipe: Recipe) -> dict[str, Recipe]:
-    """Returns the recipe and what it is compared with."""
+    """Return the recipe and the variants it is compared with, by name."""
     head, top = recipe.stages
     replace = dataclasses.replace
     scratch = Stage(
@@ -49,24 +51,24 @@ def variants(recipe: Recipe) -> dict[str, Recipe]:
     )
     longer = replace(head, epochs=head.epochs + top.epochs)
     return {
-        "random weights, all trained": replace(
+        "random weights, all layers trained": replace(
             recipe,
             data=replace(recipe.data, batch_size=SCRATCH_BATCH_SIZE),
             backbone=replace(recipe.backbone, weights=None),
             stages=(scratch,),
         ),
-        "head on the frozen backbone": replace(recipe, stages=(longer,)),
+        "head only, frozen backbone": replace(recipe, stages=(longer,)),
         "head, then the top blocks": recipe,
     }
 
 
 def overrides(seed: int) -> list[str]:
-    """Returns what is set beside the recipe."""
+    """Return the overrides of the recipe."""
     return [*OVERRIDES, f"backbone.weights={_WEIGHTS.value}", f"seed={seed}"]
 
 
 def main(_: list[str]) -> None:
-    """Runs every variant with every seed and writes the figures."""
+    """Run every variant with every seed and write the results."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in SEEDS:
         recipe = load_recipe("mobilenet_flowers", overrides(seed)).recipe
@@ -93,14 +95,16 @@ def main(_: list[str]) -> None:
         "variants": [
             {
                 "name": name,
-                "test_accuracy_mean": float(np.mean([run["test_accuracy"] for run in made])),
+                "test_accuracy_mean": float(
+                    np.mean([run["test_accuracy"] for run in variant_runs])
+                ),
                 "test_accuracy_range": [
-                    min(run["test_accuracy"] for run in made),
-                    max(run["test_accuracy"] for run in made),
+                    min(run["test_accuracy"] for run in variant_runs),
+                    max(run["test_accuracy"] for run in variant_runs),
                 ],
-                "runs": made,
+                "runs": variant_runs,
             }
-            for name, made in runs.items()
+            for name, variant_runs in runs.items()
         ],
     }
     write_results("mobilenet_flowers", "python benchmarks/mobilenet_flowers.py", summary)

@@ -1,4 +1,4 @@
-"""Runs the sides of a case in turn, each in a process of its own, and sums up what they say."""
+"""Run the sides of a case alternately, each in its own process, and summarize their results."""
 
 from __future__ import annotations
 
@@ -12,19 +12,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from written import read_results, write_results
+from results_file import read_results, write_results
 
-_FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
-_SHOWN_OF_A_FAILURE = 4000  # characters
+_METRICS = ("loss", "val_loss", "accuracy", "val_accuracy")
+_MAX_SHOWN_OUTPUT = 4000  # characters of a failed process
 
 
 def run_pairs(
     command: Sequence[str], case: str, sides: Sequence[str], folder: Path, repeats: int
 ) -> dict[str, list[dict[str, Any]]]:
-    """Runs each side `repeats` times, taking turns; returns what each run printed last, as JSON.
+    """Run each side `repeats` times alternately and return the results per side.
 
-    A process for each run, because op determinism, once on, stays on in its process. By turns,
-    so that a machine that gets slower or faster meanwhile does so for both.
+    Each run has its own process, because op determinism cannot be turned off again in a process.
+    The sides alternate so that a machine whose speed changes over time affects both alike.
+
+    Args:
+      command: The benchmark program and its flags.
+      case: Name of the case.
+      sides: Names of the sides.
+      folder: Folder for the files that all sides start from.
+      repeats: Number of runs per side.
+
+    Returns:
+      {side: results of its runs}, each the JSON object on the last line of the run's output.
     """
     _child(command, case, "prepare", folder)
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
@@ -38,16 +48,16 @@ def run_pairs(
 
 def _child(command: Sequence[str], case: str, side: str, folder: Path) -> dict[str, Any]:
     arguments = [sys.executable, *command, f"--child={case}:{side}", f"--folder={folder}"]
-    with tempfile.TemporaryDirectory() as nothing_stored:
-        # An earlier run's frozen blocks, found on disk, would make this one look faster.
-        environment = {**os.environ, "SFT_KERAS_CACHE": nothing_stored}
-        ended = subprocess.run(arguments, env=environment, capture_output=True, text=True)
-    if ended.returncode:
+    with tempfile.TemporaryDirectory() as empty_cache:
+        # Features that an earlier run cached on disk would make this one look faster.
+        environment = {**os.environ, "SFT_KERAS_CACHE": empty_cache}
+        finished = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    if finished.returncode:
         sys.exit(
-            f"{case}:{side} failed with status {ended.returncode}. Its last words:\n"
-            f"{ended.stderr[-_SHOWN_OF_A_FAILURE:]}"
+            f"{case}:{side} failed with exit status {finished.returncode}. The end of its output:\n"
+            f"{finished.stderr[-_MAX_SHOWN_OUTPUT:]}"
         )
-    return json.loads(ended.stdout.splitlines()[-1])
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
 def summary(
@@ -56,18 +66,23 @@ def summary(
     at_least: float | None,
     at_most: float | None,
 ) -> dict[str, Any]:
-    """Returns a row's figures: seconds, their ratio (first side / second), losses of both sides.
+    """Return the summary of a comparison: seconds, their ratio, and the losses of both sides.
 
-    The seconds of the first side are multiplied by `times`.
+    Args:
+      runs: The runs of the two sides; the ratio is that of the first to the second.
+      times: Factor for the seconds of the first side.
+      at_least: Required lower bound of the ratio; None if `at_most` is given.
+      at_most: Required upper bound of the ratio.
 
-    The losses are those of the first run of each side, at the end of each stage; the largest
-    difference is over all epochs.
+    Returns:
+      The summary. Its losses are those of the first run of each side at the end of each stage; the
+      largest difference is over all epochs.
     """
     first, second = runs
-    seconds = {side: [run["seconds"] for run in made] for side, made in runs.items()}
+    seconds = {side: [run["seconds"] for run in side_runs] for side, side_runs in runs.items()}
     ratios = [times * a / b for a, b in zip(seconds[first], seconds[second], strict=True)]
     ratio = statistics.median(ratios)
-    histories = {side: made[0]["histories"] for side, made in runs.items()}
+    histories = {side: side_runs[0]["histories"] for side, side_runs in runs.items()}
     shown = ("trainable_parameters", "frozen_blocks", "best_epochs")
     return {
         "seconds": seconds,
@@ -82,9 +97,11 @@ def summary(
         "largest_relative_difference_of_a_loss": max(
             difference for _, difference in loss_differences(histories)
         ),
-        "parts": {side: [run["parts"] for run in made] for side, made in runs.items()},
+        "parts": {side: [run["parts"] for run in side_runs] for side, side_runs in runs.items()},
         **{
-            name: {side: made[0][name] for side, made in runs.items() if name in made[0]}
+            name: {
+                side: side_runs[0][name] for side, side_runs in runs.items() if name in side_runs[0]
+            }
             for name in shown
         },
         "histories": histories,
@@ -92,21 +109,23 @@ def summary(
 
 
 def loss_differences(histories: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Returns (stage, figure and epoch; relative difference of the two sides) for each loss."""
+    """Return (stage, loss and epoch in words; relative difference of the two sides) per loss."""
     one, other = histories.values()
-    found = []
+    differences = []
     for stage in one:
         for name in ("loss", "val_loss"):
-            # The ideal side validates what comes out of a stage, not each epoch.
+            # The ideal side validates only at the end of a stage, so compare from the last epoch.
             pairs = list(zip(reversed(one[stage][name]), reversed(other[stage][name])))
             for back, (a, b) in enumerate(pairs):
                 epoch = len(one[stage][name]) - back
-                found.append((f"{stage} {name} epoch {epoch}: {a:.7f}, {b:.7f}", abs(a - b) / b))
-    return found
+                differences.append(
+                    (f"{stage} {name} epoch {epoch}: {a:.7f}, {b:.7f}", abs(a - b) / b)
+                )
+    return differences
 
 
 def _last_epochs(histories: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns {stage: {figure: {side: its value in the last epoch}}}."""
+    """Return {stage: {metric: {side: value in the last epoch}}}."""
     stages = next(iter(histories.values()))
     return {
         stage: {
@@ -115,25 +134,25 @@ def _last_epochs(histories: Mapping[str, Any]) -> dict[str, Any]:
                 for side, history in histories.items()
                 if name in history[stage]
             }
-            for name in _FIGURES
+            for name in _METRICS
         }
         for stage in stages
     }
 
 
 def write_case(name: str, command: str, environment: Mapping[str, Any], case: dict) -> None:
-    """Adds one case, {name: figures}, to results/NAME.json; what it holds of others is kept."""
-    held = read_results(name)
-    cases = held.get("cases", {})
-    for each in cases.values():
-        # Kept from another machine or other versions: it says so itself.
-        if held["environment"] != environment:
-            each.setdefault("environment", held["environment"])
+    """Add one case, {name: summary}, to results/NAME.json and keep the others."""
+    previous = read_results(name)
+    cases = previous.get("cases", {})
+    for kept in cases.values():
+        # A case measured on another machine or with other versions records its own environment.
+        if previous["environment"] != environment:
+            kept.setdefault("environment", previous["environment"])
     write_results(name, command, {"cases": {**cases, **case}}, environment)
 
 
 def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the cases as a Markdown table."""
+    """Return the cases as a Markdown table."""
     lines = [
         "| case | median seconds | ratio | range | wanted | met | loss | validation loss "
         "| validation accuracy |",
@@ -143,9 +162,9 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
         low, high = case["ratio_range"]
         (bound, wanted), *_ = case["wanted"].items()
         last = list(case["last_epoch"].values())[-1]
-        figures = [
-            " / ".join(f"{value:.5f}" for value in last[figure].values())
-            for figure in ("loss", "val_loss", "val_accuracy")
+        losses = [
+            " / ".join(f"{value:.5f}" for value in last[metric].values())
+            for metric in ("loss", "val_loss", "val_accuracy")
         ]
         cells = [
             f"{name}: {case['ratio']}",
@@ -154,7 +173,7 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> str:
             f"{low:.2f} to {high:.2f}",
             f"{bound.replace('_', ' ')} {wanted:g}",
             "yes" if case["met"] else "no",
-            *figures,
+            *losses,
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -1,13 +1,14 @@
-"""What the check of the data finds of faults that were planted in copies of two data sets.
+"""Recall of the data check on faults planted in copies of two datasets.
 
     python benchmarks/planted.py --weights=FILE --bert=FOLDER --reviews=FOLDER
 
-Writes results/planted.json. Of tf_flowers (TFDS_DATA_DIR, or a network) and of film reviews a copy
-is made with splits, and in it planted: 20 examples of the training split again in the test split;
-20 more of them changed a little (pictures resized and encoded anew; of texts a word left out and
-the punctuation changed); 5 % of the training labels flipped; and 10 files cut off in the middle, or
-texts emptied. What the check finds of each is counted, what it does not, and what else it names.
-The same check on the copy without planted faults tells what was there before.
+Writes results/planted.json. tf_flowers (TFDS_DATA_DIR, or a network connection) and film reviews
+are copied with a fixed split, and these faults are planted: 20 training examples copied to the test
+split; 20 more copied with small changes (images downscaled and re-encoded; texts with one word
+dropped and different punctuation); 5 % of the training labels flipped; and 10 files truncated in
+the middle, or texts emptied. The result counts how many planted faults of each kind the check finds
+and misses, and how many other examples it flags. Running the check on a copy without planted faults
+shows what it flags in the original data.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags
-from written import write_results
+from results_file import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.check.findings import Checked
@@ -30,66 +31,75 @@ from sft_keras.check.inspect import check_data
 from sft_keras.core.reporter import CONSOLE
 from sft_keras.tasks import ImageClassification, TextClassification
 
-_WEIGHTS = flags.DEFINE_string("weights", "imagenet", "MobileNet's ImageNet weights without top.")
-_BERT = flags.DEFINE_string(
-    "bert", None, "A folder of MiniLM as Hugging Face has it.", required=True
+_WEIGHTS = flags.DEFINE_string(
+    "weights", "imagenet", "A file of MobileNet's ImageNet weights without top, or imagenet."
 )
-_REVIEWS = flags.DEFINE_string("reviews", None, "The folder of film reviews.", required=True)
+_BERT = flags.DEFINE_string(
+    "bert", None, "The folder of a MiniLM in Hugging Face format.", required=True
+)
+_REVIEWS = flags.DEFINE_string(
+    "reviews", None, "Folder with rt-polarity.pos and rt-polarity.neg.", required=True
+)
 
 COPIES, CORRUPT, FLIPPED = 20, 10, 0.05
+EXACT, NEAR = "exact duplicates across train and test", "near-duplicates across train and test"
+LABELS, UNREADABLE = "flipped labels", "truncated or empty"
+KINDS = {
+    EXACT: ("same across splits",),
+    NEAR: ("nearly the same across splits",),
+    LABELS: ("likely wrong labels",),
+    UNREADABLE: ("unreadable", "empty texts"),
+}
+"""For each planted fault, the kinds of findings that report it."""
+PARTNERS = "partners"  # the originals of planted duplicates, which the check also names
 STAGES = (Stage(name="head", epochs=1, learning_rate=1e-3),)
 REVIEWS = 2000
 
 
 def main(_: list[str]) -> None:
-    """Plants, checks and counts."""
-    found = {}
+    """Plant the faults, run the check and write the counts."""
+    data = {}
     for name, make in (("flowers", flowers), ("film reviews", reviews)):
         with tempfile.TemporaryDirectory() as folder:
             clean, _ = make(Path(folder, "clean"), False)
-            before, _ = check_data(clean, CONSOLE)
+            clean_check, _ = check_data(clean, CONSOLE)
             recipe, planted = make(Path(folder, "planted"), True)
-            after, _ = check_data(recipe, CONSOLE)
-        found[name] = {
-            "examples": sum(before.about["sizes"].values()),
-            "without_planted_faults": {each.kind: each.count for each in before.findings},
-            "rows": rows(planted, after),
+            planted_check, _ = check_data(recipe, CONSOLE)
+        data[name] = {
+            "examples": sum(clean_check.about["sizes"].values()),
+            "without_planted_faults": {
+                finding.kind: finding.count for finding in clean_check.findings
+            },
+            "rows": count_findings(planted, planted_check),
         }
-        print(json.dumps(found[name], indent=2), flush=True)
-    made_by = "python benchmarks/planted.py --weights=... --bert=... --reviews=..."
-    write_results("planted", made_by, {"data": found})
+        print(json.dumps(data[name], indent=2), flush=True)
+    command = "python benchmarks/planted.py --weights=... --bert=... --reviews=..."
+    write_results("planted", command, {"data": data})
 
 
-def rows(planted: dict[str, set[str]], checked: Checked) -> list[dict[str, Any]]:
-    """Returns for each kind of fault how many were planted, found and named without being one."""
-    kinds = {
-        "the same in train and test": ("same across splits",),
-        "nearly the same in train and test": ("nearly the same across splits",),
-        "flipped labels": ("likely wrong labels",),
-        "cut off or empty": ("unreadable", "empty texts"),
-    }
-    named = {
-        fault: {
-            each.id
-            for finding in checked.findings
-            if finding.kind in found_as
-            for group in finding.groups
-            for each in group
-        }
-        for fault, found_as in kinds.items()
-    }
-    result = []
-    for fault, ids in planted.items():
-        # A copy whose original was flipped, or the like, may be named for another reason.
-        partners = set(planted["partners"]) if "same" in fault else set()
-        if fault == "partners":
+def count_findings(planted: dict[str, set[str]], checked: Checked) -> list[dict[str, Any]]:
+    """Return for each fault how many examples were planted, found, missed and wrongly flagged.
+
+    Args:
+      planted: Ids of the planted examples per fault, and under `PARTNERS` those of the originals.
+      checked: The outcome of the check.
+    """
+    rows = []
+    for fault, kinds in KINDS.items():
+        if fault not in planted:
             continue
-        counted = [each for each in checked.findings if each.kind in kinds[fault]]
-        count = len(ids & named[fault])
-        if fault == "cut off or empty" and any(each.kind == "empty texts" for each in counted):
-            count = int(counted[0].what.split()[0])  # it has no names
-        others = named[fault] - ids - partners
-        result.append(
+        findings = [finding for finding in checked.findings if finding.kind in kinds]
+        flagged = {
+            example.id for finding in findings for group in finding.groups for example in group
+        }
+        ids = planted[fault]
+        count = len(ids & flagged)
+        if any(finding.kind == "empty texts" for finding in findings):
+            count = int(findings[0].what.split()[0])  # this finding lists no examples
+        # The check names the originals of planted duplicates too; they are not false alarms.
+        expected = ids | planted[PARTNERS] if fault in (EXACT, NEAR) else ids
+        others = flagged - expected
+        rows.append(
             {
                 "fault": fault,
                 "planted": len(ids),
@@ -98,20 +108,20 @@ def rows(planted: dict[str, set[str]], checked: Checked) -> list[dict[str, Any]]
                 "others_named": len(others),
             }
         )
-    return result
+    return rows
 
 
 def flowers(folder: Path, plant: bool) -> tuple[Recipe, dict[str, set[str]]]:
-    """Writes tf_flowers as split and class folders; returns a recipe and what was planted."""
+    """Write tf_flowers as split and class folders; return a recipe and the planted faults."""
     builder = tfds.builder("tf_flowers")
     builder.download_and_prepare()
     raw = builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
     names = builder.info.features["label"].names
-    draw = np.random.default_rng(0)
-    examples = [(each["image"].numpy(), int(each["label"])) for each in raw]
-    in_test = set(draw.permutation(len(examples))[: len(examples) // 5].tolist())
+    rng = np.random.default_rng(0)
+    examples = [(photo["image"].numpy(), int(photo["label"])) for photo in raw]
+    in_test = set(rng.permutation(len(examples))[: len(examples) // 5].tolist())
     train = [number for number in range(len(examples)) if number not in in_test]
-    chosen = draw.permutation(train)
+    chosen = rng.permutation(train)
     flips = set(chosen[: round(FLIPPED * len(train))].tolist()) if plant else set()
     rest = chosen[round(FLIPPED * len(train)) :].tolist()
     planted: dict[str, set[str]] = {}
@@ -125,22 +135,22 @@ def flowers(folder: Path, plant: bool) -> tuple[Recipe, dict[str, set[str]]]:
     ids = {}
     corrupt = set(rest[2 * COPIES : 2 * COPIES + CORRUPT]) if plant else set()
     for number, (encoded, label) in enumerate(examples):
-        given = (label + 1 + number % (len(names) - 1)) % len(names) if number in flips else label
-        data = encoded[: len(encoded) // 2] if number in corrupt else encoded
-        ids[number] = write("test" if number in in_test else "train", given, f"{number:04d}", data)
+        if number in flips:
+            label = (label + 1 + number % (len(names) - 1)) % len(names)
+        content = encoded[: len(encoded) // 2] if number in corrupt else encoded
+        split = "test" if number in in_test else "train"
+        ids[number] = write(split, label, f"{number:04d}", content)
     if plant:
         same, near = rest[:COPIES], rest[COPIES : 2 * COPIES]
         planted = {
-            "the same in train and test": {
-                write("test", examples[n][1], f"copy-{n:04d}", examples[n][0]) for n in same
-            },
-            "nearly the same in train and test": {
-                write("test", examples[n][1], f"near-{n:04d}", _changed(examples[n][0]))
+            EXACT: {write("test", examples[n][1], f"copy-{n:04d}", examples[n][0]) for n in same},
+            NEAR: {
+                write("test", examples[n][1], f"near-{n:04d}", _downscale(examples[n][0]))
                 for n in near
             },
-            "flipped labels": {ids[n] for n in flips},
-            "cut off or empty": {ids[n] for n in corrupt},
-            "partners": {ids[n] for n in (*same, *near)},
+            LABELS: {ids[n] for n in flips},
+            UNREADABLE: {ids[n] for n in corrupt},
+            PARTNERS: {ids[n] for n in (*same, *near)},
         }
     recipe = Recipe(
         task=ImageClassification(),
@@ -156,50 +166,50 @@ def flowers(folder: Path, plant: bool) -> tuple[Recipe, dict[str, set[str]]]:
     return recipe, planted
 
 
-def _changed(encoded: bytes) -> bytes:
-    """Returns a picture made smaller and encoded anew, at lower quality."""
+def _downscale(encoded: bytes) -> bytes:
+    """Return an image downscaled and re-encoded at lower quality."""
     pixels = tf.io.decode_jpeg(encoded)
     small = tf.image.resize(pixels, (tf.shape(pixels)[0] * 7 // 10, tf.shape(pixels)[1] * 7 // 10))
     return tf.io.encode_jpeg(tf.cast(small, tf.uint8), quality=60).numpy()
 
 
 def reviews(folder: Path, plant: bool) -> tuple[Recipe, dict[str, set[str]]]:
-    """Writes film reviews as train.jsonl and test.jsonl; returns a recipe and what was planted."""
-    draw = np.random.default_rng(0)
+    """Write film reviews as train.jsonl and test.jsonl; return a recipe and the planted faults."""
+    rng = np.random.default_rng(0)
     texts, labels = [], []
     for label, name in enumerate(("neg", "pos")):
         lines = Path(_REVIEWS.value, f"rt-polarity.{name}").read_text(encoding="latin-1")
         chosen = [line.strip() for line in lines.splitlines() if line.strip()][: REVIEWS // 2]
         texts += chosen
         labels += [label] * len(chosen)
-    order = draw.permutation(len(texts))
+    order = rng.permutation(len(texts))
     test, train = order[: len(texts) // 5].tolist(), order[len(texts) // 5 :].tolist()
-    written = {
+    splits = {
         "train": [{"text": texts[n], "label": labels[n]} for n in train],
         "test": [{"text": texts[n], "label": labels[n]} for n in test],
     }
     planted: dict[str, set[str]] = {}
     if plant:
-        chosen = draw.permutation(len(train)).tolist()
+        chosen = rng.permutation(len(train)).tolist()
         flips = chosen[: round(FLIPPED * len(train))]
         rest = chosen[len(flips) :]
         same, near = rest[:COPIES], rest[COPIES : 2 * COPIES]
         empty = rest[2 * COPIES : 2 * COPIES + CORRUPT]
         for row in flips:
-            written["train"][row]["label"] = 1 - written["train"][row]["label"]
+            splits["train"][row]["label"] = 1 - splits["train"][row]["label"]
         planted = {
-            "the same in train and test": _added(written, same, lambda text: text),
-            "nearly the same in train and test": _added(written, near, _edited),
-            "flipped labels": {f"train[{row}]" for row in flips},
-            "cut off or empty": {f"train[{row}]" for row in empty},
-            "partners": {f"train[{row}]" for row in (*same, *near)},
+            EXACT: _copy_to_test(splits, same, lambda text: text),
+            NEAR: _copy_to_test(splits, near, _edit),
+            LABELS: {f"train[{row}]" for row in flips},
+            UNREADABLE: {f"train[{row}]" for row in empty},
+            PARTNERS: {f"train[{row}]" for row in (*same, *near)},
         }
         for row in empty:
-            written["train"][row]["text"] = " "
+            splits["train"][row]["text"] = " "
     folder.mkdir(parents=True)
-    for split, lines in written.items():
-        rows_of_split = (json.dumps(line) for line in lines)
-        (folder / f"{split}.jsonl").write_text("\n".join(rows_of_split) + "\n")
+    for split, rows in splits.items():
+        lines = (json.dumps(row) for row in rows)
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
     recipe = Recipe(
         task=TextClassification(sequence_length=64),
         data=Data(source=f"jsonl:{folder}"),
@@ -209,18 +219,18 @@ def reviews(folder: Path, plant: bool) -> tuple[Recipe, dict[str, set[str]]]:
     return recipe, planted
 
 
-def _added(
-    written: dict[str, list[dict[str, Any]]], rows: list[int], change: Callable[[str], str]
+def _copy_to_test(
+    splits: dict[str, list[dict[str, Any]]], rows: list[int], change: Callable[[str], str]
 ) -> set[str]:
-    """Adds training rows to the test split; returns what they are called there."""
-    start = len(written["test"])
+    """Append changed training rows to the test split and return their ids there."""
+    start = len(splits["test"])
     for row in rows:
-        original = written["train"][row]
-        written["test"].append({**original, "text": change(original["text"])})
-    return {f"test[{number}]" for number in range(start, len(written["test"]))}
+        original = splits["train"][row]
+        splits["test"].append({**original, "text": change(original["text"])})
+    return {f"test[{number}]" for number in range(start, len(splits["test"]))}
 
 
-def _edited(text: str) -> str:
+def _edit(text: str) -> str:
     words = text.rstrip(" .").split()
     return " ".join(words[: len(words) // 2] + words[len(words) // 2 + 1 :]).capitalize() + " !"
 

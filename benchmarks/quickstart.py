@@ -1,4 +1,4 @@
-"""The quickstart with three seeds: its test accuracy and how long it takes.
+"""Test accuracy and run time of the quickstart recipe with three seeds.
 
     python benchmarks/quickstart.py
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import app
-from written import write_results
+from results_file import write_results
 
 import sft_keras
 
@@ -20,7 +20,7 @@ SEEDS = (0, 1, 2)
 
 
 def main(_: list[str]) -> None:
-    """Runs the recipe with every seed and writes the figures."""
+    """Run the recipe with every seed and write the results."""
     runs = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
-"""How many examples a second several processes train, and where the time goes.
+"""Training throughput of several worker processes, and how much of a step is all-reduce.
 
     python benchmarks/scaling.py
 
-Writes results/scaling.json. Each number of processes is run with each of them pinned to one core
-and computing in one thread, on the same batches: those of 32 images, of which each process computes
-its part. So as many times the examples a second as there are cores is the most there can be. The
-seconds in which the processes add up gradients are those of the sum alone, timed by itself.
+Writes results/scaling.json. For each number of processes, every process is pinned to one core and
+computes in one thread. All runs train on the same batches of 32 images, sharded over the processes,
+so the speed-up is at most the number of cores. The all-reduce of the gradients is timed separately,
+outside the training step.
 
-What more devices would do is predicted, not measured: see scaling_cost.py.
+Speed-ups on more devices are predicted, not measured, by scaling_cost.py.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from results_file import write_results
 from scaling_cost import ALL, HEAD, MACHINES, TOP, predictions
-from written import write_results
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
@@ -46,23 +46,23 @@ from sft_keras.training.experiment import Experiment
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.step import Steps
 
-_PROCESSES = flags.DEFINE_list("processes", ["1", "2", "4"], "How many, by turns.")
-_STEPS = flags.DEFINE_integer("steps", 12, "Steps that are timed, of each stage.", lower_bound=1)
-_TINY = flags.DEFINE_bool("tiny", False, "Try it on a small network; write nothing.")
-_CORE = flags.DEFINE_integer("core", None, "The core of this process. Set by the program.")
+_PROCESSES = flags.DEFINE_list("processes", ["1", "2", "4"], "Numbers of processes to measure.")
+_STEPS = flags.DEFINE_integer("steps", 12, "Timed steps per stage.", lower_bound=1)
+_TINY = flags.DEFINE_bool("tiny", False, "Trial run on a small network; write nothing.")
+_CORE = flags.DEFINE_integer("core", None, "Internal: CPU core of this worker process.")
 
 IMAGES, CLASSES, BATCH_SIZE = 128, 5, 32
-ON_A_DEVICE = 32  # examples, for the predictions
-_WARM = 3  # steps, of which the first is traced
+EXAMPLES_PER_DEVICE = 32  # for the predictions
+_WARMUP_STEPS = 3  # the first traces the graph
 
 
 def recipe() -> Recipe:
-    """Returns a staged run with random weights and random images."""
-    draw = np.random.default_rng(0)
+    """Return the recipe of a staged run with random weights on random images."""
+    rng = np.random.default_rng(0)
     size, preset = (32, "keras:mobilenet") if _TINY.value else (96, "keras:resnet50")
 
     def images(count: int) -> tuple[np.ndarray, np.ndarray]:
-        pixels = draw.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
         return pixels, np.arange(count) % CLASSES
 
     return Recipe(
@@ -77,8 +77,8 @@ def recipe() -> Recipe:
     )
 
 
-def one_of_them() -> dict[str, Any]:
-    """Trains as one of the processes; returns the seconds of each part."""
+def run_worker() -> dict[str, Any]:
+    """Train as one of the worker processes and return the timings per stage."""
     os.sched_setaffinity(0, {_CORE.value})
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -87,31 +87,34 @@ def one_of_them() -> dict[str, Any]:
     devices = create_devices("auto", cluster, loaded, resume=False, timeout=300.0, reporter=SILENT)
     with tempfile.TemporaryDirectory() as folder, configured_keras(loaded.recipe):
         run = RunFolder.create("scaling", Path(folder, "run"), overwrite=False)
-        opened = open_run(loaded.recipe, run, devices, RunOptions()).experiment
-        store = FeatureCache(
-            opened.staged,
-            loaded.recipe,
-            opened.prepared,
-            opened.info,
+        experiment = open_run(loaded.recipe, run, devices, RunOptions()).experiment
+        cache = FeatureCache(
+            experiment.staged,
+            experiment.recipe,
+            experiment.prepared,
+            experiment.info,
             reporter=SILENT,
             devices=devices,
         )
-        began = time.perf_counter()
-        store.input_of(HEAD)
-        found: dict[str, Any] = {"frozen blocks": {"seconds": time.perf_counter() - began}}
+        start = time.perf_counter()
+        cache.input_of(HEAD)
+        timings: dict[str, Any] = {"frozen blocks": {"seconds": time.perf_counter() - start}}
         for stage in loaded.recipe.stages:
-            found[stage.name] = _timed(stage, store.input_of(stage), opened, loaded.recipe, devices)
+            timings[stage.name] = _time_stage(stage, cache.input_of(stage), experiment, devices)
         devices.barrier()
-    return found
+    return timings
 
 
-def _timed(
-    stage: Stage, source: StageInput, opened: Experiment, plan: Recipe, devices: Devices
+def _time_stage(
+    stage: Stage, source: StageInput, experiment: Experiment, devices: Devices
 ) -> dict[str, Any]:
-    """Returns the median seconds of a stage's steps, and of the sums over processes in them."""
-    loss, metrics = plan.task.loss(stage), plan.task.training_metrics()
-    model = prepare_stage(opened.staged, stage, 1000, loss, metrics, source.from_boundary)
-    batches = plan.task.training_batches(source.prepared["train"], plan, stage, opened.info, 0)
+    """Return the median seconds of a stage's training step and of its all-reduce alone."""
+    recipe = experiment.recipe
+    loss, metrics = recipe.task.loss(stage), recipe.task.training_metrics()
+    model = prepare_stage(experiment.staged, stage, 1000, loss, metrics, source.from_boundary)
+    batches = recipe.task.training_batches(
+        source.prepared["train"], recipe, stage, experiment.info, 0
+    )
     steps = Steps(
         model,
         loss,
@@ -120,36 +123,38 @@ def _timed(
         validation_batch=batches.element_spec,
         devices=devices,
     )
-    values = [tf.zeros(each.shape) for each in model.trainable_variables]
-    exchange = tf.function(lambda: devices.run(devices.all_reduce, values), autograph=False)
-    taken = iter(batches)
+    gradients = [tf.zeros(variable.shape) for variable in model.trainable_variables]
+    exchange = tf.function(lambda: devices.run(devices.all_reduce, gradients), autograph=False)
+    iterator = iter(batches)
     return {
-        "step_seconds": _median(lambda: steps.train(next(taken)).numpy(), devices),
-        "exchange_seconds": _median(lambda: [each.numpy() for each in exchange()], devices),
-        "bytes": sum(4 * int(np.prod(each.shape)) for each in values),
+        "step_seconds": _median_seconds(lambda: steps.train(next(iterator)).numpy(), devices),
+        "exchange_seconds": _median_seconds(
+            lambda: [total.numpy() for total in exchange()], devices
+        ),
+        "bytes": sum(4 * int(np.prod(gradient.shape)) for gradient in gradients),
         "is_stored": source.from_boundary,
     }
 
 
-def _median(step: Callable[[], Any], devices: Devices) -> float:
-    for _ in range(_WARM):
+def _median_seconds(step: Callable[[], Any], devices: Devices) -> float:
+    for _ in range(_WARMUP_STEPS):
         step()
     devices.barrier()
     seconds = []
     for _ in range(_STEPS.value):
-        began = time.perf_counter()
+        start = time.perf_counter()
         step()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)
 
 
-def together(count: int) -> dict[str, Any]:
-    """Runs so many processes; returns what the first has found."""
+def run_workers(count: int) -> dict[str, Any]:
+    """Train with `count` worker processes and return the timings of the first."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-    started = []
+    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]
+    for server in sockets:
+        server.close()
+    workers = []
     for index in range(count):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
@@ -160,7 +165,7 @@ def together(count: int) -> dict[str, Any]:
             f"--steps={_STEPS.value}",
             f"--tiny={_TINY.value}",
         ]
-        started.append(
+        workers.append(
             subprocess.Popen(
                 command,
                 env={**os.environ, "TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "2"},
@@ -169,44 +174,44 @@ def together(count: int) -> dict[str, Any]:
                 text=True,
             )
         )
-    said = [each.communicate() for each in started]
-    for each, (_, error) in zip(started, said):
-        if each.returncode:
-            sys.exit(f"One of {count} processes failed. Its last words:\n{error[-4000:]}")
-    return json.loads(said[0][0].splitlines()[-1])
+    outputs = [worker.communicate() for worker in workers]
+    for worker, (_, errors) in zip(workers, outputs):
+        if worker.returncode:
+            sys.exit(f"One of {count} workers failed. The end of its output:\n{errors[-4000:]}")
+    return json.loads(outputs[0][0].splitlines()[-1])
 
 
 def main(_: list[str]) -> None:
-    """Runs each number of processes, predicts, prints and writes."""
+    """Measure each number of processes, predict, print, and write the results."""
     if _CORE.value is not None:
-        print(json.dumps(one_of_them()))
+        print(json.dumps(run_worker()))
         return
     measured = {}
     for count in map(int, _PROCESSES.value):
-        measured[count] = together(count)
-        for name, found in measured[count].items():
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
+        measured[count] = run_workers(count)
+        for name, timing in measured[count].items():
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in timing.items())
             print(f"{count} processes  {name}: {shown}", flush=True)
     if _TINY.value:
         return
-    predicted = predictions(ON_A_DEVICE)
+    predicted = predictions(EXAMPLES_PER_DEVICE)
     for row in predicted:
         print(
-            f"prediction  {row['network']}, {row['stage']}: {row['bytes'] / 1e6:.2f} MB a step; "
+            f"prediction  {row['network']}, {row['stage']}: {row['bytes'] / 1e6:.2f} MB per step; "
             + ", ".join(f"{ratio:.1f} x on {what}" for what, ratio in row["speed_ups"].items())
         )
-    figures = {
+    results = {
         "what": f"ResNet50, 96 px, random weights, batches of {BATCH_SIZE} images",
         "batch_size": BATCH_SIZE,
         "examples_of_frozen_blocks": IMAGES + 32,
         "measured": measured,
         "predicted": {
-            "examples_on_a_device": ON_A_DEVICE,
+            "examples_on_a_device": EXAMPLES_PER_DEVICE,
             "machines": [vars(machine) for machine in MACHINES],
             "stages": predicted,
         },
     }
-    write_results("scaling", "python benchmarks/scaling.py", figures)
+    write_results("scaling", "python benchmarks/scaling.py", results)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""What a step on several devices costs: computing, and adding up the gradients of what trains.
+"""Cost model of data-parallel training: computation plus all-reduce of the gradients.
 
-A prediction, from numbers that are written down in `MACHINES`; nothing of it was run on them.
+The speed-ups are predictions for the hardware assumed in `MACHINES`; none were measured on it.
 
-    computing = FLOPs of an example x examples on a device / FLOPs a second
-    exchange  = 2 (n - 1) / n x bytes of gradients / bandwidth + 2 (n - 1) x latency
+    compute    = FLOPs per example x examples per device / FLOPs per second
+    all-reduce = 2 (n - 1) / n x bytes of gradients / bandwidth + 2 (n - 1) x latency
 
-the second for a ring of n devices (Patarasuk & Yuan 2009), one after the other, which is the worst
-case: TensorFlow adds up the gradients of the last layers while it computes those of the first.
+The second is a ring all-reduce of n devices (Patarasuk & Yuan 2009). The two are added up, which is
+the worst case: TensorFlow reduces the gradients of the last layers while it computes those of the
+first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sft_keras.training.freezing import set_trainable
 from sft_keras.training.setup import build_staged
 
 CLASSES, TOKENS = 5, 128
-_PASSES = 3  # forward, and backward to the inputs and to the weights of each layer
+_PASSES = 3  # forward, and backward with respect to the inputs and the weights of each layer
 HEAD = Stage(name="head", epochs=1, learning_rate=1e-3)
 TOP = Stage(name="top", epochs=1, learning_rate=1e-5, unfreeze=1)
 ALL = Stage(name="all layers", epochs=1, learning_rate=1e-5, unfreeze="all")
@@ -44,14 +45,14 @@ _BERT_BASE = {
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Devices that train together, by assumption.
+    """An assumed set of devices that train together.
 
     Attributes:
-      what: In words.
-      devices: How many.
-      flops: What one computes in a second.
-      bandwidth: Bytes a second from one to the next.
-      latency: Seconds until the first of them arrives.
+      what: Description.
+      devices: Number of devices.
+      flops: FLOPs per second of one device.
+      bandwidth: Bytes per second between two neighbours.
+      latency: Seconds per message.
     """
 
     what: str
@@ -61,11 +62,11 @@ class Machine:
     latency: float
 
 
-# A third of the 312 TFLOP/s that an A100 has in bfloat16, by its data sheet.
+# A third of the 312 TFLOP/s in bfloat16 on the data sheet of an A100.
 _FLOPS = 1e14
 MACHINES = (
-    Machine("8 GPUs of one machine, 200 GB/s between them", 8, _FLOPS, 2e11, 1e-5),
-    Machine("32 machines with such a GPU each, 25 Gbit/s between them", 32, _FLOPS, 3e9, 5e-5),
+    Machine("8 GPUs in one machine, 200 GB/s interconnect", 8, _FLOPS, 2e11, 1e-5),
+    Machine("32 machines with one such GPU each, 25 Gbit/s network", 32, _FLOPS, 3e9, 5e-5),
 )
 NETWORKS = {
     "VGG16, 224 px": (ImageClassification(), Backbone(preset="keras:vgg16", weights=None)),
@@ -78,25 +79,25 @@ NETWORKS = {
 
 
 def exchange_seconds(size: int, devices: int, bandwidth: float, latency: float) -> float:
-    """Returns how long a ring of devices takes to add up `size` bytes of each."""
+    """Return the seconds of a ring all-reduce of `size` bytes per device."""
     if devices == 1:
         return 0.0
     return 2 * (devices - 1) / devices * size / bandwidth + 2 * (devices - 1) * latency
 
 
 def predictions(examples: int) -> list[dict[str, Any]]:
-    """Returns what each stage of each network costs, with so many examples on a device."""
+    """Return the cost of each stage of each network with `examples` examples per device."""
     rows = []
     for name, (task, backbone) in NETWORKS.items():
         keras.backend.clear_session()
         for stage, size, flops in _stages(task, backbone):
             speed_ups = {}
             for machine in MACHINES:
-                computing = flops * examples / machine.flops
+                compute = flops * examples / machine.flops
                 exchange = exchange_seconds(
                     size, machine.devices, machine.bandwidth, machine.latency
                 )
-                speed_ups[machine.what] = machine.devices * computing / (computing + exchange)
+                speed_ups[machine.what] = machine.devices * compute / (compute + exchange)
             rows.append(
                 {
                     "network": name,
@@ -110,7 +111,7 @@ def predictions(examples: int) -> list[dict[str, Any]]:
 
 
 def _stages(task: Task, backbone: Backbone) -> list[tuple[Stage, int, float]]:
-    """Returns each stage with the bytes of its gradients and the FLOPs of an example."""
+    """Return each stage with the bytes of its gradients and the FLOPs per example."""
     recipe = Recipe(
         task=task, data=Data(source="folder:none"), backbone=backbone, stages=(HEAD, TOP, ALL)
     )
@@ -118,18 +119,18 @@ def _stages(task: Task, backbone: Backbone) -> list[tuple[Stage, int, float]]:
     info = DataInfo("none", names, {"train": 1}, {"train": (1,) * CLASSES}, {})
     built: BuiltBackbone = task.build_backbone(recipe)
     staged = build_staged(recipe, built, info)
-    found = []
+    stages = []
     for stage in recipe.stages:
         set_trainable(staged, stage)
-        is_stored = stage.unfreeze != "all"
-        model = staged.suffix_model(stage.unfreeze) if is_stored else staged.stage_model("all")
-        size = sum(4 * int(tf.size(each.value)) for each in model.trainable_variables)
-        found.append((stage, size, _flops(model)))
-    return found
+        is_cached = stage.unfreeze != "all"
+        model = staged.suffix_model(stage.unfreeze) if is_cached else staged.stage_model("all")
+        size = sum(4 * int(tf.size(variable.value)) for variable in model.trainable_variables)
+        stages.append((stage, size, _flops(model)))
+    return stages
 
 
 def _flops(model: keras.Model) -> float:
-    """Returns the FLOPs of a training step on one example."""
+    """Return the FLOPs of a training step on one example."""
 
     def shape(tensor: keras.KerasTensor) -> tf.TensorSpec:
         sizes = [TOKENS if size is None else size for size in tensor.shape[1:]]

@@ -1,17 +1,17 @@
-"""How much faster staged fine-tuning is than a plain Keras script that ends with the same losses.
+"""Speed-up of staged fine-tuning over a plain Keras script that reaches the same losses.
 
     python benchmarks/staged.py [--cases=vgg_head,resnet50] [--mobilenet_weights=FILE]
         [--bert=FOLDER --reviews=FOLDER]
 
-Writes results/staged.json after each case and prints a table; the results of cases that are not
-run are kept. Each case is run in pairs, one side after the other, each in a process of its own. The
-clock starts after the imports and stops with the trained model: opening the data, building and
-every epoch with its validation are in it; no test split, no export and no report. Both sides
-begin with the same weights and take the same batches.
+Writes results/staged.json after each case and prints a table; the results of cases that are not run
+are kept. The sides of a case run alternately, each in its own process. The time is measured from
+after the imports to the trained model: it includes opening the data, building, and every epoch with
+its validation, but no test evaluation, export or report. Both sides start from the same weights and
+train on the same batches.
 
-The case mobilenet needs the ImageNet weights of MobileNet and tf_flowers (TFDS_DATA_DIR), or a
-network; minilm needs --bert and --reviews; the others make random weights and random images.
-Nothing else should run meanwhile.
+The case mobilenet needs MobileNet's ImageNet weights and tf_flowers (TFDS_DATA_DIR), or a network
+connection; minilm needs --bert and --reviews; the others generate random weights and random images.
+Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -35,32 +35,36 @@ from text_sides import TextExperiment, ours_texts, plain_texts, prepare_texts
 from sft_keras import Stage
 from sft_keras.runs.environment import environment
 
-_CASES = flags.DEFINE_list("cases", [], "Cases, or starts of their names; all if none.")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "Pairs of runs a case.", lower_bound=1)
+_CASES = flags.DEFINE_list("cases", [], "Cases or prefixes of their names; empty for all.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Runs per side of a case.", lower_bound=1)
 _MOBILENET_WEIGHTS = flags.DEFINE_string(
-    "mobilenet_weights", "imagenet", "A file of MobileNet's ImageNet weights without top."
+    "mobilenet_weights",
+    "imagenet",
+    "A file of MobileNet's ImageNet weights without top, or imagenet.",
 )
-_BERT = flags.DEFINE_string("bert", "", "A folder of MiniLM-L6 that KerasHub loads.")
-_REVIEWS = flags.DEFINE_string("reviews", "", "A folder of rt-polarity.pos and rt-polarity.neg.")
-_TINY = flags.DEFINE_bool("tiny", False, "Compare the losses of a few steps; write nothing.")
-_CHILD = flags.DEFINE_string("child", None, "CASE:SIDE to run in this process. Set by the program.")
-_FOLDER = flags.DEFINE_string("folder", None, "What a child starts from. Set by the program.")
+_BERT = flags.DEFINE_string("bert", "", "Folder of a MiniLM-L6 that KerasHub loads.")
+_REVIEWS = flags.DEFINE_string("reviews", "", "Folder with rt-polarity.pos and rt-polarity.neg.")
+_TINY = flags.DEFINE_bool(
+    "tiny", False, "Trial run: compare the losses of a few steps; write nothing."
+)
+_CHILD = flags.DEFINE_string("child", None, "Internal: CASE:SIDE to run in this process.")
+_FOLDER = flags.DEFINE_string("folder", None, "Internal: folder of the files a side starts from.")
 
-_TINY_DIFFERENCE = 1e-4  # of a loss, relative
+_MAX_TINY_DIFFERENCE = 1e-4  # of a loss, relative
 
 Side = Callable[[Any, Path], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A row of the table: the seconds of one side divided by those of another.
+    """A row of the table: the seconds of one side divided by those of the other.
 
     Attributes:
-      what: What is compared, in words.
-      sides: The side above the line, and the one below.
-      times: How many runs of the side above are compared with one of the side below.
-      at_least: The ratio that is wanted, or
-      at_most: the same, of which less is better.
+      what: Description of the model, data and stages.
+      sides: Numerator and denominator of the ratio.
+      times: Number of runs of the first side that one run of the second replaces.
+      at_least: Required lower bound of the ratio; None if `at_most` is given.
+      at_most: Required upper bound of the ratio.
     """
 
     what: str
@@ -72,13 +76,13 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """Ways to the same result, which are run by turns.
+    """An experiment and the sides that run it alternately.
 
     Attributes:
-      experiment: What is trained; handed to `prepare` and to the sides.
-      prepare: Writes what all sides start from to a folder.
-      sides: By name.
-      rows: What is made of their seconds, by the row's name.
+      experiment: The experiment, passed to `prepare` and to the sides.
+      prepare: Writes the files that all sides start from to a folder.
+      sides: {name: function that runs the side}.
+      rows: {row name: the comparison that the row shows}.
     """
 
     experiment: Any
@@ -90,10 +94,10 @@ class Case:
 
 
 def head(epochs: int, learning_rate: float = 1e-3) -> Stage:
-    """Returns the stage of the new head.
+    """Return the stage that trains the new head.
 
-    Our side ends a stage with the weights of its best epoch, the plain script with those of the
-    last. At the rates here these are the same, so that the next stage begins alike.
+    Our side ends a stage with its best weights, the plain script with its last. At these learning
+    rates the last epoch is the best, so the next stage starts from the same weights.
     """
     return Stage(name="head", epochs=epochs, learning_rate=learning_rate)
 
@@ -116,7 +120,7 @@ RESNET50 = ImageExperiment(
     preprocess_input=keras.applications.resnet50.preprocess_input,
     top=("conv5_block3",),
     image_size=96,
-    # What random residual blocks give is large, and at Adam's own rate the loss would go up again.
+    # Random residual blocks have large outputs: at Adam's default rate the loss would rise again.
     stages=(head(10, 1e-4), TOP),
     images=RANDOM_IMAGES,
 )
@@ -133,19 +137,19 @@ MOBILENET = ImageExperiment(
 
 
 def cases() -> dict[str, Case]:
-    """Returns every case by its name."""
+    """Return all cases by name."""
     mobilenet = dataclasses.replace(MOBILENET, weights=_MOBILENET_WEIGHTS.value)
     with_ideal = {"plain": plain, "ours": ours, "ideal": ideal}
-    random = "96 px, random weights, 200 random images, batch 32"
-    both = "10 epochs of the head, 10 with"
-    ideally = "one frozen forward pass and the steps of what trains, each timed alone"
+    random = "96 px, random weights, 200 random images"
+    stages = "head for 10 epochs, then {} for 10"
+    lower_bound = "one pass over the frozen blocks and the training steps, timed separately"
     return {
         "mobilenet": Case(
             experiment=mobilenet,
             rows={
                 "mobilenet": Comparison(
-                    what="MobileNet 0.75, 160 px, ImageNet weights, tf_flowers, batch 32: "
-                    f"{both} the top block",
+                    what="MobileNet 0.75, 160 px, ImageNet weights, tf_flowers: "
+                    + stages.format("the top block"),
                     at_least=3.5,
                 )
             },
@@ -155,10 +159,10 @@ def cases() -> dict[str, Case]:
             sides=with_ideal,
             rows={
                 "resnet50": Comparison(
-                    what=f"ResNet50, {random}: {both} conv5_block3", at_least=4.0
+                    what=f"ResNet50, {random}: {stages.format('`conv5_block3`')}", at_least=4.0
                 ),
                 "ideal_resnet50": Comparison(
-                    what=f"resnet50 / {ideally}", sides=("ours", "ideal"), at_most=1.2
+                    what=f"resnet50 / {lower_bound}", sides=("ours", "ideal"), at_most=1.2
                 ),
             },
         ),
@@ -166,12 +170,10 @@ def cases() -> dict[str, Case]:
             experiment=VGG_HEAD,
             sides={"plain": plain, "ours": ours, "sweep": ours_sweep},
             rows={
-                "vgg_head": Comparison(
-                    what=f"VGG16, {random}: 20 epochs of the head", at_least=12.0
-                ),
+                "vgg_head": Comparison(what=f"VGG16, {random}: head for 20 epochs", at_least=12.0),
                 "sweep": Comparison(
-                    what=f"the same with each of {len(LEARNING_RATES)} learning rates: so many "
-                    "times the seconds of the script / one sweep with its report",
+                    what=f"Same VGG16 head, sweep over {len(LEARNING_RATES)} learning rates: "
+                    f"{len(LEARNING_RATES)} script runs vs. one `--sweep`, report included",
                     sides=("plain", "sweep"),
                     times=len(LEARNING_RATES),
                     at_least=40.0,
@@ -182,9 +184,11 @@ def cases() -> dict[str, Case]:
             experiment=VGG_TOP,
             sides=with_ideal,
             rows={
-                "vgg_top": Comparison(what=f"VGG16, {random}: {both} block5", at_least=6.0),
+                "vgg_top": Comparison(
+                    what=f"VGG16, {random}: {stages.format('`block5`')}", at_least=6.0
+                ),
                 "ideal_vgg_top": Comparison(
-                    what=f"vgg_top / {ideally}", sides=("ours", "ideal"), at_most=1.2
+                    what=f"vgg_top / {lower_bound}", sides=("ours", "ideal"), at_most=1.2
                 ),
             },
         ),
@@ -194,8 +198,8 @@ def cases() -> dict[str, Case]:
             sides={"plain": plain_texts, "ours": ours_texts},
             rows={
                 "minilm": Comparison(
-                    what="MiniLM (6 layers), 500 film reviews, sequence_length 64, batch 32: 10 "
-                    "epochs of the head, 3 with the top two layers",
+                    what="MiniLM (6 layers), 500 film reviews, 64 tokens: head for 10 epochs, then "
+                    "the top two layers for 3",
                     at_least=6.0,
                 )
             },
@@ -204,42 +208,46 @@ def cases() -> dict[str, Case]:
 
 
 def main(_: list[str]) -> None:
-    """Runs the cases that were asked for, or one side of one in a child process."""
+    """Run the selected cases, or one side of a case in a child process."""
     known = cases()
     if _CHILD.value:
         run_child(known, *_CHILD.value.split(":"))
         return
     chosen = [name for name in known if not _CASES.value or name.startswith(tuple(_CASES.value))]
-    for asked in _CASES.value:
-        if not any(name.startswith(asked) for name in known):
-            sys.exit(f"--cases may name {', '.join(known)}. Received: {asked!r}.")
-    figures = {}
+    for prefix in _CASES.value:
+        if not any(name.startswith(prefix) for name in known):
+            sys.exit(f"--cases must be among {', '.join(known)}. Received: {prefix!r}.")
+    summaries = {}
     for name in chosen:
         case = known[name]
         with tempfile.TemporaryDirectory() as folder:
             repeats = 1 if _TINY.value else _REPEATS.value
             runs = run_pairs(sys.argv, name, list(case.sides), Path(folder), repeats)
         for row, comparison in case.rows.items():
-            above, below = comparison.sides
-            figures[row] = {
+            first, second = comparison.sides
+            summaries[row] = {
                 "what": comparison.what,
                 **summary(
-                    {above: runs[above], below: runs[below]},
+                    {first: runs[first], second: runs[second]},
                     comparison.times,
                     comparison.at_least,
                     comparison.at_most,
                 ),
             }
             if _TINY.value:
-                compare(row, figures[row])
+                compare_losses(row, summaries[row])
             else:
-                one = {row: figures[row]}
-                write_case("staged", "python benchmarks/staged.py", environment(), one)
-    print(table(figures))
+                write_case(
+                    "staged",
+                    "python benchmarks/staged.py",
+                    environment(),
+                    {row: summaries[row]},
+                )
+    print(table(summaries))
 
 
 def run_child(known: Mapping[str, Case], name: str, side: str) -> None:
-    """Prepares a case, or runs one side of it and prints its result on the last line."""
+    """Prepare a case or run one side of it, and print its result on the last line as JSON."""
     case, folder = known[name], Path(_FOLDER.value)
     experiment = case.experiment.tiny() if _TINY.value else case.experiment
     result = None
@@ -250,14 +258,16 @@ def run_child(known: Mapping[str, Case], name: str, side: str) -> None:
     print(json.dumps(result))
 
 
-def compare(name: str, figures: Mapping[str, Any]) -> None:
-    """Prints what both sides train and every loss; ends the program if two losses differ."""
-    differences = loss_differences(figures["histories"])
-    for what, difference in differences:
-        print(f"{name}  {what}  relative difference {difference:.1e}")
+def compare_losses(name: str, summary: Mapping[str, Any]) -> None:
+    """Print every loss of both sides; exit with status 1 if two losses differ."""
+    differences = loss_differences(summary["histories"])
+    for label, difference in differences:
+        print(f"{name}  {label}  relative difference {difference:.1e}")
     worst = max(difference for _, difference in differences)
-    if not worst <= _TINY_DIFFERENCE:
-        sys.exit(f"{name}: a loss differs by {worst:.1e}; {_TINY_DIFFERENCE} is the most allowed.")
+    if not worst <= _MAX_TINY_DIFFERENCE:
+        sys.exit(
+            f"{name}: a loss differs by {worst:.1e}; at most {_MAX_TINY_DIFFERENCE} is allowed."
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sides of a pair that are this package's: the staged run, its sweep, and the ideal for it."""
+"""Sides of the staged benchmark that use this package: a run, a sweep, and its lower bound."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import open_backbone_and_data
 from sft_keras.training.trainer import train_stages
 
-_FIGURES = ("loss", "val_loss", "accuracy", "val_accuracy")
+_METRICS = ("loss", "val_loss", "accuracy", "val_accuracy")
 
 
 def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
-    """Runs the stages as `finetune` does, up to the trained model; see `plain_keras.plain`."""
+    """Run the stages as `finetune` does, up to the trained model.
+
+    Returns the same keys as `plain_keras.plain`, and facts about the feature cache.
+    """
     files = Files(folder)
     run = RunFolder.create("run", tempfile.mkdtemp(dir=folder), overwrite=False)
     timer = Timer()
@@ -44,35 +47,35 @@ def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
         with timer("data"):
             prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
         with timer("build"):
-            staged = with_given_head(recipe, backbone, splits.info, files)
+            staged = with_initial_head(recipe, backbone, splits.info, files)
         with timer("stages"):
             stages = train_stages(Experiment(recipe, staged, prepared, splits.info, run))
     return result_of(stages, timer)
 
 
 def result_of(stages: Sequence[Mapping[str, Any]], timer: Timer) -> dict[str, Any]:
-    """Returns what a side of ours prints, of stages that `timer` timed as "stages"."""
+    """Return the result of a side whose stages were timed as "stages"."""
     seconds = timer.as_json()
-    fitted = {stage["name"]: stage["seconds"] for stage in stages}
-    # Mostly the frozen pass, whose own seconds are in "frozen_blocks"; compiling and the figures
-    # after a stage are the rest of it.
-    around = seconds.pop("stages") - sum(fitted.values())
+    per_stage = {stage["name"]: stage["seconds"] for stage in stages}
+    # Mostly the pass over the frozen blocks, whose own seconds are in "frozen_blocks"; the rest is
+    # compiling and the evaluation after a stage.
+    remainder = seconds.pop("stages") - sum(per_stage.values())
     return {
         "seconds": seconds.pop("total"),
-        "parts": {**seconds, **fitted, "frozen pass and around": around},
+        "parts": {**seconds, **per_stage, "frozen pass and around": remainder},
         "frozen_blocks": {stage["name"]: stage["frozen_blocks"] for stage in stages},
         "best_epochs": {stage["name"]: stage["best_epoch"] for stage in stages},
         "histories": {
-            stage["name"]: {name: stage["history"][name] for name in _FIGURES} for stage in stages
+            stage["name"]: {name: stage["history"][name] for name in _METRICS} for stage in stages
         },
         "trainable_parameters": {stage["name"]: stage["trainable_parameters"] for stage in stages},
     }
 
 
 def ours_sweep(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
-    """Runs the sweep over the learning rates that the command runs, with its report.
+    """Run the sweep over the learning rates as the command does, report included.
 
-    Its heads begin as the given one does: that was made with the recipe's seed.
+    Its heads start from the same kernel as the script's, which was drawn with the recipe's seed.
     """
     files = Files(folder)
     timer = Timer()
@@ -84,7 +87,7 @@ def ours_sweep(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
     run_dir = Path(tempfile.mkdtemp(dir=folder), "sweep")
     report = run_trials(loaded, plan, run_dir=run_dir)
     seconds = timer.as_json()["total"]
-    # The script's own rate is among them.
+    # One of the trials has the learning rate of the script.
     same = LEARNING_RATES.index(stage.learning_rate)
     (trial,) = report["points"][same]["repeats"]
     history = json.loads((run_dir / trial["folder"] / "history.json").read_text(encoding="utf-8"))
@@ -93,32 +96,37 @@ def ours_sweep(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
         "parts": {point["name"]: point["seconds"] for point in report["points"]},
         "frozen_blocks": [point["repeats"][0]["frozen_blocks"] for point in report["points"]],
         "histories": {
-            name: {figure: values[figure] for figure in _FIGURES}
+            name: {metric: values[metric] for metric in _METRICS}
             for name, values in history.items()
         },
     }
 
 
 def ideal(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
-    """Times what no staged run can do without: one frozen forward pass, and the suffix' steps.
+    """Time the lower bound of a staged run: one pass over the frozen blocks plus training steps.
 
-    Each is timed alone, as a graph that was traced before, over tensors in memory: the training
-    steps, and those of as many validations as there are epochs. Opening the data, building and
-    tracing are left out.
+    Each part is timed separately, as a graph traced beforehand, over tensors in memory: the
+    training steps, and one validation per epoch. Opening the data, building and tracing are not
+    included.
     """
     files = Files(folder)
-    # An ideal pays nothing for determinism.
+    # The lower bound does not include the cost of determinism.
     recipe = dataclasses.replace(recipe_of(experiment, files), deterministic=False)
     timer, histories = Timer(), {}
     with configured_keras(recipe):
         backbone, splits = open_backbone_and_data(recipe)
-        staged = with_given_head(recipe, backbone, splits.info, files)
-        held = {name: load_split(experiment, files, name) for name in ("train", "validation")}
-        boundaries = frozen_pass(staged, recipe, {name: held[name][0] for name in held}, timer)
-        labels = {name: tf.one_hot(held[name][1], splits.info.num_classes) for name in held}
+        staged = with_initial_head(recipe, backbone, splits.info, files)
+        loaded = {name: load_split(experiment, files, name) for name in ("train", "validation")}
+        boundaries = frozen_pass(
+            staged, recipe, {name: images for name, (images, _) in loaded.items()}, timer
+        )
+        labels = {
+            name: tf.one_hot(classes, splits.info.num_classes)
+            for name, (_, classes) in loaded.items()
+        }
         for stage, features in zip(recipe.stages, boundaries, strict=True):
             order = tf.constant(np.load(files.order(stage)))
-            histories[stage.name] = suffix_alone(
+            histories[stage.name] = train_suffix(
                 staged, stage, recipe, features, labels, order, timer
             )
     parts = timer.seconds
@@ -129,10 +137,10 @@ def ideal(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
     }
 
 
-def with_given_head(
+def with_initial_head(
     recipe: Recipe, backbone: BuiltBackbone, info: DataInfo, files: Files
 ) -> StagedModel:
-    """Returns the model with the head that both sides start from."""
+    """Return the model with the initial head of both sides."""
     staged = recipe.task.build_model(backbone, info)
     head_kernel(staged).assign(np.load(files.kernel))
     return staged
@@ -141,27 +149,28 @@ def with_given_head(
 def frozen_pass(
     staged: StagedModel, recipe: Recipe, images: Mapping[str, tf.Tensor], timer: Timer
 ) -> list[dict[str, tf.Tensor]]:
-    """Returns what the frozen blocks of each stage give, per split; timed as "frozen pass"."""
+    """Return the features of each stage per split, computed and timed as "frozen pass"."""
     blocks = len(staged.backbone.blocks)
     prefix = staged.prefix_model([blocks - stage.unfreeze for stage in recipe.stages])
 
     @tf.function(input_signature=[tf.TensorSpec(prefix.input_shape, tf.uint8)])
     def compute(batch: tf.Tensor) -> list[tf.Tensor]:
-        # Flattened, because a model of one output may return it bare.
+        # Flattened, because a model with a single output may return it without a list.
         return tf.nest.flatten(prefix(tf.cast(batch, tf.float32), training=False))
 
     size = recipe.data.batch_size
-    compute(images["train"][:size])  # traced, and optimised by TensorFlow
-    found: list[dict[str, tf.Tensor]] = [{} for _ in recipe.stages]
+    compute(images["train"][:size])  # traces the graph, outside the timing
+    features: list[dict[str, tf.Tensor]] = [{} for _ in recipe.stages]
     with timer("frozen pass"):
-        for name, held in images.items():
-            batches = [compute(held[at : at + size]) for at in range(0, len(held), size)]
-            for boundary, outputs in zip(found, zip(*batches, strict=True), strict=True):
+        for name, pixels in images.items():
+            starts = range(0, len(pixels), size)
+            batches = [compute(pixels[start : start + size]) for start in starts]
+            for boundary, outputs in zip(features, zip(*batches, strict=True), strict=True):
                 boundary[name] = tf.concat(outputs, 0)
-    return found
+    return features
 
 
-def suffix_alone(
+def train_suffix(
     staged: StagedModel,
     stage: Stage,
     recipe: Recipe,
@@ -170,9 +179,9 @@ def suffix_alone(
     order: tf.Tensor,
     timer: Timer,
 ) -> dict[str, list[float]]:
-    """Trains what is above a stage's boundary in one in-graph loop; returns the losses.
+    """Train the blocks above a stage's boundary in one in-graph loop and return the losses.
 
-    Timed as "STAGE steps"; as many validations as there are epochs as "STAGE validation".
+    Training is timed as "STAGE steps", and one validation per epoch as "STAGE validation".
     """
     loss = recipe.task.loss(stage)
     model = prepare_stage(staged, stage, order.shape[0], loss, [], from_boundary=True)
@@ -183,11 +192,11 @@ def suffix_alone(
         logits = model(tf.gather(features[split], chosen), training=training)
         return loss(tf.gather(labels[split], chosen), logits)
 
-    def mean_over(split: str, order: tf.Tensor, one_loss: Any) -> tf.Tensor:
+    def mean_over(split: str, order: tf.Tensor, step_loss: Any) -> tf.Tensor:
         total, count = tf.constant(0.0), tf.shape(order)[0]
         for start in tf.range(0, count, size):
             chosen = order[start : start + size]
-            total += one_loss(split, chosen) * tf.cast(tf.shape(chosen)[0], tf.float32)
+            total += step_loss(split, chosen) * tf.cast(tf.shape(chosen)[0], tf.float32)
         return total / tf.cast(count, tf.float32)
 
     def step(split: str, chosen: tf.Tensor) -> tf.Tensor:
@@ -206,17 +215,17 @@ def suffix_alone(
 
     @tf.function
     def validate(times: tf.Tensor) -> tf.Tensor:
-        loss_now = tf.constant(0.0)
-        stored = tf.range(tf.shape(labels["validation"], tf.int64)[0])
+        mean_loss = tf.constant(0.0)
+        stored_order = tf.range(tf.shape(labels["validation"], tf.int64)[0])
         for _ in tf.range(times):
-            loss_now = mean_over(
-                "validation", stored, lambda split, chosen: batch_loss(split, chosen, False)
+            mean_loss = mean_over(
+                "validation", stored_order, lambda split, chosen: batch_loss(split, chosen, False)
             )
-        return loss_now
+        return mean_loss
 
     results = {}
     for name, run in (("steps", train), ("validation", validate)):
-        run(tf.constant(0))  # traced, and optimised by TensorFlow
+        run(tf.constant(0))  # traces the graph, outside the timing
         with timer(f"{stage.name} {name}"):
             results[name] = run(tf.constant(stage.epochs)).numpy()
     return {"loss": results["steps"].tolist(), "val_loss": [float(results["validation"])]}

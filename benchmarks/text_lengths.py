@@ -1,12 +1,12 @@
-"""Batches of texts of like length against batches padded to the recipe's sequence_length.
+"""Epoch time with bucketing by length vs. padding every batch to sequence_length.
 
     python benchmarks/text_lengths.py --weights=FOLDER --reviews=FOLDER
 
-Writes results/text_lengths.json: by turns, the seconds of an epoch in which all layers train on the
-same texts. Each side's first epoch, in which graphs are traced, is left out.
+Writes results/text_lengths.json: the seconds of alternating epochs in which all layers train on the
+same texts. The first epoch of each side, which traces its graphs, is dropped.
 
-FOLDERs: a BERT as `save_pretrained` leaves it; rt-polarity.pos and .neg (Pang & Lee 2005), a text a
-line.
+FOLDERs: a BERT saved with `save_pretrained`; rt-polarity.pos and .neg (Pang & Lee 2005), one text
+per line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
-from written import write_results
+from results_file import write_results
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.data.prepared import Prepared
@@ -29,29 +29,30 @@ from sft_keras.tasks import TextClassification
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
-_WEIGHTS = flags.DEFINE_string("weights", None, "A BERT's folder.", required=True)
-_REVIEWS = flags.DEFINE_string("reviews", None, "The folder of film reviews.", required=True)
-_TEXTS = flags.DEFINE_integer("texts", 500, "How many texts.")
-_LENGTHS = flags.DEFINE_list("sequence_lengths", ["64", "128"], "The lengths to compare with.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Folder of a BERT in Hugging Face format.", required=True
+)
+_REVIEWS = flags.DEFINE_string("reviews", None, "Folder of the film reviews.", required=True)
+_TEXTS = flags.DEFINE_integer("texts", 500, "Number of texts.")
+_LENGTHS = flags.DEFINE_list("sequence_lengths", ["64", "128"], "Values of sequence_length.")
 
 REPEATS = 3
 
 
 def source() -> Texts:
-    """Returns some reviews of either kind."""
+    """Return --texts reviews, half of them negative and half positive."""
     texts, labels = [], []
     for label in ("neg", "pos"):
         file = Path(_REVIEWS.value, f"rt-polarity.{label}")
         lines = file.read_text(encoding="latin-1").splitlines()
         chosen = np.random.default_rng(0).permutation(len(lines))[: _TEXTS.value // 2]
-        texts += [lines[each] for each in chosen]
+        texts += [lines[index] for index in chosen]
         labels += [label] * len(chosen)
     return Texts((texts, labels))
 
 
-def epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
-    """Returns the seconds of epochs padded to the longest there may be, those of epochs of like
-    lengths, and the mean number of tokens of a text."""
+def time_epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
+    """Return the seconds of padded and of bucketed epochs, and the mean tokens per text."""
     task, (stage,) = recipe.task, recipe.stages
     splits = task.open_data(recipe, recipe.seed)
     prepared = task.preprocess(splits, recipe, lambda done, total: None)["train"]
@@ -59,10 +60,10 @@ def epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
     steps = -(-len(prepared.examples) // recipe.data.batch_size)
     model = prepare_stage(staged, stage, steps, task.loss(stage), task.training_metrics())
 
-    def whole(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def pad(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
-            name: tf.pad(each, [[0, 0], [0, task.sequence_length - tf.shape(each)[1]]])
-            for name, each in inputs.items()
+            name: tf.pad(tokens, [[0, 0], [0, task.sequence_length - tf.shape(tokens)[1]]])
+            for name, tokens in inputs.items()
         }
 
     def batches_of(split: Prepared) -> tf.data.Dataset:
@@ -70,21 +71,21 @@ def epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
 
     padded = batches_of(dataclasses.replace(prepared, lengths=None))
     sides = (
-        padded.map(lambda inputs, *others: (whole(inputs), *others)),
+        padded.map(lambda inputs, *others: (pad(inputs), *others)),
         batches_of(prepared),
     )
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(1 + REPEATS):
-        for side, own in zip(sides, seconds):
-            began = time.perf_counter()
+        for side, side_seconds in zip(sides, seconds):
+            start = time.perf_counter()
             model.fit(side, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
-            own.append(time.perf_counter() - began)
+            side_seconds.append(time.perf_counter() - start)
     return seconds[0][1:], seconds[1][1:], float(prepared.lengths.mean())
 
 
 def main(_: list[str]) -> None:
-    """Measures for every sequence length and writes the figures."""
-    found = []
+    """Measure every sequence length and write the results."""
+    rows = []
     for length in map(int, _LENGTHS.value):
         recipe = Recipe(
             task=TextClassification(sequence_length=length),
@@ -95,25 +96,25 @@ def main(_: list[str]) -> None:
         )
         keras.backend.clear_session()
         with configured_keras(recipe):
-            padded, alike, tokens = epochs(recipe)
-        ratios = [one / other for one, other in zip(padded, alike)]
-        found.append(
+            padded, bucketed, mean_tokens = time_epochs(recipe)
+        ratios = [slow / fast for slow, fast in zip(padded, bucketed)]
+        rows.append(
             {
                 "sequence_length": length,
-                "mean_tokens": tokens,
+                "mean_tokens": mean_tokens,
                 "padded_seconds": padded,
-                "alike_seconds": alike,
+                "alike_seconds": bucketed,
                 "ratio_median": statistics.median(ratios),
                 "ratio_range": [min(ratios), max(ratios)],
             }
         )
-        print(f"{length}: padded / alike {found[-1]['ratio_median']:.2f}", flush=True)
-    made = {
+        print(f"{length} tokens: padded / bucketed {rows[-1]['ratio_median']:.2f}", flush=True)
+    results = {
         "texts": _TEXTS.value,
-        "lengths": found,
+        "lengths": rows,
     }
     command = "python benchmarks/text_lengths.py --weights=... --reviews=..."
-    write_results("text_lengths", command, made)
+    write_results("text_lengths", command, results)
 
 
 if __name__ == "__main__":

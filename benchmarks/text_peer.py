@@ -1,9 +1,9 @@
-"""The side of `texts.py` that is Hugging Face's Trainer. Knows nothing of this package.
+"""The Hugging Face Trainer side of `texts.py`. Independent of this package.
 
     python text_peer.py SPLITS.json SETTINGS_AS_JSON
 
-Dynamic padding, linear decay with warm-up, weight decay 0.01, the best epoch by validation
-loss: as its examples have it, and as the other sides do.
+Dynamic padding, linear decay with warm-up, weight decay 0.01, best epoch by validation loss: like
+the Trainer's own examples and the other sides.
 """
 
 import json
@@ -29,7 +29,7 @@ IGNORED = -100
 
 
 class Examples(torch.utils.data.Dataset):
-    """Tokens with labels, by position."""
+    """A map-style dataset of tokens and labels."""
 
     def __init__(self, tokens, labels):
         self.tokens, self.labels = tokens, labels
@@ -38,19 +38,19 @@ class Examples(torch.utils.data.Dataset):
         return len(self.labels)
 
     def __getitem__(self, index):
-        own = {name: values[index] for name, values in self.tokens.items()}
-        return {**own, "labels": self.labels[index]}
+        inputs = {name: values[index] for name, values in self.tokens.items()}
+        return {**inputs, "labels": self.labels[index]}
 
 
-def reviews(tokenizer, part, names, length):
-    """Returns texts with a label each."""
+def encode_reviews(tokenizer, part, names, length):
+    """Return tokenized texts with their class indices."""
     texts, labels = part
     tokens = tokenizer(texts, truncation=True, max_length=length)
     return Examples(dict(tokens), [names.index(label) for label in labels])
 
 
-def entities(tokenizer, part, names, length):
-    """Returns words with tags, of which the first piece of each word carries its own."""
+def encode_entities(tokenizer, part, names, length):
+    """Return tokenized words; the first subword of each word carries its tag."""
     sentences, tags = part
     tokens = tokenizer(
         [list(words) for words in sentences],
@@ -59,38 +59,43 @@ def entities(tokenizer, part, names, length):
         max_length=length,
     )
     labels = []
-    for row, own in enumerate(tags):
+    for row, row_tags in enumerate(tags):
         words = tokens.word_ids(row)
         labels.append(
             [
-                IGNORED if word is None or word == before else names.index(own[word])
-                for before, word in zip([None, *words], words)
+                IGNORED if word is None or word == previous else names.index(row_tags[word])
+                for previous, word in zip([None, *words], words)
             ]
         )
     return Examples(dict(tokens), labels)
 
 
 def accuracy(outputs, part, examples, names):
-    """Returns the share of texts whose label is right."""
+    """Return the accuracy."""
     return float((outputs.argmax(axis=-1) == np.array(examples.labels)).mean())
 
 
 def entity_f1(outputs, part, examples, names):
-    """Returns F1 over entities; words that were cut off have none."""
+    """Return the entity F1; truncated words count as predicted to be outside of entities."""
     from seqeval.metrics import f1_score
 
-    guessed = []
-    for row, (labels, own) in enumerate(zip(examples.labels, part[1])):
-        places = [place for place, label in enumerate(labels) if label != IGNORED]
-        found = [names[outputs[row, place].argmax()] for place in places]
-        guessed.append(found + ["O"] * (len(own) - len(found)))
-    return float(f1_score([list(own) for own in part[1]], guessed))
+    predictions = []
+    for row, (labels, tags) in enumerate(zip(examples.labels, part[1])):
+        positions = [position for position, label in enumerate(labels) if label != IGNORED]
+        predicted = [names[outputs[row, position].argmax()] for position in positions]
+        predictions.append(predicted + ["O"] * (len(tags) - len(predicted)))
+    return float(f1_score([list(tags) for tags in part[1]], predictions))
 
 
 KINDS = {
-    "reviews": (reviews, AutoModelForSequenceClassification, DataCollatorWithPadding, accuracy),
+    "reviews": (
+        encode_reviews,
+        AutoModelForSequenceClassification,
+        DataCollatorWithPadding,
+        accuracy,
+    ),
     "entities": (
-        entities,
+        encode_entities,
         AutoModelForTokenClassification,
         DataCollatorForTokenClassification,
         entity_f1,
@@ -98,37 +103,39 @@ KINDS = {
 }
 
 
-def main(splits_file, settings):
-    """Prints the seconds of the work and the figures, as JSON."""
-    given = json.loads(settings)
+def main(splits_file, settings_json):
+    """Train, and print the seconds and the scores as JSON."""
+    settings = json.loads(settings_json)
     splits = json.loads(Path(splits_file).read_text(encoding="utf-8"))
-    read, model_class, collator, figure = KINDS[given["case"]]
+    encode, model_class, collator, score = KINDS[settings["case"]]
     flat = [label for _, labels in splits.values() for label in labels]
-    if given["case"] == "entities":
-        flat = [tag for own in flat for tag in own]
+    if settings["case"] == "entities":
+        flat = [tag for tags in flat for tag in tags]
     names = sorted(set(flat))
-    set_seed(given["seed"])
-    began = time.perf_counter()
-    tokenizer = AutoTokenizer.from_pretrained(given["weights"])
-    parts = {name: read(tokenizer, part, names, given["length"]) for name, part in splits.items()}
+    set_seed(settings["seed"])
+    start = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(settings["weights"])
+    parts = {
+        name: encode(tokenizer, part, names, settings["length"]) for name, part in splits.items()
+    }
     model = model_class.from_pretrained(
-        given["weights"], num_labels=len(names), dtype=torch.float32
+        settings["weights"], num_labels=len(names), dtype=torch.float32
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
             args=TrainingArguments(
                 folder,
-                num_train_epochs=given["epochs"],
-                learning_rate=given["learning_rate"],
-                per_device_train_batch_size=given["batch_size"],
-                per_device_eval_batch_size=given["batch_size"],
-                warmup_steps=0.1,  # below 1: a share of all
+                num_train_epochs=settings["epochs"],
+                learning_rate=settings["learning_rate"],
+                per_device_train_batch_size=settings["batch_size"],
+                per_device_eval_batch_size=settings["batch_size"],
+                warmup_steps=0.1,  # below 1: a fraction of all steps
                 weight_decay=0.01,
                 eval_strategy="epoch",
                 save_strategy="epoch",
                 load_best_model_at_end=True,
-                seed=given["seed"],
+                seed=settings["seed"],
                 report_to=[],
                 disable_tqdm=True,
                 use_cpu=True,
@@ -138,12 +145,12 @@ def main(splits_file, settings):
             data_collator=collator(tokenizer),
         )
         trainer.train()
-        seconds = time.perf_counter() - began
-        found = {
-            name: figure(trainer.predict(parts[name]).predictions, splits[name], parts[name], names)
+        seconds = time.perf_counter() - start
+        scores = {
+            name: score(trainer.predict(parts[name]).predictions, splits[name], parts[name], names)
             for name in ("validation", "test")
         }
-    print(json.dumps({"seconds": seconds, **found}))
+    print(json.dumps({"seconds": seconds, **scores}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The pair of the staged benchmark on texts: a BERT classifier in plain Keras, and staged.
+"""The text case of the staged benchmark: a BERT classifier in plain Keras, and staged.
 
-Both sides read the same token tensors and begin with the same head, without dropout, which each
-would draw otherwise; so the model is put together here. Cutting, storing, freezing and training are
-the package's own.
+Both sides read the same token tensors and start from the same head, without dropout, whose masks
+they would draw differently; so the model is built here. Splitting it into blocks, caching, freezing
+and training are the package's.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ SEED = 0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextExperiment:
-    """Film reviews and a BERT.
+    """A BERT and film reviews.
 
     Attributes:
       bert: A folder that KerasHub loads as a BertBackbone.
-      reviews: A folder with rt-polarity.pos and rt-polarity.neg, a text a line.
-      sizes: Texts per split.
-      sequence_length: Tokens, to which every text is padded or cut off.
-      stages: The head, then the top layers.
-      batch_size: Texts a step.
+      reviews: A folder with rt-polarity.pos and rt-polarity.neg, one text per line.
+      sizes: Number of texts per split.
+      sequence_length: Number of tokens to which every text is padded or truncated.
+      stages: The head stage, then the top-layers stage.
+      batch_size: Texts per step.
     """
 
     bert: str
@@ -64,13 +64,13 @@ class TextExperiment:
     batch_size: int = 32
 
     def tiny(self) -> TextExperiment:
-        """Returns the experiment on a few texts and in two epochs a stage."""
+        """Return the experiment on a few texts with two epochs per stage, for a trial run."""
         stages = tuple(dataclasses.replace(stage, epochs=2) for stage in self.stages)
         return dataclasses.replace(self, sizes={"train": 70, "validation": 70}, stages=stages)
 
 
 def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
-    """Writes the tokens of each split, the order of each epoch, and the head's first kernel."""
+    """Write the tokens of each split, the order of each epoch, and the initial head kernel."""
     import keras_hub
 
     tokenizer = keras_hub.models.BertTokenizer.from_preset(experiment.bert)
@@ -91,7 +91,7 @@ def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
         np.savez(folder / f"{split}.npz", labels=np.array(labels)[part], **tokens)
     train = _prepared(folder, "train")
     for index, stage in enumerate(experiment.stages):
-        seeds = [epoch_seed(SEED, index, e) for e in tf.range(stage.epochs, dtype=tf.int64)]
+        seeds = [epoch_seed(SEED, index, epoch) for epoch in tf.range(stage.epochs, dtype=tf.int64)]
         orders = [epoch_order(train, experiment.batch_size, seed).numpy() for seed in seeds]
         np.save(folder / f"{stage.name}_order.npy", np.stack(orders))
     width = load_bert(experiment).output["pooled_output"].shape[-1]
@@ -100,23 +100,23 @@ def prepare_texts(experiment: TextExperiment, folder: Path) -> None:
 
 
 def load_bert(experiment: TextExperiment) -> keras.Model:
-    """Returns the backbone, without dropout: it is drawn differently on the two sides."""
+    """Return the backbone without dropout, whose masks differ between the two sides."""
     import keras_hub
 
     return keras_hub.models.BertBackbone.from_preset(experiment.bert, dropout=0.0)
 
 
 def load_tokens(folder: Path, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Returns (the backbone's inputs, int32 [n, length] each; labels int64 [n])."""
-    with np.load(folder / f"{split}.npz") as held:
+    """Return the backbone's inputs, int32 [n, length] each, and the labels, int64 [n]."""
+    with np.load(folder / f"{split}.npz") as arrays:
         names = ("token_ids", "segment_ids", "padding_mask")
-        return {name: held[name].astype(np.int32) for name in names}, held["labels"]
+        return {name: arrays[name].astype(np.int32) for name in names}, arrays["labels"]
 
 
 def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
-    """Runs a plain Keras script; returns its seconds, their parts and each stage's history."""
-    timer = time.perf_counter
-    began = timer()
+    """Run a plain Keras script; return its seconds, in total and per part, and the histories."""
+    clock = time.perf_counter
+    start = clock()
     tokens, labels = load_tokens(folder, "train")
     tokens = {name: tf.constant(values) for name, values in tokens.items()}
     validation = tf.data.Dataset.from_tensor_slices(load_tokens(folder, "validation"))
@@ -125,15 +125,17 @@ def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
     dense = keras.layers.Dense(NUM_CLASSES)
     model = keras.Model(bert.input, dense(bert.output["pooled_output"]))
     dense.kernel.assign(np.load(folder / "head_kernel.npy"))
-    built = timer()
+    built = clock()
     histories, seconds, trainable = {}, {}, {}
     depth = sum(layer.name.startswith("transformer_layer_") for layer in bert.layers)
     for stage in experiment.stages:
-        stage_began = timer()
+        stage_start = clock()
         bert.trainable = True
-        free = {f"transformer_layer_{depth - 1 - number}" for number in range(stage.unfreeze)}
+        unfrozen = {f"transformer_layer_{depth - 1 - number}" for number in range(stage.unfreeze)}
         for layer in bert.layers:
-            layer.trainable = layer.name in free or (bool(free) and layer.name == "pooled_dense")
+            layer.trainable = layer.name in unfrozen or (
+                bool(unfrozen) and layer.name == "pooled_dense"
+            )
         model.compile(
             optimizer=keras.optimizers.Adam(stage.learning_rate),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -158,17 +160,17 @@ def plain_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
         )
         histories[stage.name] = fitted.history
         trainable[stage.name] = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-        seconds[stage.name] = timer() - stage_began
+        seconds[stage.name] = clock() - stage_start
     return {
-        "seconds": timer() - began,
-        "parts": {"data and build": built - began, **seconds},
+        "seconds": clock() - start,
+        "parts": {"data and build": built - start, **seconds},
         "histories": histories,
         "trainable_parameters": trainable,
     }
 
 
 def ours_texts(experiment: TextExperiment, folder: Path) -> dict[str, Any]:
-    """Runs the stages, each on what its frozen layers gave; see `plain_texts`."""
+    """Run the stages on cached features; return the same keys as `plain_texts`."""
     recipe = Recipe(
         task=TextClassification(sequence_length=experiment.sequence_length, dropout=0.0),
         data=Data(source="csv:texts", batch_size=experiment.batch_size),
@@ -202,7 +204,7 @@ def _prepared(folder: Path, split: str) -> Prepared:
     return Prepared(
         examples=Examples(split, ids, labels.astype(np.int32), stream),
         features=InMemoryFeatures.from_arrays(
-            tokens, like={name: tf.TensorSpec([None], tf.int32) for name in tokens}
+            tokens, spec={name: tf.TensorSpec([None], tf.int32) for name in tokens}
         ),
         read=lambda raw: raw,
         digests=digests,

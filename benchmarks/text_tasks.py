@@ -1,14 +1,14 @@
-"""What answering questions, and reading on without labels, come to on small real data.
+"""Question answering and masked language modelling on small real datasets.
 
     python benchmarks/text_tasks.py --weights=FOLDER --xquad=FILE --reviews=FOLDER
 
-Writes results/text_tasks.json: of questions, exact match and F1 as SQuAD's script counts them, with
-each seed on other articles; of masked tokens, the loss on held-out texts before, and after each
-stage. The stages of the questions were chosen on validation with seed 0. No times: they are runs of
-the package alone.
+Writes results/text_tasks.json: for question answering, exact match and F1 as defined by the SQuAD
+evaluation script, each seed with different test articles; for masked tokens, the loss on held-out
+texts before training and after each stage. The stages for question answering were chosen on the
+validation split of seed 0. Run times are not compared, because there is no other implementation.
 
-FOLDERs and FILE: a BERT as `save_pretrained` leaves it; XQuAD's English questions (Artetxe et al.
-2020, arXiv:1910.11856) in SQuAD's JSON; rt-polarity.pos and .neg, a text a line.
+FOLDERs and FILE: a BERT saved with `save_pretrained`; the English part of XQuAD (Artetxe et al.
+2020, arXiv:1910.11856) in SQuAD's JSON format; rt-polarity.pos and .neg, one text per line.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags
-from written import read_results, write_results
+from results_file import read_results, write_results
 
 import sft_keras
 
-_WEIGHTS = flags.DEFINE_string("weights", None, "A BERT's folder.", required=True)
-_XQUAD = flags.DEFINE_string("xquad", None, "XQuAD's English file.")
-_REVIEWS = flags.DEFINE_string("reviews", None, "The folder of the film reviews.")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs on questions.")
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Folder of a BERT in Hugging Face format.", required=True
+)
+_XQUAD = flags.DEFINE_string("xquad", None, "The English file of XQuAD.")
+_REVIEWS = flags.DEFINE_string("reviews", None, "Folder of the film reviews.")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the question answering runs.")
 
 QUESTIONS = (
     "data.validation=0.1",
@@ -39,15 +41,15 @@ QUESTIONS = (
 
 
 def run(recipe: str, overrides: list[str]) -> dict[str, Any]:
-    """Returns the report of a recipe on the weights."""
-    given = [f"backbone.preset=hf:{_WEIGHTS.value}", *overrides]
+    """Run a recipe from --weights and return its report."""
+    overrides = [f"backbone.preset=hf:{_WEIGHTS.value}", *overrides]
     with tempfile.TemporaryDirectory() as folder:
-        result = sft_keras.finetune(recipe, overrides=given, run_dir=Path(folder, "run"))
+        result = sft_keras.finetune(recipe, overrides=overrides, run_dir=Path(folder, "run"))
     return result.report
 
 
 def questions() -> dict[str, Any]:
-    """Returns the figures of the test split for each seed, and their means."""
+    """Return the test metrics of each seed and their means."""
     runs = {}
     for seed in _SEEDS.value:
         report = run(
@@ -60,14 +62,14 @@ def questions() -> dict[str, Any]:
             "validation_f1": report["stages"][-1]["validation"]["f1"]["value"],
         }
     means = {
-        name: statistics.mean(each[name]["value"] for each in runs.values())
+        name: statistics.mean(result[name]["value"] for result in runs.values())
         for name in ("exact_match", "f1")
     }
     return {"overrides": list(QUESTIONS), "means": means, "runs": runs}
 
 
 def masked_tokens() -> dict[str, Any]:
-    """Returns the losses a masked token on held-out reviews."""
+    """Return the losses per masked token on held-out reviews."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "texts.txt")
         parts = [Path(_REVIEWS.value, f"rt-polarity.{label}") for label in ("neg", "pos")]
@@ -83,14 +85,14 @@ def masked_tokens() -> dict[str, Any]:
 
 
 def main(_: list[str]) -> None:
-    """Runs what data was given for; what was measured before of the other stays."""
+    """Run the parts whose data was given, and keep the recorded results of the other."""
     command = "python benchmarks/text_tasks.py --weights=... --xquad=... --reviews=..."
     measures = {"masked_tokens": (_REVIEWS, masked_tokens), "questions": (_XQUAD, questions)}
     for name, (data, measure) in measures.items():
         if data.value:
-            # Each is written once it is there, whatever becomes of the other.
-            found = {name: measure()}
-            write_results("text_tasks", command, {**read_results("text_tasks"), **found})
+            # Written at once, so that a failure of the other part loses nothing.
+            result = {name: measure()}
+            write_results("text_tasks", command, {**read_results("text_tasks"), **result})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Compiles programs for a TPU, with none there; started by tpu_programs.py in another environment.
+"""Compile programs for a TPU on a machine without one.
 
     python tpu_compiler.py TOPOLOGY FOLDER
 
-The last line of its output is an object: for each FOLDER/*.hlo, a serialized HloModuleProto, the
-seconds, and the bytes of a core that the program needs beside those of its own code.
+Started by tpu_programs.py with the interpreter of another environment. Each FOLDER/*.hlo is a
+serialized HloModuleProto. The last line of the output is a JSON object with the compile time in
+seconds, the memory per core in bytes (without the program's code) and the FLOPs of each program.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # else it looks for Google's cloud, for minutes
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"  # otherwise it queries the cloud metadata server for minutes
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import numpy as np
@@ -27,32 +28,36 @@ from jax.experimental import topologies
 from jaxlib import _hlo
 
 
-def compiled(file: Path, devices: list[Any]) -> dict[str, Any]:
-    """Compiles a program for the first of some devices."""
+def compile_program(file: Path, devices: list[Any]) -> dict[str, Any]:
+    """Compile a program for the first device and return its compile time, memory and FLOPs."""
     text = _hlo.XlaComputation(file.read_bytes()).as_hlo_text(print_large_constants=True)
-    # What is copied as it is to be given back has no counterpart in what the compiler reads.
+    # The copy of an unchanged input to an output has no equivalent in the compiler's MLIR input.
     module = _hlo.hlo_module_from_text(text.replace(" copy(", " reshape("))
-    whole = _hlo.XlaComputation(module.as_serialized_hlo_module_proto())
+    computation = _hlo.XlaComputation(module.as_serialized_hlo_module_proto())
     with mlir.make_ir_context():
-        read = ir.Module.parse(xla_client._xla.mlir.xla_computation_to_mlir_module(whole))
+        mlir_module = ir.Module.parse(
+            xla_client._xla.mlir.xla_computation_to_mlir_module(computation)
+        )
         options = xla_client.CompileOptions()
         options.num_replicas = options.num_partitions = 1
         options.device_assignment = xla_client.DeviceAssignment.create(np.zeros((1, 1), np.int32))
-        began = time.perf_counter()
-        made = devices[0].client.compile(read, xla_client.DeviceList(tuple(devices[:1])), options)
-    seconds = time.perf_counter() - began
-    memory, cost = made.get_compiled_memory_stats(), made.cost_analysis()
-    needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    needed += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    return {"compile_seconds": seconds, "memory_bytes": needed, "flops": cost["flops"]}
+        start = time.perf_counter()
+        executable = devices[0].client.compile(
+            mlir_module, xla_client.DeviceList(tuple(devices[:1])), options
+        )
+    seconds = time.perf_counter() - start
+    memory, cost = executable.get_compiled_memory_stats(), executable.cost_analysis()
+    size = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    size += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    return {"compile_seconds": seconds, "memory_bytes": size, "flops": cost["flops"]}
 
 
 def main(topology: str, folder: str) -> None:
-    """Compiles all programs in a folder."""
+    """Compile all programs in a folder and print the results."""
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     programs = {}
     for file in sorted(Path(folder).glob("*.hlo")):
-        programs[file.name] = compiled(file, devices)
+        programs[file.name] = compile_program(file, devices)
         print(file.name, programs[file.name], file=sys.stderr, flush=True)
     versions = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
     print(json.dumps({"programs": programs, "versions": versions}))

@@ -1,10 +1,10 @@
-"""Shared by all tests.
+"""Fixtures and settings of all tests.
 
-pytest                          the fast ones, as many files at a time as there are cores
-pytest -n 0 -x --pdb            one after the other
-pytest -m slow                  the rest
-pytest -m shared                those on real weights and data, see CONTRIBUTING.md
-pytest tests/test_stages.py     one file
+pytest                          the fast tests, one worker per core
+pytest -n 0 -x --pdb            sequentially, in this process
+pytest -m slow                  the slow tests
+pytest -m shared                tests on real weights and data, see CONTRIBUTING.md
+pytest tests/training           the tests of one folder or file
 """
 
 import os
@@ -27,13 +27,13 @@ pytest_plugins = ["image_fixtures"]  # in tests/support
 
 ROOT = Path(__file__).parent.parent
 
-# What a test stores on disk goes away with the tests, and a user's own cache is left alone.
+# Tests use a temporary feature cache, never the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="sft_keras_tests_")
 os.environ["SFT_KERAS_CACHE"] = _CACHE.name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, or of a shared run, in one worker, which makes it once."""
+    """Keep the tests of a file, or those sharing a run, in one worker, so that it trains once."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             shared = sorted(set(getattr(item, "fixturenames", ())) & {"image_run"})
@@ -43,10 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def probe_server() -> Iterator[None]:
-    """Probe SavedModels in one process per worker; see `tests/support/probe_server.py`."""
+    """Probe SavedModels in one process per worker, see `tests/support/probe_server.py`."""
     from probe_server import SERVER
 
-    # Before anything imports the function by name.
+    # Must run before a module imports the function by name.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sft_keras.export.isolated_process.run_isolated", SERVER.run_isolated)
         yield
@@ -55,16 +55,16 @@ def probe_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    """The folder of real weights and data, or a skip that says where it was looked for."""
+    """The folder of real weights and data; skips the test if there is none."""
     folder = Path(os.environ.get("SFT_KERAS_SHARED", ROOT.parent / "shared"))
     if not (folder / "weights").is_dir():
-        pytest.skip(f"no real weights and data in {folder}; set SFT_KERAS_SHARED")
+        pytest.skip(f"needs real weights and data in {folder} or $SFT_KERAS_SHARED")
     return folder
 
 
 @pytest.fixture(scope="session")
 def colour_images() -> tuple[np.ndarray, np.ndarray]:
-    """48 noisy images of 3 classes that differ in colour, uint8 [48, 32, 32, 3], and labels."""
+    """48 noisy images of 3 colour classes, uint8 [48, 32, 32, 3], and their labels, int64 [48]."""
     random = np.random.default_rng(0)
     labels = np.arange(48) % 3
     images = random.integers(0, 120, (48, 32, 32, 3))
@@ -74,7 +74,7 @@ def colour_images() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_preset(tmp_path_factory) -> str:
-    """The path of a KerasHub preset: a residual network of two small blocks, random weights."""
+    """The path of a KerasHub preset: a ResNet of two small blocks with random weights."""
     import keras
     import keras_hub
 
@@ -95,7 +95,7 @@ def tiny_preset(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_preset: str) -> Backbone:
-    """A recipe's section for `tiny_preset`."""
+    """The `Backbone` section of a recipe for `tiny_preset`."""
     return Backbone(
         preset=f"hub:{tiny_preset}",
         image_size=(32, 32),
@@ -105,7 +105,7 @@ def tiny_backbone(tiny_preset: str) -> Backbone:
 
 @pytest.fixture(scope="session")
 def tiny_recipe(tiny_backbone: Backbone) -> Recipe:
-    """Two stages on a tiny network and synthetic images."""
+    """A recipe of two stages with a tiny backbone on synthetic images."""
     return Recipe(
         task=ImageClassification(dropout=0.1),
         data=Data(source="synthetic:3", batch_size=8),
@@ -119,7 +119,7 @@ def tiny_recipe(tiny_backbone: Backbone) -> Recipe:
 
 @pytest.fixture(scope="session")
 def image_run(tmp_path_factory, tiny_backbone, colour_images):
-    """A finished run on images: one short stage, to classes of odd names."""
+    """A finished run on images: one short stage, unusual class names."""
     import sft_keras
 
     names = ("red", "green\n", "blü")
@@ -134,7 +134,7 @@ def image_run(tmp_path_factory, tiny_backbone, colour_images):
 
 @pytest.fixture(scope="session")
 def encoded_images(colour_images) -> list[bytes]:
-    """Six images of `image_run` as PNG files."""
+    """The first six images of `image_run`, encoded as PNG."""
     import tensorflow as tf
 
     return [tf.io.encode_png(image).numpy() for image in colour_images[0][:6]]
@@ -142,10 +142,10 @@ def encoded_images(colour_images) -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def build_staged():
-    """Builds a StagedModel on 16x16 images: a stem, three small blocks and a head.
+    """A function that builds a StagedModel for 16x16 images: a stem, three small blocks, a head.
 
-    `block1` and `block3` are a convolution, BatchNormalization and dropout; `block2` is one
-    composite layer, with a weight of its own beside those of its inner layers.
+    `block1` and `block3` are convolution, BatchNormalization and dropout; `block2` is a single
+    composite layer with a weight of its own in addition to those of its inner layers.
     """
     import re
 
@@ -159,7 +159,7 @@ def build_staged():
 
     @keras.saving.register_keras_serializable("tests")
     class Mix(layers.Layer):
-        """Its `call` takes no `training`, as that of many composite layers does not."""
+        """A composite layer whose `call` takes no `training` argument, like many in practice."""
 
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
@@ -206,7 +206,7 @@ def build_staged():
 
 @pytest.fixture
 def staged_of_equal_names():
-    """A StagedModel of one block, whose layer has the name of the head's: "logits"."""
+    """A StagedModel whose only block has a layer with the same name as the head's: "logits"."""
     import keras
 
     from sft_keras.backbones.blocks import Block, BuiltBackbone
@@ -225,7 +225,7 @@ def staged_of_equal_names():
 
 @pytest.fixture
 def run_folder(tmp_path):
-    """A folder that looks like that of a finished run until its model is loaded."""
+    """A folder that looks like a finished run until its model is loaded."""
     file = tmp_path / "a run" / SAVED_MODEL / "saved_model.pb"
     file.parent.mkdir(parents=True)
     file.touch()

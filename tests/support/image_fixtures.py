@@ -1,4 +1,4 @@
-"""Small images on disk and in memory."""
+"""Fixtures for small images in memory and on disk."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def gradient() -> np.ndarray:
-    """A smooth picture with all three channels different, uint8 [48, 64, 3]."""
+    """A smooth image with three different channels, uint8 [48, 64, 3]."""
     row, column = np.mgrid[0:48, 0:64]
     pixels = np.stack([column * 4, row * 5, 255 - column * 4], axis=-1)
     return pixels.astype(np.uint8)
@@ -20,20 +20,22 @@ def gradient() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def encode() -> Callable[..., bytes]:
-    """A function (pixels, format, mode=..., **options) -> bytes, written by Pillow."""
+    """A function (pixels, format, mode=None, **options) that encodes an image with Pillow."""
 
-    def encoded(pixels: np.ndarray, kind: str, mode: str | None = None, **options: Any) -> bytes:
+    def encode_image(
+        pixels: np.ndarray, kind: str, mode: str | None = None, **options: Any
+    ) -> bytes:
         image = Image.fromarray(pixels)
         file = io.BytesIO()
         (image.convert(mode) if mode else image).save(file, kind, **options)
         return file.getvalue()
 
-    return encoded
+    return encode_image
 
 
 @pytest.fixture(scope="session")
 def write_folders(encode: Callable[..., bytes]) -> Callable[[Path, Mapping[str, int]], Path]:
-    """A function (root, {folder: images in it}) that writes random PNG files."""
+    """A function (root, {folder: number of images}) that writes random PNG files."""
 
     def write(root: Path, images: Mapping[str, int]) -> Path:
         random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Splits in memory, as preparing the data leaves them."""
+"""Prepared splits in memory."""
 
 import numpy as np
 import tensorflow as tf
@@ -10,10 +10,10 @@ from sft_keras.data.prepared import Prepared
 
 
 def held_split(images, labels, name="train") -> Prepared:
-    """Returns images, uint8 [n, height, width, 3], and labels, [n], as a prepared split."""
+    """Return images, uint8 [n, height, width, 3], and labels, [n], as a prepared split."""
 
     def stream(seed):
-        raise AssertionError("what is held is not read again")
+        raise AssertionError("examples in memory must not be read from the source")
 
     labels = np.asarray(labels, np.int32)
     examples = Examples(name, tuple(f"{name}[{i}]" for i in range(len(labels))), labels, stream)
@@ -27,7 +27,7 @@ def held_split(images, labels, name="train") -> Prepared:
 
 
 def coloured_splits(sizes):
-    """Splits of noisy images of 3 colours, uint8 [size, 16, 16, 3], by name."""
+    """Return {name: prepared split} of noisy images of 3 colours, uint8 [size, 16, 16, 3]."""
     random = np.random.default_rng(0)
     splits = {}
     for name, size in sizes.items():

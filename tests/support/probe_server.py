@@ -1,9 +1,8 @@
-"""One process per test session that probes every SavedModel, instead of one process for each.
+"""One process per test session that probes all SavedModels, instead of a process per model.
 
-A run proves its export in a fresh process that has only TensorFlow. Importing TensorFlow there
-takes 5 of the 13 CPU seconds of a tiny run, so the tests keep one such process alive. It runs the
-same probe file, isolated as the fresh process is. `fresh_process` brings the real one back: the
-tests of the export itself use it.
+A run verifies its export in a fresh process that imports only TensorFlow. The import takes 5 of the
+13 CPU seconds of a tiny run, so the tests keep one such process alive. It runs the same probe file
+with the same isolation. Tests of the export itself use fresh processes, see `fresh_process`.
 """
 
 from __future__ import annotations
@@ -24,25 +23,25 @@ import contextlib, io, json, runpy, sys, traceback
 import tensorflow
 for line in sys.stdin:
     file, arguments = json.loads(line)
-    sys.argv, said = [file, *arguments], io.StringIO()
+    sys.argv, output = [file, *arguments], io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             runpy.run_path(file, run_name="__main__")
     except SystemExit as end:
         if end.code:
-            said.write(str(end.code))
+            output.write(str(end.code))
         failed = bool(end.code)
     except BaseException:
         failed = True
-        said.write(traceback.format_exc())
+        output.write(traceback.format_exc())
     else:
         failed = False
-    print("REPLY" + json.dumps([failed, said.getvalue()]), flush=True)
+    print("REPLY" + json.dumps([failed, output.getvalue()]), flush=True)
 """
 
 
 class ProbeServer:
-    """Stands in for `isolated_process.run_isolated` where the probe needs only TensorFlow."""
+    """Replaces `isolated_process.run_isolated` for probes that need only TensorFlow."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -50,7 +49,7 @@ class ProbeServer:
 
     @contextlib.contextmanager
     def fresh_process(self) -> Iterator[None]:
-        """Within the block, each probe runs in a fresh process."""
+        """Context manager: run every probe in a fresh process."""
         self._is_fresh, before = True, self._is_fresh
         try:
             yield
@@ -58,9 +57,9 @@ class ProbeServer:
             self._is_fresh = before
 
     def run_isolated(self, file: str, *arguments: str, subject: str) -> None:
-        """Run a probe in the process that is kept, or in a fresh one where it needs modules."""
-        needs = arguments[4:]
-        if self._is_fresh or needs or Path(file) != Path(saved_model_probe.__file__):
+        """Run a probe in the shared process, or in a fresh one if it needs further modules."""
+        modules = arguments[4:]
+        if self._is_fresh or modules or Path(file) != Path(saved_model_probe.__file__):
             run_in_fresh_process(file, *arguments, subject=subject)
             return
         if self._process is None:
@@ -76,14 +75,16 @@ class ProbeServer:
         requests.flush()
         for line in replies:
             if line.startswith("REPLY"):
-                failed, said = json.loads(line.removeprefix("REPLY"))
+                failed, output = json.loads(line.removeprefix("REPLY"))
                 if failed:
-                    raise ExportError(f"{subject} could not be loaded and run. Its output:\n{said}")
+                    raise ExportError(
+                        f"{subject} could not be loaded and run. Its output:\n{output}"
+                    )
                 return
-        raise ExportError(f"{subject} ended the probe process.")
+        raise ExportError(f"{subject} terminated the probe process.")
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the process."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait(timeout=30)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# Class names and texts that break a page unless every one of them is escaped.
+# Class names and texts that break a page unless all are escaped.
 HOSTILE = (
     "<script>alert(1)</script>",
     "\"><img src=x onerror='alert(2)'>",
@@ -172,7 +172,7 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
         "model": {
             "preset": "bundled:efficientnet_lite0",
             "weights": "imagenet",
-            "reads": "pictures of 96 by 96 pixels (height by width)",
+            "reads": "images of 96 by 96 pixels (height by width)",
             "parameters": 3412810,
             "blocks": [
                 {"name": f"block{n}", "layers": 3 * n, "parameters": 10**n} for n in range(1, 7)
@@ -185,7 +185,7 @@ def make_report(names: list[str] | None = None, mistakes: int = 4, **changes: An
         "uncertain": [],
         "export": {
             "path": "export/1",
-            "signatures": {"serving_default": "encoded pictures", "images": "pixels"},
+            "signatures": {"serving_default": "encoded images", "images": "pixels"},
             "largest_difference": 3e-7,
             "checked": 32,
         },
@@ -200,7 +200,13 @@ def report_images(report: dict) -> list[bytes]:
 
 
 class Page(HTMLParser):
-    """Collects the elements and the text of a page."""
+    """A parsed page.
+
+    Attributes:
+      source: The HTML.
+      elements: (tag, attributes) of every element, in order.
+      text: All text.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Shards of random rows, for the tests of the cache."""
+"""Shards of random rows for the tests of the feature cache."""
 
 import hashlib
 from pathlib import Path
@@ -14,26 +14,26 @@ ABOUT = {"backbone": "tiny", "boundary": "block1", "stored": [["float32", [2, 3]
 
 
 def names_of(first, count):
-    """Names of rows, uint8 [count, DIGEST_SIZE]; those of the same number are the same."""
+    """Return names of rows, uint8 [count, DIGEST_SIZE], which depend only on the row number."""
     digests = [
         hashlib.sha256(str(number).encode()).digest() for number in range(first, first + count)
     ]
-    return np.array([list(each[:DIGEST_SIZE]) for each in digests], np.uint8)
+    return np.array([list(value[:DIGEST_SIZE]) for value in digests], np.uint8)
 
 
 def random_rows(fields, count, seed=0):
-    """Arrays of any bits, NaN and all."""
+    """Return arrays of random bits, including NaN, one [count, ...] per field."""
     random = np.random.default_rng(seed)
     return [
-        random.integers(0, 2 if each.dtype == "bool" else 256, (count, each.size), np.uint8)
-        .view(each.dtype)
-        .reshape(count, *each.shape)
-        for each in fields
+        random.integers(0, 2 if field.dtype == "bool" else 256, (count, field.size), np.uint8)
+        .view(field.dtype)
+        .reshape(count, *field.shape)
+        for field in fields
     ]
 
 
 def written(store, first=0, count=5, key=KEY, fields=FIELDS):
-    """Writes a shard; returns its folder."""
+    """Write a shard and return its folder."""
     before = set(store.shards())
     writer = store.writer(key, fields, ABOUT)
     writer.append(names_of(first, count), random_rows(fields, count, seed=first))
