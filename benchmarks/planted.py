@@ -208,8 +208,8 @@ def reviews(folder: Path, plant: bool) -> tuple[Recipe, dict[str, set[str]]]:
             splits["train"][row]["text"] = " "
     folder.mkdir(parents=True)
     for split, rows in splits.items():
-        lines = (json.dumps(row) for row in rows)
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+        content = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (folder / f"{split}.jsonl").write_text(content)
     recipe = Recipe(
         task=TextClassification(sequence_length=64),
         data=Data(source=f"jsonl:{folder}"),

@@ -109,12 +109,10 @@ def _time_stage(
     stage: Stage, source: StageInput, experiment: Experiment, devices: Devices
 ) -> dict[str, Any]:
     """Return the median seconds of a stage's training step and of its all-reduce alone."""
-    recipe = experiment.recipe
-    loss, metrics = recipe.task.loss(stage), recipe.task.training_metrics()
+    recipe, task = experiment.recipe, experiment.task
+    loss, metrics = task.loss(stage), task.training_metrics()
     model = prepare_stage(experiment.staged, stage, 1000, loss, metrics, source.from_boundary)
-    batches = recipe.task.training_batches(
-        source.prepared["train"], recipe, stage, experiment.info, 0
-    )
+    batches = task.training_batches(source.prepared["train"], recipe, stage, experiment.info, 0)
     steps = Steps(
         model,
         loss,

@@ -26,6 +26,7 @@ from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.tasks import TextClassification
+from sft_keras.tasks.base import task_of
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
@@ -53,7 +54,8 @@ def source() -> Texts:
 
 def time_epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
     """Return the seconds of padded and of bucketed epochs, and the mean tokens per text."""
-    task, (stage,) = recipe.task, recipe.stages
+    task, (stage,) = task_of(recipe), recipe.stages
+    sequence_length = recipe.task.sequence_length
     splits = task.open_data(recipe, recipe.seed)
     prepared = task.preprocess(splits, recipe, lambda done, total: None)["train"]
     staged = build_staged(recipe, task.build_backbone(recipe), splits.info)
@@ -62,7 +64,7 @@ def time_epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
 
     def pad(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
-            name: tf.pad(tokens, [[0, 0], [0, task.sequence_length - tf.shape(tokens)[1]]])
+            name: tf.pad(tokens, [[0, 0], [0, sequence_length - tf.shape(tokens)[1]]])
             for name, tokens in inputs.items()
         }
 

@@ -10,8 +10,8 @@ import re
 import statistics
 from typing import Any
 
-# The wording of names that are recorded in results/. Keyed by the whole recorded string: once a
-# benchmark is changed, its new name is shown as it is until it gets an entry here.
+# The present wording of names that earlier versions of the benchmarks recorded in results/. Keyed
+# by the whole recorded string. A name that is missing here is shown as it is.
 _WORDING = {
     # staged
     "ResNet50, 96 px, random weights, 200 random images, batch 32: 10 epochs of the head, 10 with "

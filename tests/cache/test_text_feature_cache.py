@@ -162,7 +162,7 @@ def test_an_epoch_holds_every_text_once_in_batches_of_like_length(data):
 
 def test_what_is_sorted_is_a_part_of_the_epoch_so_that_chance_decides_too(data, monkeypatch):
     prepared = data[0]["train"]
-    monkeypatch.setattr(lengths, "_SORTED_AT_ONCE", 2)
+    monkeypatch.setattr(lengths, "_SORT_WINDOW", 2)
     (batches,) = epochs_of(prepared, seed=1, count=1)
     assert sorted(np.concatenate(batches)) == list(range(45))
     ranges = sorted((prepared.lengths[b].min(), prepared.lengths[b].max()) for b in batches[:-1])

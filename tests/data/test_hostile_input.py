@@ -520,7 +520,7 @@ def test_damaged_weights_of_a_preset_are_refused(tiny_preset, tmp_path):
 
 
 def test_an_image_network_is_no_text_encoder(tiny_preset):
-    with pytest.raises(BackboneError, match="ResNetBackbone, which is no text encoder"):
+    with pytest.raises(BackboneError, match="ResNetBackbone, which is no supported text encoder"):
         build_text_backbone(Backbone(preset=f"hub:{tiny_preset}", weights=None), "mean", 8)
 
 

@@ -519,7 +519,7 @@ def test_only_advice_on_retracing_is_kept_back(caplog):
     with caplog.at_level(logging.WARNING, logger="tensorflow"):
         logger.addHandler(caplog.handler)
         try:
-            with trials._no_word_on_retracing():
+            with trials._without_retracing_warnings():
                 logger.warning(advice, "f")
                 logger.warning("something else")
             logger.warning(advice, "f")

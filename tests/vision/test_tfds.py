@@ -94,9 +94,9 @@ def test_the_stream_holds_encoded_images_that_belong_to_their_ids(coloured, seed
             assert split.labels[one["index"]] == number % 3
 
 
-@pytest.mark.parametrize("at_once", [7, 100], ids=["in parts", "as a whole"])
-def test_epochs_of_a_streamed_set_are_whole_shuffled_and_repeatable(coloured, monkeypatch, at_once):
-    monkeypatch.setattr(streams, "_SHUFFLED_AT_ONCE", at_once)
+@pytest.mark.parametrize("window", [7, 100], ids=["in parts", "as a whole"])
+def test_epochs_of_a_streamed_set_are_whole_shuffled_and_repeatable(coloured, monkeypatch, window):
+    monkeypatch.setattr(streams, "_SHUFFLE_WINDOW", window)
     splits = _open("coloured", coloured)
     prepared = prepare_images({"train": splits.train}, (6, 5), "stretch", 0.0, lambda *_: None)
 
@@ -147,7 +147,7 @@ def test_a_failed_download_is_said_in_the_same_way(tmp_path, monkeypatch):
         ("tf_flowers:9.9.9", "cannot be loaded at version 9.9.9, only: 3.0.1"),
         ("mnist/none", "BuilderConfig none not found"),
         ("no such name", "Received: 'tfds:no such name'"),
-        ("ag_news_subset", "one Image .* one ClassLabel.*title"),
+        ("ag_news_subset", "one integer Image .* one ClassLabel.*title"),
     ],
 )
 def test_a_wrong_name_is_said_without_a_network(tmp_path, offline, name, expected):
