@@ -178,7 +178,7 @@ def hold_out_groups(
     except ValueError as error:
         raise DataError(
             f"The {name!r} split cannot be created: it needs {size} of {len(set(groups))} groups "
-            f"({error}) Use smaller shares for `data.test` and `data.validation`, or add examples."
+            f"({error}). Use smaller shares for `data.test` and `data.validation`, or add examples."
         ) from error
     return positions[np.sort(remaining)], positions[np.sort(held_out)]
 

@@ -139,7 +139,7 @@ GOOD = [[[1, 2, 3]]]
         ({"instances": 1}, "'instances' must be a list"),
         ({"signature_name": "nope", "instances": [1]}, '"nope" not found'),
         ({"signature_name": 1, "instances": [1]}, "must be a string"),
-        ({"instances": [{"wrong": 1}]}, "'instances'[0] must be an object with 'image_bytes'"),
+        ({"instances": [{"wrong": 1}]}, "'instances'[0] must be an object with only 'image_bytes'"),
         ({"instances": [{"b64": ""}, "x"]}, "'instances'[1] must be {\"b64\""),
         ({"instances": [{"b64": ""}, {"b64": "é"}]}, "'instances'[1] is not base64"),
         ({"instances": [{"b64": "AAAAA"}]}, "'instances'[0] is not base64"),

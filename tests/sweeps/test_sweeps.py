@@ -375,7 +375,7 @@ def test_a_backbone_that_cannot_be_had_is_a_row_and_the_others_go_on(
     report = ran(recipe, tmp_path / "run", backbones=presets, seeds=2).report
     missing, there = report["points"]
     assert len(missing["failures"]) == 2
-    assert "holds no config.json" in missing["failures"][0]
+    assert "has no config.json" in missing["failures"][0]
     assert missing["scores"] == {} and missing["loss"] is None
     assert len(built) == 3, "what could not be had is not asked for again"
     assert there["failures"] == []
@@ -407,7 +407,7 @@ def test_a_rate_that_moves_nothing_and_blocks_that_are_not_there_are_rows(drawn_
     points = json.loads((tmp_path / "run" / "trials.json").read_text())["points"]
     assert "trained nothing" in points[0]["failures"][0]
     assert "`unfreeze` must be 'all' or from 0 to 3" in points[1]["failures"][0]
-    assert "No trial came to an end" in (tmp_path / "run" / "report.html").read_text()
+    assert "No trial finished" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_too_little_memory_ends_a_trial_alone(drawn_recipe, monkeypatch, tmp_path):
@@ -479,10 +479,10 @@ def test_a_stop_keeps_what_is_done_and_nothing_of_the_run_before(
     run_trials(load_recipe(tiny_recipe), plan_trials(tiny_recipe, seeds=2), run_dir=folder)
     fake = trials.train_stages
 
-    def stopped(staged, recipe: Recipe, *args: Any, **kwargs: Any):
-        if recipe.data.batch_size == 16 and recipe.seed == 1:
+    def stopped(experiment: Experiment, *args: Any, **kwargs: Any):
+        if experiment.recipe.data.batch_size == 16 and experiment.recipe.seed == 1:
             raise KeyboardInterrupt
-        return fake(staged, recipe, *args, **kwargs)
+        return fake(experiment, *args, **kwargs)
 
     monkeypatch.setattr(trials, "train_stages", stopped)
     plan = plan_trials(tiny_recipe, sweep=["data.batch_size=4,16,8"], seeds=2)

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cached_training import assert_views_keep_their_targets, cached_views, losses_and_outputs
 from task_cases import KINDS, task_case, task_group, task_run
-from trained_alike import losses_and_answers, require_views_have_their_targets, stored_views
 
 from sft_keras import load_recipe
 from sft_keras.inference.predict import predict
@@ -42,8 +42,8 @@ def test_every_registered_task_has_a_case():
 @over([kind for kind in KINDS if kind != "MaskedLM"])  # whose inputs are masked anew every epoch
 def test_cached_features_train_step_by_step_as_computed_ones(kind):
     recipe = task_case(kind).recipe
-    losses, outputs = losses_and_answers(recipe, "off")
-    cached_losses, cached_outputs = losses_and_answers(recipe, "memory")
+    losses, outputs = losses_and_outputs(recipe, "off")
+    cached_losses, cached_outputs = losses_and_outputs(recipe, "memory")
     assert len(set(losses)) == len(losses)
     np.testing.assert_allclose(cached_losses, losses, rtol=1e-5)
     for cached, computed in zip(parts_of(cached_outputs), parts_of(outputs), strict=True):
@@ -109,9 +109,9 @@ def test_stored_views_keep_the_targets_of_their_examples(kind, tmp_path):
     recipe = task_case(kind).recipe
     augmented = dataclasses.replace(recipe.task, augment=TextAugment(delete=0.2))
     plan = dataclasses.replace(recipe, task=augmented)
-    plain, stored, _ = stored_views(plan, tmp_path)
+    plain, stored, _ = cached_views(plan, tmp_path)
     if plain.targets is not None:
-        require_views_have_their_targets(plain, stored)
+        assert_views_keep_their_targets(plain, stored)
     else:
         assert len(stored.features) == 2 * len(plain.examples)
 

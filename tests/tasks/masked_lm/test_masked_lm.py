@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from task_cases import masked_lines, task_case, task_group, task_run
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, Store, Texts
@@ -22,35 +23,20 @@ from sft_keras.training.setup import build_staged
 LENGTH = 32
 
 
-def made_lines(count):
-    """Texts of two letters in turn: what is masked can be told by its neighbours."""
-    draw = np.random.default_rng(0)
-    pairs = ["ab", "cd", "ef"]
-    return [" ".join(pairs[n % 3] * int(draw.integers(3, 7))) for n in range(count)]
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory):
-    file = tmp_path_factory.mktemp("texts") / "lines.txt"
-    lines = [f"{line}{' ' + chr(97 + n % 26)}" for n, line in enumerate(made_lines(200))]
-    file.write_text("\n".join(lines) + "\n")
-    return Recipe(
-        task=MaskedLM(sequence_length=LENGTH, share=0.2, clean=Clean(duplicates=False)),
-        data=Data(source=f"texts:{file}", batch_size=16),
-        backbone=Backbone(preset="tiny:bert"),
-        stages=(
-            Stage(name="head", epochs=1, learning_rate=1e-2),
-            Stage(name="all", epochs=14, learning_rate=1e-2, unfreeze="all"),
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "masked")
-
-
 # The model
+
+
+pytestmark = task_group("MaskedLM")
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return task_case("MaskedLM").recipe
+
+
+@pytest.fixture(scope="module")
+def run():
+    return task_run("MaskedLM")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +250,7 @@ def test_a_hugging_face_folder_goes_through_and_back(shared_folder, tmp_path):
     source = Backbone(preset=f"hf:{shared_folder / 'weights' / 'minilm_l6_fp16'}")
     plan = Recipe(
         task=MaskedLM(sequence_length=32),
-        data=Data(source=Texts((made_lines(40), [0] * 40)), batch_size=8),
+        data=Data(source=Texts((masked_lines(40), [0] * 40)), batch_size=8),
         backbone=source,
         stages=(Stage(name="top", steps=2, learning_rate=1e-4, unfreeze=1),),
     )

@@ -4,61 +4,32 @@ import dataclasses
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from task_cases import task_case, task_group, task_run
 
 import sft_keras
-from sft_keras import Backbone, Data, Questions, Recipe, Stage
-from sft_keras.cache.feature_cache import FeatureCache
+from sft_keras import Backbone
 from sft_keras.core.errors import BackboneError, RecipeError
-from sft_keras.core.reporter import SILENT
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
-from sft_keras.tasks import QuestionAnswering
 from sft_keras.tasks.question_answering.decode import decode_answers
-from sft_keras.training.prepare import prepare_stage
-from sft_keras.training.setup import build_staged
 
 THRESHOLD = 0.5
 
 
-def made_questions(count):
-    """Passages of random letters; what follows the letter asked for is the answer, if it is there.
-
-    Most passages need several windows.
-    """
-    draw = np.random.default_rng(0)
-    asked = []
-    for number in range(count):
-        letters = list(draw.choice(list("abcdefgh\u00e9 "), draw.integers(20, 70)))
-        place = int(draw.integers(1, len(letters) - 4))
-        letters[place : place + 3] = "q12"
-        context = "".join(letters)
-        asked.append(("q?", context, [("12", place + 1)]) if number % 4 else ("z?", context, []))
-    return asked
+pytestmark = task_group("QuestionAnswering")
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    asked = made_questions(96)
-    return Recipe(
-        task=QuestionAnswering(
-            sequence_length=32,
-            doc_stride=12,
-            max_question_length=8,
-            max_answer_length=6,
-            dropout=0.0,
-            no_answer_threshold=THRESHOLD,
-        ),
-        data=Data(source=Questions(asked[:64], asked[64:80], asked[80:]), batch_size=16),
-        backbone=Backbone(preset="tiny:bert"),
-        stages=(
-            Stage(name="head", epochs=1, learning_rate=1e-2, monitor="val_accuracy"),
-            Stage(name="top", epochs=1, learning_rate=3e-3, unfreeze=1),
-        ),
-    )
+    return task_case("QuestionAnswering").recipe
+
+
+@pytest.fixture(scope="module")
+def run():
+    return task_run("QuestionAnswering")
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +39,11 @@ def opened(recipe):
     return splits.info, recipe.task.preprocess(splits, recipe, lambda done, total: None)
 
 
-@pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    plan = dataclasses.replace(recipe, stages=recipe.stages[:1])
-    return sft_keras.finetune(plan, run_dir=tmp_path_factory.mktemp("runs") / "questions")
-
-
 def test_the_frozen_layers_are_computed_once_for_each_window(run, opened):
     _, prepared = opened
     read = len(prepared["train"].examples) + len(prepared["validation"].examples)
     assert read > 2 * 80
-    (stage,) = run.report["stages"]
+    stage = run.report["stages"][0]
     assert stage["frozen_blocks"].startswith(f"computed once for {read} ")
     assert stage["audit"]["frozen_identical"]
 
@@ -176,36 +141,11 @@ def test_the_report_has_the_figures_and_shows_mistakes(run):
     facts = run.report["inputs"]["train"]
     assert facts["texts"] == 64 and facts["windows"] > 128 and facts["cut_off"] == 0
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")
-    assert "read in several windows" in page and "the end is cut off" not in page
+    assert "split into overlapping windows" in page and "truncated at the end" not in page
     assert "unanswerable F1" in page
     (first, *_) = run.report["mistakes"]
     assert first["true"] != first["predicted"]
     assert first["text"].split("\n")[0] in ("q?", "z?") and first["text"].split("\n")[1] in page
-
-
-def losses_of(recipe, opened, cache):
-    info, prepared = opened
-    plan = dataclasses.replace(recipe, cache=cache)
-    keras.utils.set_random_seed(0)
-    staged = build_staged(plan, plan.task.build_backbone(plan), info)
-    store = FeatureCache(staged, plan, prepared, info, reporter=SILENT)
-    losses = []
-    for stage in plan.stages:
-        source = store.input_of(stage)
-        assert source.from_boundary == (cache != "off")
-        model = prepare_stage(staged, stage, 4, plan.task.loss(stage), [], source.from_boundary)
-        batches = plan.task.training_batches(source.prepared["train"], plan, stage, info)
-        losses += [model.train_on_batch(*batch) for batch in batches.take(4)]
-        store.drop_after(stage)
-    store.close()
-    return losses
-
-
-@pytest.mark.slow
-def test_stored_outputs_train_step_by_step_as_computed_ones(recipe, opened):
-    expected = losses_of(recipe, opened, "off")
-    assert len(set(expected)) == 8
-    np.testing.assert_allclose(losses_of(recipe, opened, "memory"), expected, rtol=1e-5)
 
 
 def test_answers_at_the_right_places_score_one(recipe, opened):

@@ -172,7 +172,9 @@ def test_too_few_passages_are_refused(tmp_path):
     few = Questions([("q", f"{n % 4} w", ["w"]) for n in range(8)])
     recipe = recipe_of(few)
     data = dataclasses.replace(recipe.data, test=0.5, validation=0.49)
-    with pytest.raises(DataError, match=r"'validation' split cannot be split off: of 2 groups 2 "):
+    with pytest.raises(
+        DataError, match=r"'validation' split cannot be created: it needs 2 of 2 groups"
+    ):
         recipe.task.open_data(dataclasses.replace(recipe, data=data), seed=0)
     with pytest.raises(DataError, match=r"'synthetic:PASSAGES' with .* at least 6"):
         splits_of("synthetic:3")

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from cached_training import assert_views_keep_their_targets, cached_views, losses_and_outputs
+from cached_training import assert_views_keep_their_targets, cached_views
 from sklearn import metrics
+from task_cases import task_case, task_group, task_run
 
-import sft_keras
-from sft_keras import Backbone, Data, Recipe, Stage, Texts
+from sft_keras import Data, Recipe, Stage, Texts
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.data.examples import DataInfo
 from sft_keras.inference.predict import predict
@@ -22,36 +22,17 @@ from sft_keras.tasks.text_classification.multi_label_metrics import multi_label_
 CLASSES = ("has j", "has q", "has z")
 
 
-def made_texts(count, seed=0):
-    """Texts of random letters in which the letters j, q and z each say that a label applies."""
-    draw = np.random.default_rng(seed)
-    texts, labels = [], []
-    for _ in range(count):
-        letters = list(draw.choice(list("abcdefgh "), draw.integers(2, 30)))
-        own = [letter for letter in "jqz" if draw.random() < 0.4]
-        for letter in own:
-            letters.insert(draw.integers(0, len(letters)), letter)
-        texts.append("".join(letters))
-        labels.append([f"has {letter}" for letter in own])
-    return texts, labels
+pytestmark = task_group("TextMultiLabel")
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    return Recipe(
-        task=TextMultiLabel(sequence_length=32, dropout=0.0, threshold=0.4),
-        data=Data(source=Texts(made_texts(120)), batch_size=8),
-        backbone=Backbone(preset="tiny:bert"),
-        stages=(
-            Stage(name="head", epochs=1, learning_rate=1e-2),
-            Stage(name="top", epochs=2, learning_rate=1e-2, unfreeze=1, class_weights="balanced"),
-        ),
-    )
+    return task_case("TextMultiLabel").recipe
 
 
 @pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "labels")
+def run():
+    return task_run("TextMultiLabel")
 
 
 def open_data(source, **task):
@@ -223,15 +204,6 @@ def test_accuracy_while_training_is_the_share_of_decisions_at_the_threshold():
     )
     metric.update_state(np.array([[0.0, 0.0], [1.0, 0.0]]), logits)
     assert float(metric.result()) == 0.75
-
-
-@pytest.mark.slow
-def test_stored_frozen_blocks_train_alike_step_by_step(recipe):
-    losses, outputs = losses_and_outputs(recipe, "off")
-    stored_losses, stored_outputs = losses_and_outputs(recipe, "memory")
-    assert len(set(losses)) == len(losses)
-    np.testing.assert_allclose(stored_losses, losses, rtol=1e-5)
-    np.testing.assert_allclose(stored_outputs, outputs, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from cached_training import (
 )
 from scipy import stats
 from sklearn import metrics
+from task_cases import number_texts, task_case, task_group, task_run
 
-import sft_keras
-from sft_keras import Backbone, Data, Recipe, Stage, Texts
+from sft_keras import Data, Recipe, Texts
 from sft_keras.core.errors import DataError, ExportError, RecipeError
 from sft_keras.export.saved_model import check_saved_model
 from sft_keras.export.saved_model_probe import packed
@@ -25,30 +25,17 @@ from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import TextAugment, TextRegression
 from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
 
-
-def made_texts(count, scale=1.0, offset=0.0):
-    """Texts of random letters, some of them q; how many is the number to tell."""
-    draw = np.random.default_rng(0)
-    texts = ["".join(draw.choice(list("abcq "), draw.integers(3, 30))) for _ in range(count)]
-    return Texts((texts, [offset + scale * text.count("q") for text in texts]))
+pytestmark = task_group("TextRegression")
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    return Recipe(
-        task=TextRegression(sequence_length=32, dropout=0.0),
-        data=Data(source=made_texts(120, scale=25.0, offset=1000.0), batch_size=8),
-        backbone=Backbone(preset="tiny:bert"),
-        stages=(
-            Stage(name="head", epochs=1, learning_rate=1e-2),
-            Stage(name="top", epochs=2, learning_rate=1e-2, unfreeze=1),
-        ),
-    )
+    return task_case("TextRegression").recipe
 
 
 @pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "number")
+def run():
+    return task_run("TextRegression")
 
 
 def open_data(source, seed=0):
@@ -168,16 +155,8 @@ def computed_anew(recipe):
 
 
 @pytest.mark.slow
-def test_stored_frozen_blocks_train_alike_step_by_step(recipe, computed_anew):
-    losses, outputs = losses_and_outputs(recipe, "memory")
-    assert len(set(losses)) == len(losses)
-    np.testing.assert_allclose(losses, computed_anew[0], rtol=1e-5)
-    np.testing.assert_allclose(outputs, computed_anew[1], rtol=1e-5)
-
-
-@pytest.mark.slow
 def test_training_is_the_same_in_any_unit_and_answers_are_in_the_labels(recipe, computed_anew):
-    plain = dataclasses.replace(recipe, data=Data(source=made_texts(120), batch_size=8))
+    plain = dataclasses.replace(recipe, data=Data(source=number_texts(120), batch_size=8))
     losses, outputs = losses_and_outputs(plain, "memory")
     np.testing.assert_allclose(losses, computed_anew[0], rtol=1e-3)
     np.testing.assert_allclose(1000 + 25 * outputs, computed_anew[1], atol=0.05)

@@ -10,15 +10,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from task_cases import class_texts, task_case, task_group, task_run
 
 import sft_keras
-from sft_keras import Backbone, Data, Recipe, Stage, Store, Texts
+from sft_keras import Backbone, Store, Texts
 from sft_keras.backbones.text import build_text_backbone, tiny_vocabulary
 from sft_keras.core.errors import BackboneError, RecipeError
 from sft_keras.export.saved_model import export_saved_model
 from sft_keras.inference.predict import predict
 from sft_keras.runs.folder import RunFolder
-from sft_keras.tasks import ImageClassification, TextAugment, TextClassification
+from sft_keras.tasks import ImageClassification, TextAugment
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
@@ -26,34 +27,17 @@ from sft_keras.training.trainer import train_stages
 CLASSES = ("left", "right")
 
 
-def made_texts(count):
-    """Texts of random letters in which one letter, q or z, says the class."""
-    draw = np.random.default_rng(0)
-    texts, labels = [], []
-    for number in range(count):
-        letters = list(draw.choice(list("abcdefgh "), draw.integers(2, 40)))
-        letters.insert(draw.integers(0, len(letters)), "qz"[number % 2])
-        texts.append("<b>" + "".join(letters) + "</b>")
-        labels.append(CLASSES[number % 2])
-    return Texts((texts, labels))
+pytestmark = task_group("TextClassification")
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    return Recipe(
-        task=TextClassification(sequence_length=32, dropout=0.0),
-        data=Data(source=made_texts(120), batch_size=8),
-        backbone=Backbone(preset="tiny:bert"),
-        stages=(
-            Stage(name="head", epochs=2, learning_rate=1e-2),
-            Stage(name="top", epochs=2, learning_rate=3e-3, unfreeze=1),
-        ),
-    )
+    return task_case("TextClassification").recipe
 
 
 @pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "text")
+def run():
+    return task_run("TextClassification")
 
 
 def test_the_frozen_layers_are_computed_once_and_stay_as_they_were(run):
@@ -76,14 +60,6 @@ def test_the_report_says_how_long_texts_are_and_shows_mistakes(run):
     mistakes = run.report["mistakes"]
     assert mistakes and not any("<b>" in mistake["text"] for mistake in mistakes)
     assert mistakes[0]["text"] in page
-
-
-def test_it_answers_texts_alike_in_a_process_that_knows_tensorflow_alone(run):
-    # Compared by the run itself, in a process of its own; here that the check was made.
-    assert run.report["export"]["checked"] == 12
-    assert run.report["export"]["largest_difference"] < 1e-5
-    assert run.report["export"]["needs"] == []
-    assert run.report["export"]["signatures"] == {"serving_default": "texts: string (None,)"}
 
 
 def test_predictions_are_those_of_the_model(run, recipe):
@@ -125,7 +101,7 @@ def test_the_saved_model_file_loads_and_answers_alike(run, recipe):
 
 @pytest.mark.slow
 def test_pairs_are_served_by_two_arguments(recipe, tmp_path):
-    given = made_texts(20).train
+    given = class_texts(20).train
     pairs = Texts(([(text, text[::-1]) for text in given[0]], given[1]))
     plan = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=pairs))
     info = plan.task.open_data(plan, seed=0).info

@@ -11,59 +11,31 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from seqeval.metrics import f1_score, precision_score, recall_score
+from task_cases import task_case, task_group, task_run
 
-import sft_keras
-from sft_keras import Backbone, Data, Recipe, Stage, TaggedWords
+from sft_keras import Data, TaggedWords
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
-from sft_keras.runs.folder import RunFolder
-from sft_keras.tasks import TokenClassification
 from sft_keras.tasks.token_classification.decode import predicted_tags, tag_loss
 from sft_keras.tasks.token_classification.metrics import entity_metrics
 from sft_keras.tasks.token_classification.source import tag_names
-from sft_keras.training.experiment import Experiment
-from sft_keras.training.setup import build_staged
-from sft_keras.training.trainer import train_stages
 
 TYPES = ("PER", "PLACE")
 TAGS = tag_names(TYPES)
 
 
-def made_sentences(count):
-    """Sentences of random letters: words of q, and words of x behind them, are people, z places."""
-    draw = np.random.default_rng(0)
-    sentences, tags = [], []
-    for _ in range(count):
-        words, own = [], []
-        for _ in range(draw.integers(1, 5)):
-            around = ["", *"(.,)"]
-            other = "".join(draw.choice(list("abcdef"), draw.integers(1, 5)))
-            others = [
-                sign for sign in (*draw.choice(around, 2), other, draw.choice(around)) if sign
-            ]
-            words += others
-            own += ["O"] * len(others)
-            named = [["q"], ["qq", "x"], ["z"]][draw.integers(3)]
-            kind = "PLACE" if named == ["z"] else "PER"
-            words += named
-            own += [f"B-{kind}", f"I-{kind}"][: len(named)]
-        sentences.append(words)
-        tags.append(own)
-    return TaggedWords((sentences, tags))
+pytestmark = task_group("TokenClassification")
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    return Recipe(
-        task=TokenClassification(sequence_length=48, dropout=0.0),
-        data=Data(source=made_sentences(200), batch_size=8),
-        backbone=Backbone(preset="tiny:bert"),
-        stages=(
-            Stage(name="head", epochs=1, learning_rate=1e-2),
-            Stage(name="top", epochs=8, learning_rate=1e-2, unfreeze=1),
-        ),
-    )
+    return task_case("TokenClassification").recipe
+
+
+@pytest.fixture(scope="module")
+def run():
+    return task_run("TokenClassification")
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +43,6 @@ def opened(recipe):
     """The splits, and what is batched from them."""
     splits = recipe.task.open_data(recipe, recipe.seed)
     return splits, recipe.task.preprocess(splits, recipe, lambda done, total: None)
-
-
-@pytest.fixture(scope="module")
-def run(recipe, tmp_path_factory):
-    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "ner")
 
 
 @pytest.mark.slow  # trains a whole run
@@ -92,24 +59,6 @@ def test_entities_are_learnt_on_frozen_layers_and_counted_per_type(run):
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")
     assert "Test F1" in page and '<th class="n">entities</th>' in page
     assert ">Texts</h2>" in page and "Confusion matrix" not in page
-
-
-@pytest.mark.slow
-def test_cached_and_uncached_training_are_the_same(recipe, opened, tmp_path):
-    splits, prepared = opened
-    short = dataclasses.replace(recipe.stages[1], epochs=1)
-    losses = []
-    for cache in ("memory", "off"):
-        plan = dataclasses.replace(recipe, cache=cache, stages=(short,))
-        keras.utils.set_random_seed(0)
-        staged = build_staged(plan, plan.task.build_backbone(plan), splits.info)
-        run = RunFolder.create("ner", tmp_path / cache, overwrite=False)
-        (stage,) = train_stages(Experiment(plan, staged, prepared, splits.info, run))
-        assert stage["frozen_blocks"].startswith(
-            "computed once" if cache == "memory" else "computed in every epoch"
-        )
-        losses.append([*stage["history"]["loss"], *stage["history"]["val_loss"]])
-    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_padding_and_other_pieces_count_neither_in_the_loss_nor_in_the_accuracy(recipe, opened):
