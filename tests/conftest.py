@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -32,13 +33,11 @@ _CACHE = tempfile.TemporaryDirectory(prefix="sft_keras_tests_")
 os.environ["SFT_KERAS_CACHE"] = _CACHE.name
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, or those sharing a run, in one worker, so that it trains once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = sorted(set(getattr(item, "fixturenames", ())) & {"image_run"})
-            group = shared[0] if shared else item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(group))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep tests that share a finished run in one worker, which then trains it once."""
+    from worker_groups import GroupScheduling
+
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,23 +73,10 @@ def colour_images() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_preset(tmp_path_factory) -> str:
-    """The path of a KerasHub preset: a ResNet of two small blocks with random weights."""
-    import keras
-    import keras_hub
+    """The path of a KerasHub preset: a residual network of two small blocks, random weights."""
+    from tiny_preset import save_tiny_preset
 
-    keras.utils.set_random_seed(0)
-    backbone = keras_hub.models.ResNetBackbone(
-        input_conv_filters=[64],
-        input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[64, 64],
-        stackwise_num_blocks=[1, 1],
-        stackwise_num_strides=[1, 2],
-        block_type="basic_block",
-        image_shape=(32, 32, 3),
-    )
-    folder = tmp_path_factory.mktemp("presets") / "tiny_resnet"
-    backbone.save_to_preset(str(folder))
-    return str(folder)
+    return save_tiny_preset(tmp_path_factory.mktemp("presets") / "tiny_resnet")
 
 
 @pytest.fixture(scope="session")

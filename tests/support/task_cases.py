@@ -1,7 +1,6 @@
 """A tiny recipe for every registered task, and one finished run of each, shared by all its tests.
 
-A test that uses `task_run` belongs to the xdist group of its task (`task_group`), so that one
-worker trains the run once.
+`worker_groups` keeps the tests of one task in one worker, which trains its run once.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+from tiny_preset import save_tiny_preset
 
 from sft_keras import Backbone, Data, Questions, Recipe, Stage, TaggedWords, Texts
 from sft_keras.tasks import (
@@ -133,7 +132,11 @@ def _image_case() -> TaskCase:
     recipe = Recipe(
         task=ImageClassification(),
         data=Data(source="synthetic:3", batch_size=8),
-        backbone=Backbone(preset="bundled:efficientnet_lite0", weights=None, image_size=(32, 32)),
+        backbone=Backbone(
+            preset=f"hub:{save_tiny_preset(Path(_SCRATCH.name, 'tiny_resnet'))}",
+            image_size=(32, 32),
+            arguments={"scale": 1 / 128, "offset": -1.0},
+        ),
         stages=(
             Stage(name="head", epochs=1, learning_rate=1e-2),
             Stage(name="top", epochs=1, learning_rate=1e-3, unfreeze=1),
@@ -255,11 +258,6 @@ KINDS = tuple(_CASES)
 def task_case(kind: str) -> TaskCase:
     """Return the case of a task."""
     return _CASES[kind]()
-
-
-def task_group(kind: str) -> pytest.MarkDecorator:
-    """Return the mark that keeps the tests of one task's run in one worker."""
-    return pytest.mark.xdist_group(f"task-{kind}")
 
 
 @functools.cache

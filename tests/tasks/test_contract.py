@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cached_training import assert_views_keep_their_targets, cached_views, losses_and_outputs
-from task_cases import KINDS, task_case, task_group, task_run
+from task_cases import KINDS, task_case, task_run
 
 from sft_keras import load_recipe
 from sft_keras.inference.predict import predict
@@ -24,14 +24,11 @@ FAST = ("ImageClassification", "TextClassification", "QuestionAnswering")
 
 
 def over(kinds):
-    """Parametrize a test over tasks; each is in the group of its run."""
+    """Parametrize a test over tasks."""
     slow = pytest.mark.slow
     return pytest.mark.parametrize(
         "kind",
-        [
-            pytest.param(kind, marks=[task_group(kind), *([] if kind in FAST else [slow])])
-            for kind in kinds
-        ],
+        [pytest.param(kind, marks=[] if kind in FAST else [slow]) for kind in kinds],
     )
 
 
@@ -46,7 +43,9 @@ def test_cached_features_train_step_by_step_as_computed_ones(kind):
     cached_losses, cached_outputs = losses_and_outputs(recipe, "memory")
     assert len(set(losses)) == len(losses)
     np.testing.assert_allclose(cached_losses, losses, rtol=1e-5)
-    for cached, computed in zip(parts_of(cached_outputs), parts_of(outputs), strict=True):
+    for cached, computed in zip(
+        parts_of(kind, cached_outputs), parts_of(kind, outputs), strict=True
+    ):
         np.testing.assert_allclose(cached, computed, atol=1e-5)
 
 
@@ -116,6 +115,11 @@ def test_stored_views_keep_the_targets_of_their_examples(kind, tmp_path):
         assert len(stored.features) == 2 * len(plain.examples)
 
 
-def parts_of(outputs):
+def parts_of(kind, outputs):
     """Return the arrays of a task's outputs, whatever their structure."""
-    return [np.asarray(part) for part in tf.nest.flatten(outputs)]
+    parts = [np.asarray(part) for part in tf.nest.flatten(outputs)]
+    if kind == "QuestionAnswering":
+        # A softmax over places ignores a common shift of its logits. The gradient of that shift is
+        # rounding alone, of which Adam makes whole steps.
+        parts = [part - part.mean(axis=1, keepdims=True) for part in parts]
+    return parts

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from task_cases import masked_lines, task_case, task_group, task_run
+from task_cases import masked_lines, task_case, task_run
 
 import sft_keras
 from sft_keras import Backbone, Data, Recipe, Stage, Store, Texts
@@ -24,9 +24,6 @@ LENGTH = 32
 
 
 # The model
-
-
-pytestmark = task_group("MaskedLM")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from task_cases import task_case, task_group, task_run
+from task_cases import task_case, task_run
 
 import sft_keras
 from sft_keras import Backbone
@@ -17,9 +17,6 @@ from sft_keras.inference.predict import predict
 from sft_keras.tasks.question_answering.decode import decode_answers
 
 THRESHOLD = 0.5
-
-
-pytestmark = task_group("QuestionAnswering")
 
 
 @pytest.fixture(scope="module")

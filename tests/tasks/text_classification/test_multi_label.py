@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from cached_training import assert_views_keep_their_targets, cached_views
 from sklearn import metrics
-from task_cases import task_case, task_group, task_run
+from task_cases import task_case, task_run
 
 from sft_keras import Data, Recipe, Stage, Texts
 from sft_keras.core.errors import DataError, RecipeError
@@ -20,9 +20,6 @@ from sft_keras.tasks.class_weights import positive_weights
 from sft_keras.tasks.text_classification.multi_label_metrics import multi_label_metrics
 
 CLASSES = ("has j", "has q", "has z")
-
-
-pytestmark = task_group("TextMultiLabel")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from cached_training import (
 )
 from scipy import stats
 from sklearn import metrics
-from task_cases import number_texts, task_case, task_group, task_run
+from task_cases import number_texts, task_case, task_run
 
 from sft_keras import Data, Recipe, Texts
 from sft_keras.core.errors import DataError, ExportError, RecipeError
@@ -24,8 +24,6 @@ from sft_keras.inference.predict import predict
 from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import TextAugment, TextRegression
 from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
-
-pytestmark = task_group("TextRegression")
 
 
 @pytest.fixture(scope="module")

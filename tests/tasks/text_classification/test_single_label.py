@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from task_cases import class_texts, task_case, task_group, task_run
+from task_cases import class_texts, task_case, task_run
 
 import sft_keras
 from sft_keras import Backbone, Store, Texts
@@ -25,9 +25,6 @@ from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
 
 CLASSES = ("left", "right")
-
-
-pytestmark = task_group("TextClassification")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from seqeval.metrics import f1_score, precision_score, recall_score
-from task_cases import task_case, task_group, task_run
+from task_cases import task_case, task_run
 
 from sft_keras import Data, TaggedWords
 from sft_keras.core.errors import DataError, RecipeError
@@ -23,9 +23,6 @@ from sft_keras.tasks.token_classification.source import tag_names
 
 TYPES = ("PER", "PLACE")
 TAGS = tag_names(TYPES)
-
-
-pytestmark = task_group("TokenClassification")
 
 
 @pytest.fixture(scope="module")
