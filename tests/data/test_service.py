@@ -122,12 +122,14 @@ def test_training_batches_are_those_of_a_run_without_it_bit_for_bit(address, her
     assert_same_training(here, there, plan, splits.info, 2 * STEPS + 3)
 
 
+@pytest.mark.slow
 def test_one_worker_gives_the_same_as_two(here, splits, plan):
     with served_by(1) as (address, _):
         there = read_by(DataService(address), here)
         assert_same_training(here, there, plan, splits.info, 3)
 
 
+@pytest.mark.slow
 def test_ordered_batches_are_those_of_a_run_without_it(address, here):
     there = read_by(DataService(address), here)
     found, expected = (ordered_batches(each, BATCH) for each in (there, here))
@@ -284,6 +286,7 @@ def moved(numbered, place):
     return dataclasses.replace(numbered, examples=examples)
 
 
+@pytest.mark.slow
 def test_all_workers_are_tried_before_the_start(address, numbered, monkeypatch):
     service = DataService(address)
     assert require_identical_reads(service, numbered) == 2

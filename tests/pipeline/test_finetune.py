@@ -253,6 +253,7 @@ def test_a_notebook_shows_the_answers_with_their_pictures_and_the_mistakes(
     assert notebook.mistakes(run).html.count("✗</span> <bdi>") == min(12, len(mistakes))
 
 
+@pytest.mark.slow
 def test_predict_exits_with_1_if_a_file_had_no_answer(run, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
     ran = subprocess.run(

@@ -219,6 +219,7 @@ def test_a_torn_checkpoint_is_said_and_the_one_before_leads_to_the_same_bits(
     assert f"it is damaged: {torn.parent}" in (broken / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_writing_checkpoints_changes_nothing(build_staged, prepared, tmp_path):
     expected = unbroken("remembering", build_staged, prepared, tmp_path)
     often = trained(
@@ -261,8 +262,10 @@ def test_a_checkpoint_holds_what_has_moved_and_no_more(build_staged, prepared, t
 
 @pytest.mark.parametrize(
     ("ends", "every"),
-    [(KeyboardInterrupt, 300.0), (MemoryError, 0.0)],
-    ids=["asked to stop", "killed"],
+    [
+        pytest.param(KeyboardInterrupt, 300.0, id="asked to stop"),
+        pytest.param(MemoryError, 0.0, id="killed", marks=pytest.mark.slow),
+    ],
 )
 def test_a_pass_over_the_frozen_blocks_goes_on_where_it_was_broken_off(
     build_staged, prepared, tmp_path, monkeypatch, ends, every

@@ -383,7 +383,11 @@ def policy(request):
     keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"], indirect=True)
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_mixed_precision_trains_float32_weights_to_float32_logits(build_staged, colours, policy):
     staged = build_staged()
     before = values(staged)

@@ -83,6 +83,7 @@ def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
     assert [each["history"] for each in unasked] == [head["history"], top["history"]]
 
 
+@pytest.mark.slow
 def test_rows_that_are_cut_off_while_they_are_read_end_the_run_with_a_message(
     build_staged, prepared, tmp_path, monkeypatch
 ):

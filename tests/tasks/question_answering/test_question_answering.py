@@ -36,6 +36,7 @@ def opened(recipe):
     return splits.info, recipe.task.preprocess(splits, recipe, lambda done, total: None)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_frozen_layers_are_computed_once_for_each_window(run, opened):
     _, prepared = opened
     read = len(prepared["train"].examples) + len(prepared["validation"].examples)
@@ -55,6 +56,7 @@ def evaluated(run, recipe, opened):
     return decode_answers(logits, test.details, recipe.task.max_answer_length)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_served_answers_to_passages_of_several_windows_are_those_that_were_evaluated(
     run, recipe, opened, evaluated
 ):
@@ -79,6 +81,7 @@ def test_served_answers_to_passages_of_several_windows_are_those_that_were_evalu
         np.testing.assert_allclose(served[name], values, atol=1e-5)
 
 
+@pytest.mark.slow  # trains a whole run
 def test_predictions_are_the_answers_that_were_evaluated(run, evaluated):
     asked = [f"{question.question}\t{question.context}" for question in evaluated.questions]
     found = list(predict(run.run_dir, asked))
@@ -96,6 +99,7 @@ def test_predictions_are_the_answers_that_were_evaluated(run, evaluated):
     assert run.metrics["examples"] == 16
 
 
+@pytest.mark.slow  # trains a whole run
 def test_it_answers_alike_in_a_process_that_knows_tensorflow_alone(run):
     export = run.report["export"]
     assert export["checked"] == 16
@@ -121,6 +125,7 @@ def test_questions_are_asked_on_the_command_line(run):
     assert "\t" not in ran.stdout
 
 
+@pytest.mark.slow  # trains a whole run
 def test_empty_and_odd_passages_are_answered(run):
     odd = ["q?\t", "\tabc", "q?\t\u4e2d\u6587 q12", "q" * 40 + "\tabc", "no tab"]
     *good, bad = predict(run.run_dir, odd)
@@ -129,6 +134,7 @@ def test_empty_and_odd_passages_are_answered(run):
     assert "a tab between" in bad.error
 
 
+@pytest.mark.slow  # trains a whole run
 def test_the_report_has_the_figures_and_shows_mistakes(run):
     stage = run.report["stages"][0]["validation"]
     assert {"threshold", "f1"} == stage["best_threshold"].keys()

@@ -216,6 +216,7 @@ def test_the_stream_in_random_order_holds_each_question_once():
     ]
 
 
+@pytest.mark.slow
 def test_folds_divide_passages_and_take_all_windows_of_a_question(tmp_path):
     recipe = recipe_of("synthetic:12")
     bench = TrialContext(lambda done, total: None)
