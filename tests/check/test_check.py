@@ -197,7 +197,7 @@ def test_what_is_excluded_is_gone_and_the_rest_stays(checked, image_recipe, tmp_
     assert again.about["facts"]["excluded"] == len(
         [line for line in file.read_text().splitlines() if line and line[0] != "#"]
     )
-    with pytest.raises(DataError, match=r"with --exclude=FILE, which python -m sft_keras\.check"):
+    with pytest.raises(DataError, match=r"with --exclude=FILE; python -m sft_keras\.check"):
         finetune(image_recipe, run_dir=tmp_path / "run")
 
 

@@ -197,7 +197,7 @@ def test_a_header_that_lies_is_named_and_all_others_are_read(tmp_path):
     splits = splits_with(tmp_path, LYING)
     found = unread(splits)
     assert set(found) <= {f"a/{name}" for name in LYING}
-    assert "must begin with a chunk VP8" in found["a/raw.webp"]
+    assert "must start with a VP8" in found["a/raw.webp"]
     taken = {"a/more.png"}  # what is behind the rows that it says it has is left
     assert set(found) >= {f"a/{name}" for name in LYING} - taken
     for id_ in found:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("tpu_tracing.py")
-TRAINING, VALIDATION = "Steps._trained", "Steps._tested"
+TRAINING, VALIDATION = "Steps._train_step", "Steps._test_step"
 
 
 @pytest.mark.slow

@@ -279,7 +279,7 @@ def test_a_whole_run_with_adapters_is_reported_and_served(tmp_path):
     run = sft_keras.finetune(plan, run_dir=tmp_path / "run")
     assert run.report["export"]["largest_difference"] < 1e-5
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "head and adapters of rank 2 in the top block" in page
+    assert "head and rank-2 adapters in the top block" in page
     assert "in 2 layers, merged into their kernels" in (tmp_path / "run" / "log.txt").read_text()
 
 

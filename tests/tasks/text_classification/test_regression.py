@@ -226,7 +226,7 @@ def test_an_export_that_is_off_by_a_thousandth_of_the_deviation_is_refused(run, 
     largest = 1e-4 * unit
     checked = check_saved_model(*arguments, values, output="value", tolerance=largest)
     assert checked["largest_difference"] < 1e-4 * unit
-    with pytest.raises(ExportError, match="Expected value within"):
+    with pytest.raises(ExportError, match="Expected: value within"):
         check_saved_model(*arguments, values + 1e-3 * unit, output="value", tolerance=largest)
 
 

@@ -55,7 +55,7 @@ def test_entities_are_learnt_on_frozen_layers_and_counted_per_type(run):
         assert stage["audit"]["frozen_identical"]
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")
     assert "Test F1" in page and '<th class="n">entities</th>' in page
-    assert ">Texts</h2>" in page and "Confusion matrix" not in page
+    assert ">Text lengths</h2>" in page and "Confusion matrix" not in page
 
 
 def test_padding_and_other_pieces_count_neither_in_the_loss_nor_in_the_accuracy(recipe, opened):
