@@ -59,6 +59,14 @@ def test_the_report_says_how_long_texts_are_and_shows_mistakes(run):
     assert mistakes[0]["text"] in page
 
 
+def test_it_answers_texts_alike_in_a_process_that_knows_tensorflow_alone(run):
+    # Compared by the run itself, in a process of its own; here that the check was made.
+    assert run.report["export"]["checked"] == 12
+    assert run.report["export"]["largest_difference"] < 1e-5
+    assert run.report["export"]["needs"] == []
+    assert run.report["export"]["signatures"] == {"serving_default": "texts: string (None,)"}
+
+
 def test_predictions_are_those_of_the_model(run, recipe):
     texts = ["abc q", "z", "q" * 60, ""]
     answers = list(predict(run.run_dir, texts))
