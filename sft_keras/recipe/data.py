@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from sft_keras.core.errors import DataError
 from sft_keras.recipe.in_memory import InMemorySource
@@ -12,7 +14,14 @@ from sft_keras.recipe.section import Checks, did_you_mean, section
 
 _TABLES = ("csv", "tsv", "jsonl", "parquet")
 _TEXT_FILES = ("texts", "conll", "squad")
+_DELIMITED = ("csv", "tsv")
+_ENCODED = ("csv", "tsv", "jsonl", "folder", *_TEXT_FILES)
 _COLUMNS = ("text", "text_pair", "label", "split")
+
+Column = str | int | tuple[str | int, ...]
+"""A column by name, or by position from 0; or several columns of 0 and 1, one per label."""
+TABS = ("tab", "\\t")
+"""A tab as written on a command line, where it is hard to type."""
 
 
 @section
@@ -37,8 +46,19 @@ class Data:
         - All tasks: "synthetic:NUMBER" (random examples of NUMBER classes, entity types or
           passages, for trying out a recipe).
 
-      columns: {field: column} for a table of texts whose columns have other names, e.g.
-        {"text": "review", "label": "stars"}.
+      columns: {field: column} for a table whose columns have other names, e.g.
+        {"text": "review", "label": "stars"}. A column may also be a position from 0, for tables
+        without a header. Several labels per text may be columns of 0 and 1:
+        {"label": ("toxic", "insult")}.
+      delimiter: What separates the columns of a "csv" or "tsv" table: one character, or "tab".
+        None to find it in the file.
+      encoding: Encoding of text files, e.g. "cp1252"; None for UTF-8, or for what a byte order mark
+        at the start of a file says.
+      on_fault: What happens to examples that cannot be read: "error" stops before training and
+        lists them, "drop" leaves them out and counts them in the report.
+      rare_classes: What happens to classes with too few examples for every split that is created:
+        "error" stops and lists them, "train" puts all their examples into the training split,
+        "drop" leaves them out.
       outside: Whether images may lie outside the source's folder, reached through absolute paths
         or `..` in a table, or through symbolic links.
       batch_size: Training examples per step.
@@ -60,7 +80,11 @@ class Data:
     """
 
     source: str | InMemorySource
-    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    columns: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    delimiter: str | None = None
+    encoding: str | None = None
+    on_fault: Literal["error", "drop"] = "error"
+    rare_classes: Literal["error", "train", "drop"] = "error"
     outside: bool = False
     batch_size: int = 32
     validation: float = 0.1
@@ -94,6 +118,7 @@ class Data:
                     f"`data.source` must have a value after {kind!r}, e.g. '{kind}:NAME'. "
                     f"Received: {self.source!r}."
                 )
+        self._check_format(checks)
         for name in self.columns:
             if name not in _COLUMNS:
                 checks.faults.append(
@@ -101,6 +126,23 @@ class Data:
                     f"Received: {name!r}.{did_you_mean(name, _COLUMNS)}"
                 )
         return checks.faults
+
+    def _check_format(self, checks: Checks) -> None:
+        """Record faults of `delimiter` and `encoding`."""
+        kind = self.source.partition(":")[0] if isinstance(self.source, str) else ""
+        for name, kinds in (("delimiter", _DELIMITED), ("encoding", _ENCODED)):
+            if getattr(self, name) is not None and kind not in kinds:
+                checks.faults.append(
+                    f"`data.{name}` is for the sources {', '.join(kinds)}. "
+                    f"Received: {getattr(self, name)!r} for {self.source!r}. Remove it."
+                )
+        if self.delimiter is not None:
+            is_delimiter = self.delimiter in TABS or (
+                len(self.delimiter) == 1 and self.delimiter not in '"\r\n\0'
+            )
+            checks.require("delimiter", is_delimiter, "one character, such as ';', or 'tab'")
+        if self.encoding is not None:
+            checks.require("encoding", _is_encoding(self.encoding), "an encoding, such as 'cp1252'")
 
     def require_path(self) -> None:
         """Check that the files of the source and of `exclude` exist.
@@ -122,3 +164,11 @@ class Data:
                 f"which is {Path(name).expanduser().absolute()}. "
                 f"Set its path with --set=data.source={kind}:PATH."
             )
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        # Python also has codecs that are no encodings of text, such as "rot13" and "zip".
+        return codecs.lookup(name)._is_text_encoding
+    except (LookupError, ValueError):
+        return False

@@ -274,6 +274,9 @@ class OneOf(FieldType):
         lists = [member for member in self._members if isinstance(member, _ListOf | _TupleOf)]
         if lists and isinstance(value, list):
             return lists[0].read(path, value, read_section)
+        mappings = [member for member in self._members if isinstance(member, _MappingOf)]
+        if mappings and isinstance(value, Mapping):
+            return mappings[0].read(path, value, read_section)
         return value
 
 
@@ -359,6 +362,8 @@ class _MappingOf(FieldType):
     @override
     def parse(self, text: str) -> Any:
         loaded = json.loads(text)
+        if isinstance(loaded, Mapping):
+            loaded = self.read("", loaded, no_section)
         if not self.matches(loaded):
             raise ValueError(text)
         return loaded
@@ -367,7 +372,14 @@ class _MappingOf(FieldType):
     def read(self, path: str, value: Any, read_section: SectionReader) -> Any:
         if not isinstance(value, Mapping):
             raise structure_error(path, f"must be {self.description}", value)
-        return value
+        return {
+            key: self._item.read(f"{path}.{key}", item, read_section) for key, item in value.items()
+        }
+
+
+def no_section(path: str, cls: type, value: Any) -> Any:
+    """Refuse a section; the `SectionReader` where there can be none."""
+    raise ValueError(f"{path} is a section, which an override cannot replace as a whole")
 
 
 class _Instance(FieldType):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sft_keras.core.errors import RecipeError, numbered
-from sft_keras.recipe.field_types import FieldType, OneOf, field_type, field_types
+from sft_keras.recipe.field_types import FieldType, OneOf, field_type, field_types, no_section
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.recipe.stage import Stage
@@ -36,7 +36,7 @@ def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
                 raise _Fault(
                     f"must read PATH=VALUE, e.g. data.batch_size=64. Received: {override!r}."
                 )
-            recipe = _replace(recipe, path.strip().split("."), text.strip(), walked=())
+            recipe = _replace(recipe, path.strip().split("."), text.strip() or text, walked=())
         except _Fault as fault:
             faults.append(f"`{path}`: {fault}")
     if faults:
@@ -74,6 +74,8 @@ def _replace(holder: Any, path: Sequence[str], text: str, walked: tuple[str, ...
     if rest:
         section = _default_section(types[name]) if value is None else value
         replacement = _replace(section, rest, text, (*walked, name))
+        if isinstance(section, Mapping):
+            replacement = types[name].read(name, replacement, no_section)
     else:
         replacement = _parse(text, types[name], value)
     return dataclasses.replace(holder, **{name: replacement})

@@ -16,7 +16,7 @@ FULL = Recipe(
     task=TextClassification(
         clean=Clean(html=True), augment=TextAugment(delete=0.1), sequence_length=64
     ),
-    data=Data(source="csv:reviews.csv", columns={"text": "review"}, exclude="some.txt"),
+    data=Data(source="csv:reviews.csv", columns={"text": 0, "label": ("a", 2)}, exclude="x.txt"),
     backbone=Backbone(preset="hub:bert_tiny_en_uncased", arguments={"dropout": 0.2}),
     stages=(
         Stage(name="head", epochs=2, learning_rate="auto"),

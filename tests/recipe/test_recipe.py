@@ -1,6 +1,7 @@
 """A recipe says all its faults at once, and says them without TensorFlow."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,43 @@ def test_every_wrong_override_is_listed_in_one_error(tiny_recipe):
         "is a plain value",
     ):
         assert part in message
+
+
+def test_columns_are_names_positions_or_several(tiny_recipe):
+    overrides = ["data.columns.text=0", 'data.columns.label=["toxic", 3]', "data.delimiter=\t"]
+    data = apply_overrides(tiny_recipe, overrides).data
+    assert data.columns == {"text": 0, "label": ("toxic", 3)}
+    assert data.delimiter == "\t"
+    whole = 'data.columns={"label": ["a", "b"], "text": "x"}'
+    assert apply_overrides(tiny_recipe, [whole]).data.columns == {"label": ("a", "b"), "text": "x"}
+    for text, received in (("1.5", "1.5"), ('{"a": 1}', "{'a': 1}")):
+        with pytest.raises(RecipeError, match=f"columns` must be a mapping.*{received}"):
+            load_recipe(tiny_recipe, [f"data.columns.text={text}"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"delimiter": ";;"}, r"`data.delimiter` must be one character.*Received: ';;'"),
+        ({"delimiter": '"'}, r"`data.delimiter` must be one character"),
+        ({"encoding": "latin-99"}, r"`data.encoding` must be an encoding, such as 'cp1252'"),
+        ({"encoding": "rot13"}, r"`data.encoding` must be an encoding"),
+        ({"encoding": "a\0"}, r"`data.encoding` must be an encoding"),
+        ({"source": "parquet:x", "delimiter": ";"}, r"delimiter` is for the sources csv, tsv.*Rem"),
+        (
+            {"source": "tfds:x", "encoding": "cp1252"},
+            r"encoding` is for the sources csv, tsv, json",
+        ),
+    ],
+)
+def test_formats_that_do_not_exist_or_are_not_used_are_refused(fields, message):
+    (fault,) = Data(**{"source": "csv:x", **fields}).faults()
+    assert re.search(message, fault)
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", " ", "\t", "tab", "\\t", None])
+def test_a_delimiter_is_one_character_or_a_tab_in_words(delimiter):
+    assert Data(source="csv:x", delimiter=delimiter, encoding="utf-16").faults() == []
 
 
 def test_an_override_can_mend_a_fault_of_the_file(tiny_recipe):

@@ -249,3 +249,12 @@ def test_of_a_set_with_several_texts_the_recipe_says_which(stored_sets):
     columns = {"text": "premise", "text_pair": "hypothesis"}
     splits = splits_of("tfds:double", data_dir=stored_sets, columns=columns)
     assert texts_of(splits.validation)[0] == ("premise validation 0", "hypothesis validation 0")
+
+
+@pytest.mark.parametrize("label", [0, "stars"])
+def test_columns_are_found_by_position(tmp_path, label):
+    source = write(tmp_path / "t.csv", [row[::-1] for row in ROWS], ("stars", "review"))
+    splits = splits_of(source, columns={"text": 1, "label": label})
+    assert splits.info.class_names == ("bad", "good")
+    with pytest.raises(DataError, match=r"Missing: column 2\. Received: stars, review"):
+        splits_of(source, columns={"text": 2, "label": 0})

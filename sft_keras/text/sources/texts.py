@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from sft_keras.core.errors import DataError, numbered
+from sft_keras.data.columns import find_columns
 from sft_keras.data.listing import Listing, Part, known_split_names, parse_split_name, preview
 from sft_keras.data.streams import indexed_stream
 from sft_keras.data.tables import Row, read_tables
@@ -110,11 +112,14 @@ def text_part(rows: Sequence[TextRow], labels: EncodedLabels) -> Part:
 
 
 def _text_rows(split: str, table: Sequence[Row], data: Data, labelled: bool) -> list[TextRow]:
-    columns = {name: data.columns.get(name, name) for name in COLUMNS}
     existing = list(dict.fromkeys(key for row in table[:100] for key in row))
     always = ["text", "label"] if labelled else ["text"]
     required = [*always, *(name for name in data.columns if name != "split")]
-    missing = [columns[name] for name in dict.fromkeys(required) if columns[name] not in existing]
+    columns: dict[str, list[str]] = {}
+    missing: list[str] = []
+    for name in dict.fromkeys((*required, *COLUMNS)):
+        columns[name], absent = find_columns(data.columns.get(name, name), existing)
+        missing += absent if name in required else []
     if missing:
         hints = "".join(did_you_mean(name, existing) for name in missing)
         raise DataError(
@@ -123,17 +128,22 @@ def _text_rows(split: str, table: Sequence[Row], data: Data, labelled: bool) -> 
             '--set=data.columns=\'{"text": "review", "label": "stars"}\'. '
             f"Missing: {', '.join(missing)}. Received: {', '.join(existing) or 'none'}.{hints}"
         )
-    text_columns = [columns["text"]]
-    if columns["text_pair"] in existing:
-        text_columns.append(columns["text_pair"])
+    text_columns = [*columns["text"], *columns["text_pair"]]
     return [
         TextRow(
             name=f"{split}[{number}]",
             texts=tuple("" if row.get(name) is None else str(row[name]) for name in text_columns),
-            label=row.get(columns["label"]),
+            label=_label(row, columns["label"]),
         )
         for number, row in enumerate(table)
     ]
+
+
+def _label(row: Row, columns: Sequence[str]) -> Any:
+    """Return the label of a row; of several columns, the names of those that are 1."""
+    if len(columns) < 2:
+        return row.get(columns[0]) if columns else None
+    return [name for name in columns if str(row.get(name)).strip() in ("1", "1.0", "True", "true")]
 
 
 def _text_rows_of(texts: Texts) -> dict[str, list[TextRow]]:
@@ -153,9 +163,10 @@ def _by_split(
     table: Sequence[Row], rows: Sequence[TextRow], data: Data
 ) -> tuple[dict[str, list[TextRow]], list[str]]:
     """Divide the rows of one table by its split column, if it has one; also return faults."""
-    column = data.columns.get("split", "split")
-    if not table or column not in table[0]:
+    names, _ = find_columns(data.columns.get("split", "split"), list(table[0]) if table else [])
+    if not names:
         return {"train": list(rows)}, []
+    column = names[0]
     words = [str(row.get(column) or "") for row in table]
     splits = [parse_split_name(word) for word in words]
     unknown = sorted({word for word, split in zip(words, splits) if split is None})

@@ -47,8 +47,10 @@ def _keys(builder: Any, data: Data) -> tuple[list[str], str]:
     features = builder.info.features
     texts = [key for key, value in features.items() if isinstance(value, tfds.features.Text)]
     labels = [key for key, value in features.items() if isinstance(value, tfds.features.ClassLabel)]
-    selected = [data.columns[name] for name in ("text", "text_pair") if name in data.columns]
-    label = data.columns.get("label", labels[0] if len(labels) == 1 else None)
+    selected = [str(data.columns[name]) for name in ("text", "text_pair") if name in data.columns]
+    label = str(data.columns["label"]) if "label" in data.columns else None
+    if label is None and len(labels) == 1:
+        label = labels[0]
     if not selected and len(texts) == 1:
         selected = texts
     if not selected or label is None or label not in labels or not set(selected) <= set(texts):
