@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sft_keras.data.split_names import known_split_names as known_split_names
+from sft_keras.data.split_names import parse_split_name as parse_split_name
+
 if TYPE_CHECKING:
     import tensorflow as tf
-
-_SPLIT_ALIASES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
-_SPLIT_OF = {alias: split for split, aliases in _SPLIT_ALIASES.items() for alias in aliases}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,20 +121,6 @@ class Listing:
         if part.occurrences is None:
             return set(part.labels.tolist())
         return set(np.flatnonzero(part.occurrences.sum(axis=0)).tolist())
-
-
-def parse_split_name(word: str) -> str | None:
-    """Return the split that a folder, column value or data set name stands for, or None.
-
-    >>> parse_split_name("Val"), parse_split_name("dev"), parse_split_name("cats")
-    ('validation', 'validation', None)
-    """
-    return _SPLIT_OF.get(word.strip().lower())
-
-
-def known_split_names() -> str:
-    """Return the accepted split names, comma-separated, for messages."""
-    return ", ".join(_SPLIT_OF)
 
 
 def preview(items: Sequence[object], limit: int = 10) -> str:
