@@ -119,7 +119,7 @@ def review_splits() -> dict[str, Any]:
 
 def entity_splits() -> dict[str, Any]:
     """Return {split: [words, tags]} with the splits of WNUT-17."""
-    sentences, _ = read_conll(_WNUT.value)
+    sentences = dict(read_conll(_WNUT.value).by_split)
     sentences["train"] = sentences["train"][: _EXAMPLES.value]
     return {
         name: [[sentence.words for sentence in part], [sentence.tags for sentence in part]]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import preview
+
+_SKIPPED = re.compile(
+    r"^(\.|#.*#$|__MACOSX$)|(~|\.(bak|backup|orig|old|tmp|sw[op]))$", re.IGNORECASE
+)
 
 
 def find_split_files(
@@ -38,6 +43,25 @@ def find_split_files(
         entries = ", ".join(entry.name for entry in sorted(path.iterdir())[:10]) or "nothing"
         raise DataError(f"{source!r} must have {requirement}. {path.absolute()} holds {entries}.")
     return files
+
+
+def usable_entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the entries of a folder in order of their names: those to read, and the others.
+
+    Hidden entries, backups of editors and folders of metadata are not to be read.
+    """
+    entries = sorted(folder.iterdir())
+    skipped = [entry for entry in entries if _SKIPPED.search(entry.name)]
+    return [entry for entry in entries if entry not in skipped], skipped
+
+
+def skipped_note(skipped: Sequence[Path], folder: Path) -> list[str]:
+    """Return a sentence on the entries that are not read, in a list; empty if there are none."""
+    if not skipped:
+        return []
+    names = preview([entry.relative_to(folder).as_posix() for entry in skipped])
+    noun = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
+    return [f"Skipped {noun} of {folder.name} as hidden, backups or of another kind: {names}."]
 
 
 def outside_faults(paths: Iterable[Path], root: Path) -> list[str]:

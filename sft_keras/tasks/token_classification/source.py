@@ -12,13 +12,19 @@ from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.listing import Listing, Part, preview
 from sft_keras.data.streams import indexed_stream
 from sft_keras.recipe.data import Data
-from sft_keras.tasks.token_classification.conll import Sentence, read_conll
+from sft_keras.tasks.token_classification.conll import read_conll
 from sft_keras.tasks.token_classification.in_memory import TaggedWords
+from sft_keras.tasks.token_classification.sentences import (
+    RawSentence,
+    Sentence,
+    TaggedSentences,
+    to_tagged_sentences,
+)
 from sft_keras.tasks.token_classification.tag_schemes import (
+    DEFAULT_FORMAT,
     OUTSIDE,
-    detect_scheme,
-    is_valid_tag,
-    to_iob2,
+    TagFormat,
+    invalid_tags_hint,
 )
 
 _SYNTHETIC_SENTENCES = 96
@@ -31,42 +37,45 @@ def tag_names(types: Sequence[str]) -> tuple[str, ...]:
     return (OUTSIDE, *(f"{prefix}-{name}" for name in types for prefix in "BI"))
 
 
-def list_tagged_sentences(data: Data, seed: int) -> Listing:
+def list_tagged_sentences(data: Data, seed: int, tag_format: TagFormat = DEFAULT_FORMAT) -> Listing:
     """List the sentences of a source; the classes are the entity types.
 
     Args:
       data: The `data` section of the recipe.
       seed: Seed of synthetic sentences.
+      tag_format: How the tags are written in the source.
 
     Raises:
       DataError: If the source is missing or does not hold tagged sentences.
     """
-    sentences_by_split, scheme = _read(data, seed)
+    read = _read(data, seed, tag_format)
     types = sorted(
         {
             tag.partition("-")[2]
-            for sentences in sentences_by_split.values()
+            for sentences in read.by_split.values()
             for sentence in sentences
             for tag in sentence.tags
             if tag != OUTSIDE
         }
     )
     if not types:
-        num_sentences = sum(map(len, sentences_by_split.values()))
+        num_sentences = sum(map(len, read.by_split.values()))
         raise DataError(
             f"The source {data.source!r} must tag at least one entity, as B-TYPE. Received: "
             f"{num_sentences} sentences in which every word is tagged {OUTSIDE!r}."
         )
-    parts = {split: _part(sentences, types) for split, sentences in sentences_by_split.items()}
-    return Listing(tuple(types), parts, facts={"texts": 1, "dropped": {}, "scheme": scheme})
+    parts = {split: _part(sentences, types) for split, sentences in read.by_split.items()}
+    facts = {"texts": 1, "dropped": dict(read.dropped), "scheme": read.scheme}
+    return Listing(tuple(types), parts, facts={**facts, "notes": list(read.notes)})
 
 
-def _read(data: Data, seed: int) -> tuple[dict[str, list[Sentence]], str]:
-    """Return the sentences by split, and the scheme of their tags in the source."""
+def _read(data: Data, seed: int, tag_format: TagFormat) -> TaggedSentences:
     if isinstance(data.source, TaggedWords):
-        return _read_in_memory(data.source)
+        return _read_in_memory(data.source, tag_format)
     kind, _, name = str(data.source).partition(":")
-    return read_conll(name) if kind == "conll" else (_synthetic(name, seed), "IOB2")
+    if kind == "conll":
+        return read_conll(name, tag_format, data.columns)
+    return TaggedSentences(_synthetic(name, seed), "IOB2")
 
 
 def _part(sentences: Sequence[Sentence], types: Sequence[str]) -> Part:
@@ -101,25 +110,36 @@ def _strata(occurrences: np.ndarray) -> np.ndarray:
     return np.zeros_like(strata) if is_small.any() else strata
 
 
-def _read_in_memory(source: TaggedWords) -> tuple[dict[str, list[Sentence]], str]:
+def _read_in_memory(source: TaggedWords, tag_format: TagFormat) -> TaggedSentences:
     splits = source.given()
-    all_tags = [tags for _, tags_by_sentence in splits.values() for tags in tags_by_sentence]
     faults = source.faults()
-    invalid = Counter(tag for tags in all_tags for tag in tags if not is_valid_tag(tag))
+    counts: Counter[object] = Counter()
+    if not faults:
+        for _, tags_by_sentence in splits.values():
+            counts.update(tag for tags in tags_by_sentence for tag in tags)
+    invalid = [tag for tag in counts if tag_format.parse(tag) is None]
     if invalid:
+        expected = "O, or such as B-TYPE" if tag_format.scheme == "auto" else "types without prefix"
         faults.append(
-            f"Tags must be O, or such as B-TYPE. Received: {preview(list(map(repr, invalid)))}."
+            f"Tags must be {expected}. Received: {preview(list(map(repr, invalid)))}."
+            f"{invalid_tags_hint(counts, tag_format)}"
         )
     if faults:
         raise DataError(numbered(f"The sentences cannot be used: {source!r}.", faults))
-    sentences_by_split = {
+    raw = {
         split: [
-            Sentence(f"{split}[{index}]", tuple(words), tuple(to_iob2(tags)))
+            RawSentence(
+                origin=f"{split}[{index}]",
+                noun="word",
+                words=list(words),
+                tags=[tag_format.parse(tag) or "" for tag in tags],
+                numbers=list(range(len(words))),
+            )
             for index, (words, tags) in enumerate(zip(sentences, tags_by_sentence))
         ]
         for split, (sentences, tags_by_sentence) in splits.items()
     }
-    return sentences_by_split, detect_scheme(all_tags)
+    return to_tagged_sentences(raw, "IO" if tag_format.scheme == "IO" else None)
 
 
 def _synthetic(num_types: str, seed: int) -> dict[str, list[Sentence]]:

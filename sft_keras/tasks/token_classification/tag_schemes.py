@@ -7,21 +7,91 @@ of an entity, "I-TYPE" for its other words. Sources: Tjong Kim Sang & De Meulder
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Literal
 
 OUTSIDE = "O"
 
-_PREFIXES = ("B", "I", "E", "S", "L", "U")
+_PREFIXES = {**{prefix: prefix for prefix in "BIESLU"}, "M": "I", "b": "B", "i": "I"}
+"""{prefix as written: prefix}; "M" (middle) is the "I" of the BMES scheme."""
+_ONLY_TYPE = "ENTITY"
+"""The type of tags that are prefixes only, as in sources with one type of entity."""
 _BEGINNING = ("B", "S", "U")  # an entity begins with the word, whatever comes before it
 _ENDING = ("E", "S", "L", "U")  # an entity ends with the word, whatever comes after it
 _CONTINUING = ("I", "E", "L")  # in IOBES and BILOU: an entity has begun before the word
 
 
-def is_valid_tag(text: str) -> bool:
-    """Return whether a text is a tag of one of the schemes."""
-    prefix, dash, entity_type = text.partition("-")
-    return text == OUTSIDE or (prefix in _PREFIXES and bool(dash) and bool(entity_type))
+@dataclasses.dataclass(frozen=True)
+class TagFormat:
+    """How tags are written in a source.
+
+    Attributes:
+      scheme: "auto" for tags with prefixes, in any of the schemes above; "IO" for plain types.
+      outside: The tag of words outside entities.
+    """
+
+    scheme: Literal["auto", "IO"] = "auto"
+    outside: str = OUTSIDE
+
+    def parse(self, text: object) -> str | None:
+        """Return a tag as "O" or PREFIX-TYPE, or None if it is not valid.
+
+        Example:
+
+        >>> TagFormat().parse("B_PER"), TagFormat().parse("PER"), TagFormat("IO").parse("PER")
+        ('B-PER', None, 'I-PER')
+        """
+        if not isinstance(text, str):
+            return None
+        if text == self.outside:
+            return OUTSIDE
+        if self.scheme == "IO":
+            return f"I-{text}" if text and not _has_prefix(text) else None
+        if text in (OUTSIDE, "o"):
+            return OUTSIDE
+        if text in ("B", "I", "E", "S", "L", "U"):
+            return f"{text}-{_ONLY_TYPE}"
+        return f"{_PREFIXES[text[0]]}-{text[2:]}" if _has_prefix(text) else None
+
+
+DEFAULT_FORMAT = TagFormat()
+
+
+def _has_prefix(text: str) -> bool:
+    return len(text) > 2 and text[0] in _PREFIXES and text[1] in "-_"
+
+
+def invalid_tags_hint(counts: Mapping[object, int], tag_format: TagFormat) -> str:
+    """Return the option that reads the tags of a source, as a sentence after a blank; or "".
+
+    Args:
+      counts: {tag: number of words} of all tags, valid or not.
+      tag_format: The format in which they are not valid.
+    """
+    if any(isinstance(tag, Integral) for tag in counts):
+        return (
+            " Tags must be texts; replace class numbers by their names, e.g. with "
+            "`[names[tag] for tag in tags]`."
+        )
+    invalid = {tag: count for tag, count in counts.items() if tag_format.parse(tag) is None}
+    parsed = {tag_format.parse(tag) for tag in counts} - {None}
+    if tag_format.scheme == "IO":
+        return " These have prefixes: remove task.tag_scheme, whose default reads them."
+    if OUTSIDE not in parsed and parsed and len(invalid) == 1:
+        (outside,) = invalid
+        option = shlex.quote(f"--set=task.outside_tag={outside}")
+        return f" If {outside!r} marks words outside entities, add {option}"
+    if parsed - {OUTSIDE}:
+        return ""
+    hint = " Read tags without the prefixes B- and I- with --set=task.tag_scheme=IO"
+    if OUTSIDE not in parsed:
+        most_common = max(invalid, key=invalid.__getitem__)
+        hint += f" --set=task.outside_tag=TAG, the tag of words outside entities ({most_common!r}?)"
+    return f"{hint}: adjacent words of one type are then one entity."
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
@@ -73,10 +143,12 @@ def is_valid_transition(previous: str, tag: str, scheme: str) -> bool:
     Args:
       previous: The tag before it, "O" at the start of a sentence.
       tag: The tag, "O" at the end of a sentence.
-      scheme: See `detect_scheme`.
+      scheme: See `detect_scheme`; or "IO".
     """
     same_type = previous.partition("-")[2] == tag.partition("-")[2] != ""
     previous_prefix, prefix = previous[0], tag[0]
+    if scheme == "IO":
+        return True
     if scheme == "IOB2":
         return prefix != "I" or same_type
     if scheme == "IOB1":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -51,6 +51,9 @@ class TokenClassification(TextTask):
         sentences are truncated and entities in the rest are not found. Batches are only as long as
         the longest sentence in them.
       dropout: Dropout rate on the features of the tokens, 0 or more and below 1.
+      tag_scheme: "auto" detects IOB1, IOB2, IOBES (BIOES) and BILOU, whose tags are such as B-PER.
+        "IO" reads tags without prefixes, such as PER: adjacent words of one type are one entity.
+      outside_tag: The tag of words outside entities, in sources where it is not "O".
     """
 
     pipeline_tag: ClassVar = "token-classification"
@@ -60,6 +63,8 @@ class TokenClassification(TextTask):
 
     sequence_length: int = 128
     dropout: float = 0.1
+    tag_scheme: Literal["auto", "IO"] = "auto"
+    outside_tag: str = "O"
 
     @override
     def faults(self) -> list[str]:
@@ -72,8 +77,10 @@ class TokenClassification(TextTask):
     def open_data(self, recipe: Recipe, seed: int) -> Splits:
         from sft_keras.data.splits import build_splits
         from sft_keras.tasks.token_classification.source import list_tagged_sentences
+        from sft_keras.tasks.token_classification.tag_schemes import TagFormat
 
-        return build_splits(list_tagged_sentences(recipe.data, seed), recipe.data, seed)
+        tag_format = TagFormat(self.tag_scheme, self.outside_tag)
+        return build_splits(list_tagged_sentences(recipe.data, seed, tag_format), recipe.data, seed)
 
     @override
     def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:

@@ -37,9 +37,9 @@ def test_columns_comments_and_documents_are_told_apart(tmp_path, mark):
     lines += ["1 CD O"]
     text = "\n".join(line if line.startswith("# id") else line.replace(" ", mark) for line in lines)
     (tmp_path / "a.conll").write_text("\ufeff" + text, encoding="utf-8")
-    found, scheme = read_conll(str(tmp_path / "a.conll"))
-    assert scheme == "IOB1"
-    assert [(each.words, each.tags) for each in found["train"]] == [
+    found = read_conll(str(tmp_path / "a.conll"))
+    assert found.scheme == "IOB1"
+    assert [(each.words, each.tags) for each in found.by_split["train"]] == [
         (("New", "York"), ("B-LOC", "I-LOC")),
         (("#", "1"), ("O", "O")),
     ]
@@ -50,7 +50,7 @@ def test_a_folder_has_a_file_or_a_folder_for_each_split(tmp_path):
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "anything").write_text("b O\n\nc B-X\n")
     (tmp_path / "README.md").write_text("no data")
-    found, _ = read_conll(str(tmp_path))
+    found = read_conll(str(tmp_path)).by_split
     assert {split: len(each) for split, each in found.items()} == {"train": 1, "validation": 2}
     (tmp_path / "val.conll").write_text("a O\n")
     with pytest.raises(DataError, match=r"one file per split. Received for 'validation'"):
@@ -64,37 +64,38 @@ def test_a_folder_has_a_file_or_a_folder_for_each_split(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a O\nb\n", r"line 2 must be a word and its tag.*\(2\).*Received: 'b'"),
-        ("a O\nb c O\n", r"line 2 .*as many columns"),
-        ("a PER\n", r"line 1 .*Received: 'a PER'"),
-        ("a B-\n", r"line 1 "),
-        ("word\n", r"line 1 "),
+        ("a O\nb\n", r"must be a word and its tag.*as many columns.*\(2\).*\n  1. line 2: 'b'"),
+        ("a O\nb c O\n", r"1 lines cannot be read.*\n  1. line 2: 'b c O'"),
+        ("a PER\n", r"\n  1. line 1: 'a PER'"),
+        ("a B-\n", r"line 1: "),
+        ("word\n", r"line 1: "),
+        (
+            "a O\nb B_\nc -X\n",
+            r"2 lines .*also has: '-X', 'B_'.*line 2: 'b B_'\n  2. line 3: 'c -X'",
+        ),
         (b"\xff\xfe O\n", r"must be in UTF-8"),
     ],
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path, content, said):
     file = tmp_path / "a.conll"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=re.compile(said, re.DOTALL)):
         read_conll(str(file))
 
 
 @pytest.mark.shared
 def test_real_sentences_are_read(shared_folder):
-    found, scheme = read_conll(str(shared_folder / "data" / "wnut17" / "CONLL-format" / "data"))
-    sizes = {split: len(sentences) for split, sentences in found.items()}
-    assert (sizes, scheme) == ({"train": 3394, "validation": 1009, "test": 1287}, "IOB2")
-    kinds = {tag[2:] for each in found["test"] for tag in each.tags if tag != "O"}
+    found = read_conll(str(shared_folder / "data" / "wnut17" / "CONLL-format" / "data"))
+    sizes = {split: len(sentences) for split, sentences in found.by_split.items()}
+    assert (sizes, found.scheme) == ({"train": 3394, "validation": 1009, "test": 1287}, "IOB2")
+    assert not found.notes and not found.dropped
+    kinds = {tag[2:] for each in found.by_split["test"] for tag in each.tags if tag != "O"}
     assert kinds == {"person", "location", "corporation", "product", "creative-work", "group"}
 
 
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        # IOB2 with one that begins with I, and IOB1 with one that begins with B.
-        (["B-A", "O", "I-A", "B-B"], "1 tags.*in IOB2.*line 4: I-A after O"),
-        (["B-A", "I-B", "B-B"], "line 3: I-B after B-A"),
-        (["I-A", "O", "I-B", "O", "B-A"], "in IOB1.*line 6: B-A after O"),
         (["S-A", "E-A"], "in IOBES.*line 3: E-A after S-A"),
         (["B-A", "O", "S-A"], "line 3: O after B-A"),
         (["B-A", "E-B", "S-A"], "line 3: E-B after B-A"),
