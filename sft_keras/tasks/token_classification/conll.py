@@ -69,7 +69,7 @@ def read_conll(
     if unknown:
         raise DataError(
             "`data.columns` of a CoNLL file selects the columns 'text' and 'label', its words and "
-            f"tags. Received: {', '.join(map(repr, unknown))}."
+            f"tags. Received: {', '.join(map(repr, unknown))}. Remove it."
         )
     notes: list[str] = []
     expected = "a file for training, whose name or folder says train"
@@ -230,17 +230,18 @@ class _Reading:
             f"{file.path}: {len(faulty):,} lines cannot be read. Each must be a word and its tag, "
             f"{tags}, with as many columns as the other lines{width}, separated by tabs or blanks."
         )
+        hint = invalid_tags_hint(counts, self._tags) if invalid else ""
         if invalid:
-            hint = invalid_tags_hint(counts, self._tags)
-            headline += (
-                f" Column {tag}, read as the tags, also has: "
-                f"{preview(list(map(repr, sorted(invalid, key=str))))}.{hint}"
-            )
-        if faulty[0] is file.rows[0] and len(faulty) == 1:
-            headline += (
+            names = preview(list(map(repr, sorted(invalid, key=str))))
+            headline += f" Column {tag}, read as the tags, also has: {names}."
+        if not hint and faulty[0] is file.rows[0] and len(faulty) == 1:
+            hint = (
                 " If the first line names the columns, name them in data.columns, such as "
                 f'{{"text": {faulty[0].cells[0]!r}, "label": {faulty[0].cells[-1]!r}}}.'
             )
+        headline += hint or (
+            " Correct these lines, or drop their sentences with --set=data.on_fault=drop."
+        )
         shown = [f"line {row.line}: {row.text.strip()[:80]!r}" for row in faulty[:_MAX_SHOWN]]
         return DataError(numbered(headline, shown))
 

@@ -71,10 +71,10 @@ def list_tagged_sentences(data: Data, seed: int, tag_format: TagFormat = DEFAULT
 
 def _read(data: Data, seed: int, tag_format: TagFormat) -> TaggedSentences:
     if isinstance(data.source, TaggedWords):
-        return _read_in_memory(data.source, tag_format)
+        return _read_in_memory(data.source, tag_format, data.on_fault == "drop")
     kind, _, name = str(data.source).partition(":")
     if kind == "conll":
-        return read_conll(name, tag_format, data.columns)
+        return read_conll(name, tag_format, data.columns, drop_faulty=data.on_fault == "drop")
     return TaggedSentences(_synthetic(name, seed), "IOB2")
 
 
@@ -110,7 +110,9 @@ def _strata(occurrences: np.ndarray) -> np.ndarray:
     return np.zeros_like(strata) if is_small.any() else strata
 
 
-def _read_in_memory(source: TaggedWords, tag_format: TagFormat) -> TaggedSentences:
+def _read_in_memory(
+    source: TaggedWords, tag_format: TagFormat, drop_faulty: bool
+) -> TaggedSentences:
     splits = source.given()
     faults = source.faults()
     counts: Counter[object] = Counter()
@@ -139,7 +141,7 @@ def _read_in_memory(source: TaggedWords, tag_format: TagFormat) -> TaggedSentenc
         ]
         for split, (sentences, tags_by_sentence) in splits.items()
     }
-    return to_tagged_sentences(raw, "IO" if tag_format.scheme == "IO" else None)
+    return to_tagged_sentences(raw, "IO" if tag_format.scheme == "IO" else None, drop_faulty)
 
 
 def _synthetic(num_types: str, seed: int) -> dict[str, list[Sentence]]:

@@ -34,8 +34,12 @@ def test_tags_out_of_order_and_blank_words_are_counted():
 
 
 def test_tags_that_contradict_iobes_are_named():
-    with pytest.raises(DataError, match=re.compile("IOBES.*train.1.: word 0: E-A", re.DOTALL)):
+    message = r"IOBES.*data\.on_fault=drop.*train\[1\]: word 0: E-A after O"
+    with pytest.raises(DataError, match=re.compile(message, re.DOTALL)):
         listed([["a"], ["b"]], [["S-A"], ["E-A"]])
+    source = TaggedWords(([["a"], ["b"]], [["S-A"], ["E-A"]]))
+    found = list_tagged_sentences(Data(source=source, on_fault="drop"), 0)
+    assert found.facts["dropped"] == {"sentences with tags out of order": 1}
 
 
 def test_tags_without_prefixes_are_read_by_the_options_of_the_task():
