@@ -204,6 +204,10 @@ _CONLL = (
     b"# a comment\na S-X\nb B-Y\nc E-Y\n\nd O\n",
     b"a U-X\nb B-Y\nc L-Y\n",
     b"a I-X\nb B-X\n",
+    b"#\thttp://x.y [2009]\n1\tEU\tB-X\tO\n2\tof\tI-X\tB-Y\n\n1\t#\tO\tO\n",
+    b"id word pos tag\n1 EU NN B-X\n2 of IN O\n\n# newdoc\n1 \xc2\xa0 NN O\n",
+    b"B_X EU\nI_X of\n\nO X\n",
+    b"EU X\nof X\n\nX O\n",
 )
 
 
@@ -215,7 +219,24 @@ def _squad(**fields: Any) -> bytes:
     return json.dumps({"version": "v2.0", "data": articles}).encode()
 
 
-_SQUAD = (_squad(), _squad(answers=[]), _squad(answers=[{"text": "Rome", "answer_start": 2**70}]))
+_ROWS = [
+    {"id": n % 2, "context": f"In Rome {n}", "question": "?", "answers": answers}
+    for n, answers in enumerate(
+        (
+            {"text": ["Rome "], "answer_start": ["3"]},
+            {"text": [], "answer_start": []},
+            [{"text": "rome", "answer_start": 1.0}],
+            ["Rome"],
+        )
+    )
+]
+_SQUAD = (
+    _squad(),
+    _squad(answers=[]),
+    _squad(answers=[{"text": "Rome", "answer_start": 2**70}]),
+    json.dumps(_ROWS).encode(),
+    "\n".join(map(json.dumps, _ROWS)).encode(),
+)
 
 
 def encoded_images() -> tuple[bytes, ...]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sft_keras.recipe.in_memory import InMemorySource
-from sft_keras.tasks.question_answering.examples import Answer, Question, find_unique
+from sft_keras.tasks.question_answering.entries import EntryError, entry_id, is_row, parse_entry
+from sft_keras.tasks.question_answering.examples import (
+    Answer,
+    Question,
+    find_unique,
+    unique_questions,
+)
 
 QuestionTuple = tuple[str, str, Sequence[str | tuple[str, int]]]
 """(question, passage, answers), each answer a text or (text, start)."""
+Row = Mapping[str, Any]
+"""A row with "question", "context" and "answers", see `parse_entry`."""
 
 _MAX_SHOWN_VALUE, _MAX_SHOWN_ANSWER = 120, 60  # characters
 
@@ -20,7 +29,8 @@ class Questions(InMemorySource):
 
     Each split is a list of (question, passage, answers). An answer is a text that occurs exactly
     once in the passage, or (text, start) with the position of its first character. A question that
-    the passage does not answer has no answers.
+    the passage does not answer has no answers. Rows of Hugging Face's data sets, with the fields
+    "question", "context" and "answers", are accepted too.
 
     Example:
 
@@ -42,9 +52,9 @@ class Questions(InMemorySource):
       test: The test split; None to split it off from `train`.
     """
 
-    train: Sequence[QuestionTuple]
-    validation: Sequence[QuestionTuple] | None = None
-    test: Sequence[QuestionTuple] | None = None
+    train: Sequence[QuestionTuple | Row]
+    validation: Sequence[QuestionTuple | Row] | None = None
+    test: Sequence[QuestionTuple | Row] | None = None
 
     def __repr__(self) -> str:
         sizes = (f"{split}={len(questions)}" for split, questions in self.given().items())
@@ -58,25 +68,36 @@ class Questions(InMemorySource):
     def as_questions(self) -> dict[str, list[Question]]:
         """Return the questions by split; `faults` must be empty."""
         return {
-            split: [
-                Question(f"{split}[{index}]", context, question, _answers(answers, context))
-                for index, (question, context, answers) in enumerate(questions)
-            ]
+            split: unique_questions(
+                [_question(value, f"{split}[{index}]") for index, value in enumerate(questions)]
+            )[0]
             for split, questions in self.given().items()
         }
 
 
-def _split_fault(split: str, questions: Sequence[QuestionTuple]) -> str | None:
-    malformed = [question for question in questions if not _is_question(question)]
+def _split_fault(split: str, questions: Sequence[QuestionTuple | Row]) -> str | None:
+    tuples = []
+    malformed = []
+    for index, value in enumerate(questions):
+        if is_row(value):
+            try:
+                _question(value, f"{split}[{index}]")
+            except EntryError as error:
+                return f"{split}[{index}]: {error}"
+        elif _is_question(value):
+            tuples.append((index, value))
+        else:
+            malformed.append(value)
     if malformed:
         return (
             f"`{split}` must be a list of (question, passage, answers), where answers are a list "
-            f"of texts or of (text, start). {len(malformed)} entries are not. Received: "
+            'of texts or of (text, start); or of rows with "question", "context" and "answers". '
+            f"{len(malformed)} entries are not. Received: "
             f"{repr(malformed[0])[:_MAX_SHOWN_VALUE]}."
         )
     ambiguous = [
         (index, answer)
-        for index, (_, context, answers) in enumerate(questions)
+        for index, (_, context, answers) in tuples
         for answer in answers
         if isinstance(answer, str) and find_unique(answer, context) is None
     ]
@@ -88,6 +109,14 @@ def _split_fault(split: str, questions: Sequence[QuestionTuple]) -> str | None:
             f"{split}[{index}]."
         )
     return None
+
+
+def _question(value: QuestionTuple | Row, name: str) -> Question:
+    if isinstance(value, Mapping):
+        article = str(value.get("title") or "")
+        return parse_entry(value, entry_id(value) or name, value["context"], article)
+    question, context, answers = value
+    return Question(name, context, question, _answers(answers, context))
 
 
 def _is_question(value: object) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from sft_keras.core.errors import DataError, numbered
-from sft_keras.data.listing import Listing, Part
+from sft_keras.data.listing import Listing, Part, preview
 from sft_keras.data.streams import indexed_stream
 from sft_keras.recipe.data import Data
 from sft_keras.tasks.question_answering.examples import (
@@ -21,7 +19,7 @@ from sft_keras.tasks.question_answering.examples import (
     align_answers,
 )
 from sft_keras.tasks.question_answering.in_memory import Questions
-from sft_keras.tasks.question_answering.squad import read_squad
+from sft_keras.tasks.question_answering.squad import ReadQuestions, read_squad
 
 CLASS_NAMES = ("answer", "no answer")
 """The classes of a source in which some questions have no answer."""
@@ -36,7 +34,8 @@ def list_questions(data: Data, seed: int) -> Listing:
     """List the questions of a source, with their answers aligned to the passages.
 
     When splits are made, the questions of one article stay together, or those of one passage if the
-    source has only one article. "dropped" and "mended" of the facts count the corrected answers.
+    source has only one article. The facts count dropped questions; their notes count the corrected
+    answers.
 
     Args:
       data: The `data` section of the recipe.
@@ -45,16 +44,23 @@ def list_questions(data: Data, seed: int) -> Listing:
     Raises:
       DataError: If the source is missing or does not hold questions.
     """
-    aligned = {
-        split: align_answers(questions) for split, questions in _read(data.source, seed).items()
-    }
+    read = _read(data, seed)
+    aligned = {split: align_answers(questions) for split, questions in read.by_split.items()}
+    if read.by_split["train"] and not aligned["train"].questions:
+        raise DataError(
+            f"No answer of {data.source!r} occurs in its passage, at answer_start or elsewhere. "
+            f"Received: {preview(aligned['train'].dropped_answers, _MAX_SHOWN)}."
+        )
     has_unanswerable = any(
         not question.answers for split in aligned.values() for question in split.questions
     )
     return Listing(
         class_names=CLASS_NAMES if has_unanswerable else (),
         parts={name: _part(split.questions, has_unanswerable) for name, split in aligned.items()},
-        facts=_alignment_facts(aligned),
+        facts={
+            "dropped": {**read.dropped, **_dropped(aligned)},
+            "notes": [*read.notes, *_alignment_notes(aligned)],
+        },
     )
 
 
@@ -94,15 +100,18 @@ def question_stream(
     return indexed_stream(len(chosen), seed, read)
 
 
-def _read(source: Any, seed: int) -> dict[str, list[Question]]:
-    """Read a source, a `Questions` or a text, without aligning the answers."""
+def _read(data: Data, seed: int) -> ReadQuestions:
+    """Read a source without aligning the answers."""
+    source = data.source
     if isinstance(source, Questions):
         faults = source.faults()
         if faults:
             raise DataError(numbered(f"The questions cannot be used: {source!r}.", faults))
-        return source.as_questions()
-    kind, _, name = source.partition(":")
-    return read_squad(name) if kind == "squad" else _synthetic(name, seed)
+        return ReadQuestions(source.as_questions())
+    kind, _, name = str(source).partition(":")
+    if kind == "squad":
+        return read_squad(name, drop_faulty=data.on_fault == "drop")
+    return ReadQuestions(_synthetic(name, seed))
 
 
 def _part(questions: Sequence[Question], has_unanswerable: bool) -> Part:
@@ -119,29 +128,32 @@ def _part(questions: Sequence[Question], has_unanswerable: bool) -> Part:
     )
 
 
-def _alignment_facts(aligned: Mapping[str, AlignedQuestions]) -> dict[str, Any]:
-    """Return the numbers of moved and dropped answers for the report, and log a warning."""
-    moved = [answer for split in aligned.values() for answer in split.moved]
-    dropped = [answer for split in aligned.values() for answer in split.dropped_answers]
-    dropped_questions = [name for split in aligned.values() for name in split.dropped_questions]
-    if moved or dropped:
-        logging.warning(
-            "%d answers are not in the passage at the start given (in characters, from 0). %d "
-            "occur exactly once elsewhere and were moved there. %d were dropped, and with them %d "
-            "questions without another answer. Examples: %s.",
-            len(moved) + len(dropped),
-            len(moved),
-            len(dropped),
-            len(dropped_questions),
-            "; ".join([*dropped, *moved][:_MAX_SHOWN]),
-        )
+def _dropped(aligned: Mapping[str, AlignedQuestions]) -> dict[str, int]:
     return {
-        "dropped": {
-            "answers that do not stand in the passage": len(dropped),
-            "questions without another answer": len(dropped_questions),
-        },
-        "mended": {"answers were moved to where their text stands": len(moved)},
+        "answers that are not in the passage": sum(
+            len(split.dropped_answers) for split in aligned.values()
+        ),
+        "questions without another answer": sum(
+            len(split.dropped_questions) for split in aligned.values()
+        ),
     }
+
+
+def _alignment_notes(aligned: Mapping[str, AlignedQuestions]) -> Iterator[str]:
+    """Yield one sentence with examples per kind of correction."""
+    sentences = {
+        "trimmed": "{} answers had white space around them, which was removed",
+        "moved": "{} answers are not in the passage at answer_start (in characters, from 0) and "
+        "were moved to their nearest or only occurrence",
+        "dropped_answers": "{} answers are not in the passage, or several times and none near "
+        "answer_start, and were dropped",
+        "dropped_questions": "{} questions had no other answer and were dropped",
+    }
+    for name, sentence in sentences.items():
+        descriptions = [text for split in aligned.values() for text in getattr(split, name)]
+        if descriptions:
+            count = f"{len(descriptions):,}"
+            yield f"{sentence.format(count)}: {preview(descriptions, _MAX_SHOWN)}."
 
 
 def _synthetic(num_passages: str, seed: int) -> dict[str, list[Question]]:

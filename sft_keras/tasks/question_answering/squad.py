@@ -1,93 +1,253 @@
-"""Reader of SQuAD's JSON files, versions 1.1 and 2.0. Does not import TensorFlow.
+"""Reader of questions in JSON: SQuAD 1.1 and 2.0, and rows of Hugging Face. No TensorFlow.
 
 Sources: Rajpurkar et al. 2016, arXiv:1606.05250 (1.1), and 2018, arXiv:1806.03822 (2.0).
 """
 
 from __future__ import annotations
 
-import operator
-import re
+import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sft_keras.core.errors import DataError
-from sft_keras.data.listing import parse_split_name, preview
-from sft_keras.data.split_files import find_split_files, parse_json
-from sft_keras.tasks.question_answering.examples import Answer, Question
+from sft_keras.core.errors import DataError, numbered
+from sft_keras.data.listing import preview
+from sft_keras.data.split_files import (
+    find_split_files,
+    parse_json,
+    skipped_note,
+    usable_entries,
+)
+from sft_keras.data.split_names import find_split_name
+from sft_keras.tasks.question_answering.entries import (
+    EntryError,
+    entry_id,
+    has_converted_start,
+    is_row,
+    parse_entry,
+)
+from sft_keras.tasks.question_answering.examples import Question, unique_questions
+
+_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_MAX_SHOWN = 5
 
 
-def read_squad(path: str) -> dict[str, list[Question]]:
+@dataclasses.dataclass(frozen=True)
+class ReadQuestions:
+    """The questions of a source, whose answers are not verified yet; see `align_answers`.
+
+    Attributes:
+      by_split: The questions of each split.
+      notes: Sentences on how the source was read, see `DataInfo.facts`.
+      dropped: {what: how many were dropped}.
+    """
+
+    by_split: Mapping[str, Sequence[Question]]
+    notes: Sequence[str] = ()
+    dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def read_squad(path: str, drop_faulty: bool = False) -> ReadQuestions:
     """Read a file, or a folder with one file per split such as train-v2.0.json.
 
     Args:
       path: Path of the file, whose questions all are the "train" split, or of the folder.
-
-    Returns:
-      {split: questions}; their answers are not verified, see `align_answers`.
+      drop_faulty: Whether to drop questions with a faulty field instead of raising.
 
     Raises:
-      DataError: If the path does not exist or a file is not in SQuAD's format.
+      DataError: If the path does not exist, or a file or a question has another format.
     """
+    notes: list[str] = []
     files = find_split_files(
-        f"squad:{path}", _find_files, "a file for training, called train*.json"
+        f"squad:{path}",
+        lambda folder: _find_files(folder, notes),
+        "a file for training, called train*.json",
     )
-    return {split: _read_file(file) for split, file in files.items()}
+    dropped: Counter[str] = Counter()
+    by_split = {}
+    for split, file in files.items():
+        reading = _Reading(file, split)
+        by_split[split] = reading.questions(drop_faulty)
+        notes += reading.notes
+        dropped.update(reading.dropped)
+    return ReadQuestions(by_split, notes, dict(dropped))
 
 
-def _find_files(folder: Path) -> dict[str, Path]:
-    by_first_word = {
-        parse_split_name(re.split("[-_.]", file.name)[0]): file
-        for file in sorted(folder.glob("*.json"))
-    }
-    return {split: file for split, file in by_first_word.items() if split is not None}
+def _find_files(folder: Path, notes: list[str]) -> dict[str, Path]:
+    entries, skipped = usable_entries(folder)
+    by_split: dict[str, list[Path]] = {}
+    for file in entries:
+        name = find_split_name(file.stem)
+        if name is not None and file.suffix.lower() in _SUFFIXES:
+            by_split.setdefault(name.split, []).append(file)
+    faults = [
+        f"{split}: {', '.join(file.name for file in files)}"
+        for split, files in by_split.items()
+        if len(files) > 1
+    ]
+    if faults:
+        raise DataError(
+            numbered(
+                f"{folder} must have one file per split. Keep one of these, or join them.", faults
+            )
+        )
+    notes += skipped_note(skipped, folder)
+    return {split: files[0] for split, files in by_split.items()}
 
 
-def _read_file(file: Path) -> list[Question]:
+class _Reading:
+    """One file on its way to questions.
+
+    Attributes:
+      notes: Sentences on how it was read.
+      dropped: {reason: number of dropped questions}.
+    """
+
+    def __init__(self, file: Path, split: str) -> None:
+        self._file, self._split = file, split
+        self.notes: list[str] = []
+        self.dropped: Counter[str] = Counter()
+
+    def questions(self, drop_faulty: bool) -> list[Question]:
+        """Return the questions of the file, each with an id of its own.
+
+        Raises:
+          DataError: If questions are faulty and not to be dropped.
+        """
+        questions: list[Question] = []
+        faults: list[str] = []
+        num_converted = num_without_id = num_contradictory = 0
+        for entry, context, article in self._entries():
+            name = entry_id(entry)
+            num_without_id += name is None
+            name = name or f"{self._split}[{len(questions) + len(faults)}]"
+            try:
+                question = parse_entry(entry, name, context, article)
+            except EntryError as error:
+                faults.append(f"question {name!r}: {error}")
+                continue
+            questions.append(question)
+            num_converted += has_converted_start(entry)
+            num_contradictory += entry.get("is_impossible") is False and not question.answers
+        if faults and not drop_faulty:
+            raise self._error(faults)
+        self._note(num_without_id, "questions have no id and are named by their position")
+        self._note(
+            num_converted,
+            "questions have an answer_start that is text or a decimal, read as a number",
+        )
+        self._note(
+            num_contradictory,
+            "questions have no answers, but is_impossible is false; read as unanswerable",
+        )
+        if faults:
+            self.dropped["questions that cannot be read"] = len(faults)
+        unique, num_repeated, renamed = unique_questions(questions)
+        if num_repeated:
+            self.dropped["questions that repeat another one"] = num_repeated
+        self._note(
+            len(renamed),
+            f"questions repeat the id of another one and were renamed: {preview(renamed, limit=2)}",
+        )
+        return unique
+
+    def _note(self, count: int, what: str) -> None:
+        if count:
+            self.notes.append(f"{count:,} {what} ({self._file.name}).")
+
+    def _error(self, faults: Sequence[str]) -> DataError:
+        return DataError(
+            numbered(
+                f"{self._file}: {len(faults):,} questions cannot be read. Correct them, or drop "
+                "them with --set=data.on_fault=drop.",
+                [*faults[:_MAX_SHOWN], *(["and so on"] if len(faults) > _MAX_SHOWN else [])],
+            )
+        )
+
+    def _entries(self) -> Iterator[tuple[Mapping[str, Any], Any, str]]:
+        """Yield (question with its answers, passage, article) for each question."""
+        for number, item in enumerate(_items(self._file)):
+            if is_row(item):
+                yield item, item["context"], str(item.get("title") or "")
+                continue
+            if not isinstance(item, Mapping) or not {"paragraphs", "qas"} & item.keys():
+                raise self._format_error(f"entry {number}", item)
+            paragraphs = item.get("paragraphs", [item])
+            article = str(item.get("title") or ("" if "qas" in item else f"article {number}"))
+            for index, paragraph in enumerate(_list(paragraphs)):
+                place = f"paragraph {index} of entry {number}"
+                if not isinstance(paragraph, Mapping) or "qas" not in paragraph:
+                    raise self._format_error(place, paragraph)
+                for entry in _list(paragraph["qas"]):
+                    if not isinstance(entry, Mapping):
+                        raise self._format_error(f"a question of {place}", entry)
+                    yield entry, paragraph.get("context"), article
+
+    def _format_error(self, place: str, value: Any) -> DataError:
+        received = (
+            f"an object with the fields {', '.join(map(str, value)) or 'none'}"
+            if isinstance(value, Mapping)
+            else repr(value)
+        )
+        return DataError(
+            f"{self._file} must be in SQuAD's format, with data, paragraphs, context, qas, id, "
+            "question, answers, text and answer_start; or have rows with question, context and "
+            f"answers. {place.capitalize()} is neither. Received: {received[:200]}."
+        )
+
+
+def _items(file: Path) -> list[Any]:
+    """Return the articles, paragraphs or rows of a file: one JSON value, or one per line."""
     try:
-        content = parse_json(file.read_text(encoding="utf-8-sig"))
-        questions = list(_iter_questions(content["data"]))
+        text = file.read_text(encoding="utf-8-sig")
+        value = _parse(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{file} must be a JSON file in UTF-8. It cannot be parsed: {error}."
         ) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{file} must be in SQuAD's format, with the keys data, paragraphs, context, qas, id, "
-            f"question, answers, text and answer_start. It is not: {type(error).__name__} {error}."
-        ) from error
-    counts = Counter(question.name for question in questions)
-    repeated = [name for name, count in counts.items() if count > 1]
-    if repeated:
-        raise DataError(
-            f"{file} must have a unique id per question. {len(repeated)} ids occur more than once: "
-            f"{preview(repeated)}."
-        )
-    return questions
+    if isinstance(value, Mapping):
+        for name in ("data", "rows"):
+            if isinstance(value.get(name), list):
+                rows = value[name]
+                return [
+                    row["row"] if isinstance(row, Mapping) and "row" in row else row for row in rows
+                ]
+        if is_row(value) and all(isinstance(column, list) for column in value.values()):
+            return [dict(zip(value, row)) for row in zip(*value.values())]
+    return _list(value)
 
 
-def _iter_questions(articles: list[dict[str, Any]]) -> Iterator[Question]:
-    for number, article in enumerate(articles):
-        for paragraph in article["paragraphs"]:
-            for entry in paragraph["qas"]:
-                answers = [] if entry.get("is_impossible") else entry["answers"]
-                yield Question(
-                    name=str(entry["id"]),
-                    context=_require_text(paragraph["context"]),
-                    question=entry["question"].strip(),
-                    answers=tuple(
-                        # `operator.index`: a start that is not an integer is a fault of the file.
-                        Answer(
-                            _require_text(answer["text"]), operator.index(answer["answer_start"])
-                        )
-                        for answer in answers
-                    ),
-                    article=str(article.get("title") or f"article {number}"),
-                )
+def _parse(text: str) -> Any:
+    """Return the JSON value of a text, or the list of those of its lines."""
+    try:
+        return parse_json(text)
+    except ValueError:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(lines) < 2 or not lines[0].lstrip().startswith("{"):
+            raise
+        try:
+            parse_json(lines[0])
+        except ValueError:
+            is_by_line = False
+        else:
+            is_by_line = True
+        if not is_by_line:
+            raise
+    values = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                values.append(parse_json(line))
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+    return values
 
 
-def _require_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, received {value!r}")
-    return value
+def _is_numbered(row: Any) -> bool:
+    """Return whether a row is {"row_idx": number, "row": row}, as in Hugging Face's data viewer."""
+    return isinstance(row, Mapping) and "row" in row
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -10,7 +10,6 @@ from sft_keras import Backbone, Data, Questions, Recipe, Stage
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import QuestionAnswering, TextClassification
-from sft_keras.tasks.question_answering import source as question_source
 from sft_keras.tasks.question_answering.examples import Answer, Question, align_answers
 
 CONTEXT = "To be or not to be."
@@ -71,7 +70,11 @@ def read(examples):
         ([("or", 5)], [6], 1, 0),  # stands once, elsewhere
         ([("or", 400)], [6], 1, 0),
         ([("To", -19)], [0], 1, 0),  # not counted from the end
-        ([("be", 4), ("or", 6)], [6], 0, 1),  # stands at two other places
+        ([("be", 4), ("or", 6)], [3, 6], 1, 0),  # occurs twice, once near
+        ([("be", 400), ("or", 6)], [6], 0, 1),  # occurs twice, neither near
+        ([("be", -1), ("or", 6)], [6], 0, 1),  # occurs twice, its position unknown
+        ([("TO  BE", 1), ("or", 6)], [0, 6], 1, 0),  # other case and white space
+        ([(" or ", 5), ("not\n", 9)], [6, 9], 0, 0),  # white space around it
         ([("been", 3), ("or", 6)], [6], 0, 1),  # stands nowhere
         ([("", 3), ("  ", 2), ("or", 6)], [6], 0, 2),  # no answers
         ([], [], 0, 0),
@@ -90,7 +93,20 @@ def test_a_question_that_loses_all_its_answers_is_left_out_and_not_unanswerable(
     assert found.dropped_questions == ("1",)
 
 
-def test_what_was_wrong_is_counted_and_the_first_five_are_shown(tmp_path, monkeypatch):
+def test_the_text_of_an_answer_is_that_of_the_passage():
+    found = align_answers([asked((" TO\nBE ", 1), ("or ", 6))])
+    assert found.questions[0].answers == (Answer("To be", 0), Answer("or", 6))
+    assert [len(each) for each in (found.moved, found.trimmed)] == [1, 1]
+
+
+def test_the_nearest_occurrence_is_a_whole_word_if_there_is_one():
+    question = Question("q", "1810 or 10 or 10", "?", (Answer("10", 4),))
+    assert align_answers([question]).questions[0].answers == (Answer("10", 8),)
+    tied = Question("q", "\u65e5\u672c\u65e5", "?", (Answer("\u65e5", 1),))
+    assert align_answers([tied]).questions[0].answers == (Answer("\u65e5", 0),)
+
+
+def test_what_was_wrong_is_counted_and_the_first_five_are_shown(tmp_path):
     source = squad_file(tmp_path, articles=4)
     content = json.loads((tmp_path / "squad.json").read_text())
     wrong = [content["data"][number]["paragraphs"][0]["qas"][1] for number in range(4)]
@@ -99,19 +115,24 @@ def test_what_was_wrong_is_counted_and_the_first_five_are_shown(tmp_path, monkey
         question["answers"] += [{"text": "nothing", "answer_start": 0}] * (number % 2 + 1)
     wrong[0]["answers"] = [{"text": "nothing", "answer_start": 0}]
     (tmp_path / "squad.json").write_text(json.dumps(content))
-    said = []
-    monkeypatch.setattr(
-        question_source.logging, "warning", lambda text, *values: said.append(text % values)
-    )
     splits = splits_of(source)
     assert splits.info.facts["dropped"] == {
-        "answers that do not stand in the passage": 6,
+        "answers that are not in the passage": 6,
         "questions without another answer": 1,
     }
-    assert splits.info.facts["mended"] == {"answers were moved to where their text stands": 3}
     assert sum(splits.info.sizes.values()) == 23
-    assert said[0].startswith("9 answers are not in the passage")
-    assert said[0].count("'nothing' at 0") == 5 and "'word' at 3" not in said[0]
+    moved, dropped, questions = splits.info.facts["notes"]
+    assert moved.startswith("3 answers are not in the passage at answer_start")
+    assert moved.count("'word' at 3") == 3
+    assert dropped.startswith("6 answers are not in the passage, or several times")
+    assert dropped.count("'nothing' at 0") == 5 and dropped.endswith(" and 1 more.")
+    assert questions == "1 questions had no other answer and were dropped: 1."
+
+
+def test_a_source_none_of_whose_answers_occur_is_refused():
+    absent = Questions([("q", f"{n} w", [("absent", n)]) for n in range(9)])
+    with pytest.raises(DataError, match=r"No answer of .* occurs in its passage.*train\[0\]: 'abs"):
+        splits_of(absent)
 
 
 def test_no_article_is_in_two_splits(tmp_path):
@@ -160,7 +181,7 @@ def test_lists_have_answers_with_or_without_their_place():
 
 
 def test_lists_that_are_no_questions_are_refused():
-    with pytest.raises(DataError, match=r"`train` must be .*passage, answers\).*1 entries"):
+    with pytest.raises(DataError, match=r"`train` must be .*passage, answers\).*rows.*1 entries"):
         splits_of(Questions([("q", "a b", ["b"]), ("q", "a b", "b")]))
     with pytest.raises(DataError, match=r"must occur exactly once.*'a' in test\[0\]"):
         splits_of(Questions([("q", "a b", ["b"])], None, [("q", "a b a", ["a"])]))
