@@ -4,6 +4,7 @@ Expected  depends on your questions and passages
 Run       python -m sft_keras.run --recipe=bert_squad --set=data.source=squad:FILE_OR_FOLDER
 Try       python -m sft_keras.run --recipe=bert_squad --smoke    (synthetic, random weights)
 Override  --set=task.no_answer_threshold=0.5 --set=backbone.preset=hf:FOLDER
+          --set=stages.top.unfreeze=all    (for backbones of fewer than 8 blocks, such as MiniLM)
 Sources   Devlin et al. 2019, arXiv:1810.04805; Rajpurkar et al. 2016, arXiv:1606.05250
 """
 
@@ -24,7 +25,7 @@ recipe = Recipe(
             schedule="linear",
             warmup=0.1,
             weight_decay=0.01,
-            unfreeze=8,
+            unfreeze=8,  # of 13: the embeddings and 12 layers
         ),
     ),
     seed=0,

@@ -81,6 +81,24 @@ class BuiltBackbone:
         count = len(self.blocks)
         return self.blocks if unfreeze == "all" else self.blocks[count - unfreeze :]
 
+    def unfreeze_fault(self, unfreeze: int | Literal["all"], field: str = "unfreeze") -> str | None:
+        """Return a sentence if the backbone has fewer than `unfreeze` blocks, else None.
+
+        Args:
+          unfreeze: A number of blocks, or "all".
+          field: The name of the value in the message.
+        """
+        count = len(self.blocks)
+        if unfreeze == "all" or 0 <= unfreeze <= count:
+            return None
+        names = ", ".join(block.name for block in self.blocks)
+        option = f" Set it with --set={field}=all, or to a number." if "." in field else ""
+        return (
+            f"`{field}` must be 'all' or from 0 to {count}, the number of blocks of "
+            f"{self.model.name}. Received: {unfreeze!r}. "
+            f"Its blocks, from input to output: {names}.{option}"
+        )
+
     def split(
         self, unfreeze: int | Literal["all"]
     ) -> tuple[keras.Model | None, keras.Model | None]:
@@ -98,15 +116,11 @@ class BuiltBackbone:
         Raises:
           BackboneError: If the backbone has fewer blocks.
         """
+        fault = self.unfreeze_fault(unfreeze)
+        if fault is not None:
+            raise BackboneError(fault)
         count = len(self.blocks)
         above = count if unfreeze == "all" else unfreeze
-        if not 0 <= above <= count:
-            names = ", ".join(block.name for block in self.blocks)
-            raise BackboneError(
-                f"`unfreeze` must be 'all' or from 0 to {count}, the number of blocks of "
-                f"{self.model.name}. Received: {unfreeze!r}. "
-                f"Its blocks, from input to output: {names}."
-            )
         if above == count:
             return None, self.model
         if above == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -46,11 +46,20 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
         raise DataError(numbered("The run cannot start.", [str(error) for error in faults]))
     backbone, splits = opened
     task_of(recipe).check_against_data(recipe, splits.info)
+    _require_blocks(backbone, recipe.stages)
     for stage in recipe.stages:
-        # Both raise if the backbone cannot do what the stage requires.
-        backbone.split(stage.unfreeze)
-        layers_to_adapt(backbone, stage)
+        layers_to_adapt(backbone, stage)  # raises if the stage's layers cannot have adapters
     return backbone, splits
+
+
+def _require_blocks(backbone: BuiltBackbone, stages: Sequence[Stage]) -> None:
+    """Check that the backbone has as many blocks as each stage unfreezes."""
+    fields = {f"stages.{stage.name}.unfreeze": stage.unfreeze for stage in stages}
+    found = (backbone.unfreeze_fault(value, field) for field, value in fields.items())
+    faults = [fault for fault in found if fault is not None]
+    if faults:
+        headline = "The stages unfreeze more blocks than the backbone has."
+        raise BackboneError(faults[0] if len(faults) == 1 else numbered(headline, faults))
 
 
 def digest_of_splits(prepared: Mapping[str, Prepared]) -> str:

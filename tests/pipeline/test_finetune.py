@@ -163,7 +163,8 @@ def test_a_loss_gone_bad_stops_the_run_and_keeps_the_last_good_weights(colours_r
 def test_unfreezing_more_blocks_than_there_are_is_refused_before_training(colours_recipe, tmp_path):
     recipe = colours_recipe
     stages = (recipe.stages[0], dataclasses.replace(recipe.stages[1], unfreeze=99))
-    with pytest.raises(BackboneError, match=r"`unfreeze` must be 'all' or from 0 to 3"):
+    message = r"`stages\.all\.unfreeze` must be .* from 0 to 3.*--set=stages\.all\.unfreeze=all"
+    with pytest.raises(BackboneError, match=message):
         sft_keras.finetune(dataclasses.replace(recipe, stages=stages), run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

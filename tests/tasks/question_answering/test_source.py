@@ -288,3 +288,15 @@ def test_real_answers_are_found_again_from_their_tokens(shared_folder):
     figures = task.evaluate(9.0 * y, test, splits.info, seed=0)
     assert figures["exact_match"]["value"] > 0.95
     assert figures["f1"]["value"] > 0.98
+
+
+def test_equal_questions_that_all_have_answers_are_found_as_duplicates():
+    from sft_keras.check.inspect import quick_check
+
+    source = Questions([("q", f"{n // 2} w", ["w"]) for n in range(12)])
+    recipe = recipe_of(source)
+    splits = splits_of(source)
+    assert splits.info.class_names == ()
+    prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
+    (finding,) = quick_check(prepared, splits.info)
+    assert finding.kind == "same within a split" and len(finding.groups) == 6
