@@ -28,7 +28,7 @@ from sft_keras.backbones.blocks import BuiltBackbone, find_blocks
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
@@ -72,7 +72,9 @@ def main(_: list[str]) -> None:
         recipe = dataclasses.replace(recipe, backbone=backbone)
         with configured_keras(recipe):
             splits = open_data(recipe.data, recipe.seed)
-            prepared = task_of(recipe).preprocess(splits, recipe, lambda done, total: None)
+            prepared = build_task(recipe, splits.info).preprocessor.preprocess(
+                splits, lambda done, total: None
+            )
             staged = build_staged(recipe, build_backbone(), splits.info)
             baseline = psutil.Process().memory_info().rss
             start = time.perf_counter()

@@ -18,7 +18,6 @@ from results_file import write_results
 from sft_keras.export.export import LARGEST_LOSS, export_run
 from sft_keras.export.finished_run import read_run
 from sft_keras.export.formats import FORMATS
-from sft_keras.tasks.base import task_of
 
 _RUNS = flags.DEFINE_list("runs", None, "Folders of finished runs.", required=True)
 
@@ -31,7 +30,7 @@ def measure(run: str) -> dict[str, Any]:
     formats = [
         name
         for name, target in FORMATS.items()
-        if task_of(recipe).export_limitation(target.is_quantized) is None
+        if recipe.task.export_limitation(target.is_quantized) is None
     ]
     manifest = export_run(run, formats, accept_loss=True)
     (score,) = {row["score"]["name"] for row in manifest["rows"]}

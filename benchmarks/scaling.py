@@ -109,10 +109,10 @@ def _time_stage(
     stage: Stage, source: StageInput, experiment: Experiment, devices: Devices
 ) -> dict[str, Any]:
     """Return the median seconds of a stage's training step and of its all-reduce alone."""
-    recipe, task = experiment.recipe, experiment.task
-    loss, metrics = task.loss(stage), task.training_metrics()
+    task = experiment.task
+    loss, metrics = task.objective.loss(stage), task.objective.metrics()
     model = prepare_stage(experiment.staged, stage, 1000, loss, metrics, source.from_boundary)
-    batches = task.training_batches(source.prepared["train"], recipe, stage, experiment.info, 0)
+    batches = task.batches.training(source.prepared["train"], stage)
     steps = Steps(
         model,
         loss,

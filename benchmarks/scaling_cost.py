@@ -21,10 +21,10 @@ from tensorflow.python.profiler.model_analyzer import profile
 from tensorflow.python.profiler.option_builder import ProfileOptionBuilder
 
 from sft_keras import Backbone, Data, Recipe, Stage
-from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.data.examples import DataInfo
+from sft_keras.recipe.task_config import TaskConfig
 from sft_keras.tasks import ImageClassification, TextClassification
-from sft_keras.tasks.base import Task
+from sft_keras.tasks.base import build_task
 from sft_keras.training.freezing import set_trainable
 from sft_keras.training.setup import build_staged
 
@@ -110,14 +110,14 @@ def predictions(examples: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _stages(task: Task, backbone: Backbone) -> list[tuple[Stage, int, float]]:
+def _stages(task: TaskConfig, backbone: Backbone) -> list[tuple[Stage, int, float]]:
     """Return each stage with the bytes of its gradients and the FLOPs per example."""
     recipe = Recipe(
         task=task, data=Data(source="folder:none"), backbone=backbone, stages=(HEAD, TOP, ALL)
     )
     names = tuple(map(str, range(CLASSES)))
     info = DataInfo("none", names, {"train": 1}, {"train": (1,) * CLASSES}, {})
-    built: BuiltBackbone = task.build_backbone(recipe)
+    built = build_task(recipe).build_backbone()
     staged = build_staged(recipe, built, info)
     stages = []
     for stage in recipe.stages:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from image_experiments import LEARNING_RATES, Files, ImageExperiment, head_kernel, recipe_of
@@ -24,7 +25,7 @@ from sft_keras.recipe.loader import LoadedRecipe
 from sft_keras.runs.folder import RunFolder
 from sft_keras.sweeps.plan import plan_trials
 from sft_keras.sweeps.run import run_trials
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import open_backbone_and_data
@@ -46,7 +47,9 @@ def ours(experiment: ImageExperiment, folder: Path) -> dict[str, Any]:
         with timer("backbone and listing"):
             backbone, splits = open_backbone_and_data(recipe)
         with timer("data"):
-            prepared = task_of(recipe).preprocess(splits, recipe, lambda done, total: None)
+            prepared = build_task(recipe, splits.info).preprocessor.preprocess(
+                splits, lambda done, total: None
+            )
         with timer("build"):
             staged = with_initial_head(recipe, backbone, splits.info, files)
         with timer("stages"):
@@ -142,7 +145,7 @@ def with_initial_head(
     recipe: Recipe, backbone: BuiltBackbone, info: DataInfo, files: Files
 ) -> StagedModel:
     """Return the model with the initial head of both sides."""
-    staged = task_of(recipe).build_model(backbone, info)
+    staged = build_task(recipe, info).build_model(backbone)
     head_kernel(staged).assign(np.load(files.kernel))
     return staged
 
@@ -184,7 +187,9 @@ def train_suffix(
 
     Training is timed as "STAGE steps", and one validation per epoch as "STAGE validation".
     """
-    loss = task_of(recipe).loss(stage)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=stage.label_smoothing
+    )
     model = prepare_stage(staged, stage, order.shape[0], loss, [], from_boundary=True)
     optimizer, size = model.optimizer, recipe.data.batch_size
     optimizer.build(model.trainable_variables)

@@ -26,7 +26,7 @@ from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.tasks import TextClassification
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
@@ -54,13 +54,16 @@ def source() -> Texts:
 
 def time_epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
     """Return the seconds of padded and of bucketed epochs, and the mean tokens per text."""
-    task, (stage,) = task_of(recipe), recipe.stages
+    (stage,) = recipe.stages
     sequence_length = recipe.task.sequence_length
-    splits = task.open_data(recipe, recipe.seed)
-    prepared = task.preprocess(splits, recipe, lambda done, total: None)["train"]
-    staged = build_staged(recipe, task.build_backbone(recipe), splits.info)
+    splits = build_task(recipe).open_data(recipe.seed)
+    task = build_task(recipe, splits.info)
+    prepared = task.preprocessor.preprocess(splits, lambda done, total: None)["train"]
+    staged = build_staged(recipe, task.build_backbone(), splits.info)
     steps = -(-len(prepared.examples) // recipe.data.batch_size)
-    model = prepare_stage(staged, stage, steps, task.loss(stage), task.training_metrics())
+    model = prepare_stage(
+        staged, stage, steps, task.objective.loss(stage), task.objective.metrics()
+    )
 
     def pad(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {
@@ -69,7 +72,7 @@ def time_epochs(recipe: Recipe) -> tuple[list[float], list[float], float]:
         }
 
     def batches_of(split: Prepared) -> tf.data.Dataset:
-        return task.training_batches(split, recipe, stage, splits.info)
+        return task.batches.training(split, stage)
 
     padded = batches_of(dataclasses.replace(prepared, lengths=None))
     sides = (

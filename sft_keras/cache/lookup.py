@@ -28,7 +28,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.devices import ONE_DEVICE, Devices
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 
 Missing = Sequence[tuple[SplitRequests, Location]]
 """Boundaries with missing rows, and where each is to be stored. All have the same row names."""
@@ -219,7 +219,6 @@ class RowProvider:
     ) -> Iterator[Batch]:
         """Yield the batches of a pass: plain splits first, then augmented views."""
         recipe, size = self._recipe, self._recipe.store.batch_size
-        task = task_of(recipe)
         splits = missing[0][0]  # the row names are the same at every boundary
         plain = [name for name in todo if splits[name].views is None and len(todo[name])]
         number = 0
@@ -236,7 +235,8 @@ class RowProvider:
             view_sinks = [sinks[requests[name].boundary.key] for requests, _ in missing]
             # Texts at full length, so that they can be rebatched.
             full_length = dataclasses.replace(splits[name].prepared, lengths=None)
-            drawn = task.augmented_views(full_length, recipe, self._info, views)
+            task = build_task(recipe, self._info)
+            drawn = task.batches.augmented_views(full_length, views)
             for rows, inputs, targets in with_options(drawn.rebatch(size)):
                 is_local = self._devices.is_assigned(number)
                 names = splits[name].names[rows.numpy()]

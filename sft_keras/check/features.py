@@ -18,7 +18,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 
 _MASK = "padding_mask"
 _BATCH_SIZE = 256
@@ -81,8 +81,8 @@ def _computed_features(
 ) -> np.ndarray:
     """Return the pooled features of all splits, computed without the cache, float32 [n, d]."""
     prefix = staged.prefix_model([len(staged.backbone.blocks)])
-    task = task_of(recipe)
-    datasets = [task.evaluation_batches(prepared[name], recipe, info) for name in SPLITS]
+    batches = build_task(recipe, info).batches
+    datasets = [batches.evaluation(prepared[name]) for name in SPLITS]
 
     @tf.function(input_signature=[datasets[0].element_spec[0]], autograph=False)
     def vectors(inputs: Structure) -> tf.Tensor:

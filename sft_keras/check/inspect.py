@@ -22,7 +22,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.setup import build_staged, open_backbone_and_data
 
 
@@ -90,13 +90,13 @@ def _prepare(
     splits: Splits, recipe: Recipe, reporter: Reporter
 ) -> tuple[dict[str, Prepared], list[Finding]]:
     """Prepare the splits; unreadable examples are dropped and reported."""
-    task = task_of(recipe)
+    preprocessor = build_task(recipe, splits.info).preprocessor
 
     def progress(done: int, total: int) -> None:
         reporter.progress(f"reading {done}/{total}")
 
     try:
-        return task.preprocess(splits, recipe, progress), []
+        return preprocessor.preprocess(splits, progress), []
     except UnreadableError as error:
         unreadable = error.reasons
     train, validation, test = (
@@ -116,7 +116,7 @@ def _prepare(
         groups,
         spoils=True,
     )
-    return task.preprocess(readable, recipe, progress), [finding]
+    return preprocessor.preprocess(readable, progress), [finding]
 
 
 def _without(examples: Examples, ids: Collection[str]) -> Examples:

@@ -59,6 +59,16 @@ class Prepared:
             return positions
         return np.flatnonzero(np.isin(self.parents, positions))
 
+    def require_targets(self) -> Features:
+        """Return `targets`.
+
+        Raises:
+          ValueError: If there are none, since the targets are the labels.
+        """
+        if self.targets is None:
+            raise ValueError(f"The split {self.examples.name!r} has no targets beside its labels.")
+        return self.targets
+
     def with_few_lengths(self) -> Prepared:
         """Return the split padded so coarsely that its batches have at most four lengths."""
         if self.lengths is None:

@@ -31,7 +31,7 @@ def predict_batches(
     Example:
 
     ```python
-    probabilities = predict_batches(model, task.evaluation_batches(test, recipe, info))
+    probabilities = predict_batches(model, task.batches.evaluation(test))
     ```
     """
     predict = devices.make_predict_function(

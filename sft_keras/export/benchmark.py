@@ -26,7 +26,7 @@ from sft_keras.export.probe_inputs import (
     write_batches,
     write_probe_inputs,
 )
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.token_classification.source import tag_names
 
 _CALIBRATION_SAMPLES = 200
@@ -55,6 +55,7 @@ class ExportBenchmark:
           DataError: The test score differs from that in the report of the run.
         """
         self._run, self._restored, self._scratch, self._threads = run, restored, scratch, threads
+        self._task = build_task(run.recipe, restored.info)
         names, has_tokens = restored.info.class_names, len(restored.model.output_shape) == 3
         self.class_names = tag_names(names) if has_tokens else names
         self._splits: dict[str, tuple[ProbeInputs, dict[str, Any]]] = {}
@@ -100,13 +101,13 @@ class ExportBenchmark:
         Returns:
           Its row of exports.json.
         """
-        task, test = task_of(self._run.recipe), self._restored.prepared["test"]
+        task, test = self._task, self._restored.prepared["test"]
         inputs, trained = self._split("test")
-        signatures = task.signatures(self._restored.model, self._run.recipe, self._restored.info)
+        signatures = task.exporter.signatures(self._restored.model)
         *_, signature = signatures.functions
         folder = inputs.folder
         if "images" not in signatures.functions:
-            samples, _ = task.signature_samples(inputs.expected, test, len(test.examples))
+            samples, _ = task.exporter.samples(inputs.expected, test, len(test.examples))
             (signature,) = samples
             batches = text_batches(samples[signature], self._run.recipe.data.batch_size)
             folder = self._scratch / "served"
@@ -143,19 +144,16 @@ class ExportBenchmark:
         return self._splits[name]
 
     def _batches(self, name: str) -> Any:
-        recipe, restored = self._run.recipe, self._restored
-        return task_of(recipe).evaluation_batches(restored.prepared[name], recipe, restored.info)
+        return self._task.batches.evaluation(self._restored.prepared[name])
 
     def _metrics(self, name: str, outputs: np.ndarray) -> dict[str, Any]:
-        recipe, restored = self._run.recipe, self._restored
-        metrics: dict[str, Any] = task_of(recipe).evaluate(
-            clip_probabilities(outputs), restored.prepared[name], restored.info, recipe.seed
+        return self._task.evaluator.evaluate(
+            clip_probabilities(outputs), self._restored.prepared[name]
         )
-        return metrics
 
     def _scores(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-        name, trained = task_of(self._run.recipe).score(before)
-        _, exported = task_of(self._run.recipe).score(after)
+        name = self._task.config.score.name
+        trained, exported = before[name]["value"], after[name]["value"]
         return {"name": name, "trained": trained, "exported": exported}
 
     def _calibration_samples(self) -> Iterator[dict[str, np.ndarray]]:
@@ -166,7 +164,7 @@ class ExportBenchmark:
         size = min(_CALIBRATION_SAMPLES, total)
         indices = np.sort(generator.choice(total, size, replace=False))
         subset = train.subset(indices)
-        for batch in task_of(recipe).evaluation_batches(subset, recipe, restored.info):
+        for batch in self._task.batches.evaluation(subset):
             inputs = {name: x.numpy() for name, x in converters.named_inputs(batch[0]).items()}
             for row in range(len(next(iter(inputs.values())))):
                 yield {name: x[row : row + 1] for name, x in inputs.items()}

@@ -12,7 +12,7 @@ from sft_keras.core.files import read_json
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RECIPE, REPORT, is_finished
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 
 if TYPE_CHECKING:
     import keras
@@ -88,8 +88,8 @@ def restore_run(run: FinishedRun) -> RestoredRun:
       DataError: The data cannot be read, or their classes or splits have changed.
       RunFolderError: The model cannot be loaded.
     """
-    task = task_of(run.recipe)
-    splits = task.open_data(run.recipe, run.recipe.seed)
+    task = build_task(run.recipe)
+    splits = task.open_data(run.recipe.seed)
     current, recorded = splits.as_json(), read_json(run.path / SPLITS)
     changed = [name for name in ("class_names", "ids") if current[name] != recorded.get(name)]
     if changed:
@@ -98,7 +98,7 @@ def restore_run(run: FinishedRun) -> RestoredRun:
             f"{splits.info.summary()}, with different {' and '.join(changed)}. Restore the data, "
             "or train again."
         )
-    prepared = task.preprocess(splits, run.recipe, lambda done, total: None)
+    prepared = task.preprocessor.preprocess(splits, lambda done, total: None)
     return RestoredRun(_load(run.path / MODEL), prepared, splits.info)
 
 
@@ -115,7 +115,8 @@ def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
     Raises:
       DataError: The scores differ.
     """
-    name, current = task_of(run.recipe).score(metrics)
+    name = run.recipe.task.score.name
+    current = metrics[name]["value"]
     reported = run.report["test"][name]["value"]
     if abs(current - reported) > max(_SCORE_TOLERANCE, 1.5 / metrics["examples"]):
         raise DataError(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from sft_keras.core.errors import RecipeError, numbered
 from sft_keras.export import paths
 from sft_keras.recipe.section import did_you_mean
-from sft_keras.tasks.base import task_of
 
 if TYPE_CHECKING:
     from sft_keras.recipe.recipe import Recipe
@@ -77,7 +76,7 @@ def require_exportable(formats: Sequence[Format], recipe: Recipe) -> None:
     converted = [target for target in formats if target is not SAVED_MODEL]
     faults = []
     for target in formats:
-        reason = task_of(recipe).export_limitation(target.is_quantized)
+        reason = recipe.task.export_limitation(target.is_quantized)
         if reason is not None:
             task = type(recipe.task).__name__
             faults.append(f"{target.name} is not supported for {task}: {reason}")

@@ -11,8 +11,8 @@ from typing import Any
 from sft_keras.core.files import file_checksum, write_atomic
 from sft_keras.export.finished_run import MODEL, FinishedRun
 from sft_keras.export.formats import FORMATS
-from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.environment import environment
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.text_base import TextTask
 
 MANIFEST = "exports.json"
@@ -42,38 +42,35 @@ def build_manifest(
         if name not in refused and (run.path / row["file"]).exists()
     }
     all_rows = {**kept, **rows}
-    task = run.recipe.task
+    task = build_task(run.recipe)
     return {
         "format": 1,
         "model_sha256": model,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "environment": environment(),
         "class_names": list(class_names),
-        "tokenizer": (
-            write_tokenizer_card(task, run.recipe, folder) if isinstance(task, TextTask) else None
-        ),
+        "tokenizer": write_tokenizer_card(task, folder) if isinstance(task, TextTask) else None,
         "rows": [all_rows[name] for name in FORMATS if name in all_rows],
         "refused": refused,
     }
 
 
-def write_tokenizer_card(task: TextTask, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def write_tokenizer_card(task: TextTask[Any], folder: Path) -> dict[str, Any]:
     """Write the vocabulary as a list of tokens by id, and return a description of the tokenizer.
 
     Files other than the SavedModel contain no tokenizer; their users must tokenize texts.
 
     Args:
       task: The text task.
-      recipe: Its recipe.
       folder: The folder to write to.
     """
-    encoder = task.encoder(recipe)
+    encoder = task.encoder
     tokens = json.dumps(list(encoder.vocabulary()), ensure_ascii=False, indent=0)
     write_atomic(folder / VOCABULARY, tokens + "\n")
     special = encoder.special
     return {
         "note": "Only the SavedModel contains the tokenizer: the other files take token ids.",
-        "preset": recipe.backbone.preset,
+        "preset": task.recipe.backbone.preset,
         "splits_by": type(encoder.pieces).__name__.lstrip("_"),
         "vocabulary": f"{folder.name}/{VOCABULARY}",
         "sequence_length": encoder.sequence_length,

@@ -19,7 +19,7 @@ from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage, stage_length
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged, open_backbone_and_data, stage_adapters
 
@@ -38,7 +38,7 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         yield f"data  {info.summary()}"
         began = time.perf_counter()
         few = _first(splits, _BATCHES * recipe.data.batch_size)
-        prepared = task_of(recipe).preprocess(few, recipe, lambda done, total: None)
+        prepared = build_task(recipe).preprocessor.preprocess(few, lambda done, total: None)
         read = sum(map(len, few.by_name().values()))
         reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
         yield f"read  {reading:.0f} s for all examples, estimated from {read}"
@@ -78,15 +78,20 @@ def _try_stage(
     sizes: Mapping[str, int],
 ) -> tuple[str, float]:
     """Run a few batches of a stage; return a line about it and its expected seconds."""
-    task, batch_size = task_of(recipe), recipe.data.batch_size
+    task, batch_size = build_task(recipe, info), recipe.data.batch_size
     if stage.learning_rate == "auto":  # the duration does not depend on the rate
         stage = dataclasses.replace(stage, learning_rate=1e-3)
     length = stage_length(stage, sizes["train"], batch_size)
     model = prepare_stage(
-        staged, stage, length.steps, task.loss(stage), task.training_metrics(), source.from_boundary
+        staged,
+        stage,
+        length.steps,
+        task.objective.loss(stage),
+        task.objective.metrics(),
+        source.from_boundary,
     )
-    training = task.training_batches(source.prepared["train"], recipe, stage, info)
-    validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
+    training = task.batches.training(source.prepared["train"], stage)
+    validation = task.batches.evaluation(source.prepared["validation"])
     step = min(_seconds(model.train_on_batch, *batch) for batch in training.take(_BATCHES))
     check = min(_seconds(model.test_on_batch, *batch) for batch in validation.take(_BATCHES))
     rounds = math.ceil(sizes["validation"] / batch_size)
@@ -129,7 +134,9 @@ def _seconds(function: Any, *arguments: Any) -> float:
 
 
 def _memory(recipe: Recipe, sizes: Mapping[str, int], parameters: int) -> str:
-    input_megabytes = sum(sizes.values()) * task_of(recipe).input_bytes(recipe) / _MEGABYTE
+    input_megabytes = (
+        sum(sizes.values()) * build_task(recipe).preprocessor.input_bytes() / _MEGABYTE
+    )
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
     return (

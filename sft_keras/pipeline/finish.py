@@ -87,7 +87,7 @@ class RunFinisher:
             "inputs": {name: dict(split.facts) for name, split in experiment.prepared.items()},
             "checked": [{"what": each.describe(), "spoils": each.spoils} for each in findings],
             "stages": stages,
-            "score": experiment.task.score(metrics)[0],
+            "score": experiment.task.config.score.name,
             "test": metrics,
             "mistakes": evaluated.facts["mistakes"],
             "uncertain": evaluated.facts["uncertain"],
@@ -95,7 +95,7 @@ class RunFinisher:
             "notes": [*notes, *(warning for stage in stages for warning in stage["warnings"])],
         }
         pictures = _pictures(evaluated)
-        write_report(report, pictures, run.path, experiment.task.pipeline_tag)
+        write_report(report, pictures, run.path, experiment.task.config.pipeline_tag)
         checkpoints.clear()
         trackers.finish(metrics, run.file("report.html"))
         self._print_result(metrics, notes)
@@ -115,11 +115,10 @@ class RunFinisher:
         run, task = self._run, self._experiment.task
         for note in notes:
             run.line(f"note  {note}")
-        run.line(f"test  {task.summary(metrics)}")
+        run.line(f"test  {task.evaluator.summary(metrics)}")
         run.line(f"report  {run.file('report.html')}")
-        run.line(
-            f"predict  python -m sft_keras.predict --run={run.path} {task.predict_argument}..."
-        )
+        argument = task.config.predict_argument
+        run.line(f"predict  python -m sft_keras.predict --run={run.path} {argument}...")
 
     def save(self) -> Snapshot:
         """Write model.keras and the task's own artifacts; return {"notes"}."""
@@ -130,7 +129,7 @@ class RunFinisher:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)  # left behind if the disk is full
-        notes = experiment.task.save_artifacts(experiment.staged, experiment.recipe, self._run.path)
+        notes = experiment.task.save_artifacts(experiment.staged, self._run.path)
         return Snapshot({"notes": notes})
 
     def evaluate(self) -> Snapshot:
@@ -140,16 +139,15 @@ class RunFinisher:
           Facts {"metrics", "mistakes", "uncertain"}; arrays with the images of those examples,
           and with samples and expected outputs to verify the exported model by.
         """
-        experiment, task, test = self._experiment, self._experiment.task, self._test
-        info, recipe = experiment.info, experiment.recipe
-        batches = task.evaluation_batches(test, recipe, info)
-        outputs = task.predict_outputs(self.model, batches, ONE_DEVICE)
-        examples = task.report_examples(outputs, test, info)
-        samples, expected = task.signature_samples(outputs, test, _CHECKED_EXAMPLES)
+        task, test = self._experiment.task, self._test
+        batches = task.batches.evaluation(test)
+        outputs = task.evaluator.predict(self.model, batches, ONE_DEVICE)
+        examples = task.evaluator.report_examples(outputs, test)
+        samples, expected = task.exporter.samples(outputs, test, _CHECKED_EXAMPLES)
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
         for number, picture in enumerate(examples.pictures):
             arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)
-        metrics = task.evaluate(outputs, test, info, recipe.seed)
+        metrics = task.evaluator.evaluate(outputs, test)
         if "calibration" in metrics:
             before = apply_temperature(outputs, 1 / self._temperature)
             metrics["calibration"] |= {
@@ -166,8 +164,7 @@ class RunFinisher:
     def export(self, evaluated: Snapshot) -> Snapshot:
         """Write the SavedModel and verify it in a fresh process; return facts for the report."""
         self._run.line("export  writing and verifying the SavedModel")
-        experiment = self._experiment
-        signatures = experiment.task.signatures(self.model, experiment.recipe, experiment.info)
+        signatures = self._experiment.task.exporter.signatures(self.model)
         path, part = self._run.file(EXPORT), self._run.file(f".part-{EXPORT}")
         for folder in (part, path):  # left behind by a run that was stopped here
             shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +221,7 @@ def about_run(experiment: Experiment, began: Mapping[str, Any], timer: Timer) ->
         "model": {
             "preset": recipe.backbone.preset,
             "weights": recipe.backbone.weights,
-            "reads": experiment.task.describe_input(recipe),
+            "reads": experiment.task.preprocessor.describe_input(),
             "parameters": count_parameters(staged.model.weights),
             "blocks": [
                 {

@@ -22,7 +22,7 @@ from sft_keras.runs.checkpoints import Checkpoints
 from sft_keras.runs.folder import RunFolder
 from sft_keras.runs.interrupt import StopRequest
 from sft_keras.runs.resume import require_same_data
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.audit import require_same_weights
 from sft_keras.training.checkpointer import Checkpointer
 from sft_keras.training.experiment import Experiment
@@ -119,7 +119,7 @@ def with_local_model(experiment: Experiment) -> Experiment:
     if not experiment.devices.needs_static_shapes:
         return experiment
     recipe, trained = experiment.recipe, experiment.staged.model.variables
-    staged = build_staged(recipe, experiment.task.build_backbone(recipe), experiment.info)
+    staged = build_staged(recipe, experiment.task.build_backbone(), experiment.info)
     for variable, value in zip(staged.model.variables, trained, strict=True):
         variable.assign(value.numpy())
     return dataclasses.replace(experiment, staged=staged)
@@ -135,7 +135,7 @@ def _open_parts(
         backbone, splits = open_backbone_and_data(recipe)
     if service is not None:
         splits = service.reading(splits)
-    prepared = task_of(recipe).preprocess(splits, recipe, progress)
+    prepared = build_task(recipe, splits.info).preprocessor.preprocess(splits, progress)
     if devices.needs_static_shapes:
         prepared = {name: split.with_few_lengths() for name, split in prepared.items()}
     return backbone, splits, prepared

@@ -54,7 +54,7 @@ class Stage:
       patience: Early stopping: epochs without improvement of `monitor` after which the stage
         ends; None to train to the end.
       monitor: Validation metric that selects the best epoch, whose weights are the result of the
-        stage.
+        stage: "val_loss", or "val_" with the name of one of `TaskConfig.training_metrics`.
 
     Example:
       >>> from sft_keras import Stage
@@ -84,7 +84,7 @@ class Stage:
     ema: float | None = None
     accumulate: int = 1
     patience: int | None = None
-    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    monitor: str = "val_loss"
 
     def faults(self) -> list[str]:
         """Return one sentence for each field whose value is wrong."""

@@ -1,14 +1,16 @@
 """The configuration of a task, which a recipe checks and prints. Standard library only.
 
-The working half, `sft_keras.tasks.base.Task`, derives from it and may import TensorFlow.
+`sft_keras.tasks.base.build_task` makes the working half, which may import TensorFlow.
 """
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from sft_keras.recipe.metric import ACCURACY, LOSS, Metric
 from sft_keras.recipe.stage import Stage
 
 
@@ -16,11 +18,14 @@ class TaskConfig(abc.ABC):
     """Configuration of a task; a subclass is a frozen dataclass with the task's settings.
 
     Attributes:
+      implementation: The working half, a subclass of `sft_keras.tasks.base.Task`, or its
+        "module:name", which is imported only when it is needed.
       sources: Supported kinds of `data.source`, e.g. "csv"; in-memory sources by class name.
       presets: Supported kinds of `backbone.preset`, e.g. "hub".
       predict_argument: Placeholder for the argument of `sft_keras.predict`, e.g. "FILE".
       pipeline_tag: The task's name on the Hugging Face Hub, for the model card.
-      monitors: Metrics that `Stage.monitor` may name.
+      score: The metric of a split that ranks runs, one of the keys of `Evaluator.evaluate`.
+      training_metrics: The metrics of an epoch, which `Stage.monitor` may name after "val_".
       unsupported_fields: Fields of `Stage` that the task ignores; they must keep their defaults.
       evaluates_before_training: Whether the untrained model is validated first because it already
         performs the task; its weights are kept if no epoch of the first stage is better.
@@ -28,11 +33,13 @@ class TaskConfig(abc.ABC):
       supports_views: Whether augmented inputs may be cached, see `Store.views`.
     """
 
+    implementation: ClassVar[str | type]
     sources: ClassVar[tuple[str, ...]]
     presets: ClassVar[tuple[str, ...]]
     predict_argument: ClassVar[str]
     pipeline_tag: ClassVar[str]
-    monitors: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
+    score: ClassVar[Metric] = ACCURACY
+    training_metrics: ClassVar[tuple[Metric, ...]] = (LOSS, ACCURACY)
     unsupported_fields: ClassVar[tuple[str, ...]] = ()
     evaluates_before_training: ClassVar[bool] = False
     service_sources: ClassVar[tuple[str, ...]] = ()
@@ -45,10 +52,11 @@ class TaskConfig(abc.ABC):
     def stage_faults(self, stage: Stage) -> list[str]:
         """Return one sentence for each field of a stage that the task does not support."""
         task, faults = type(self).__name__, []
-        if stage.monitor not in self.monitors:
+        monitors = self.monitors()
+        if stage.monitor not in monitors:
             faults.append(
                 f"`stages.{stage.name}.monitor` for {task} must be one of "
-                f"{', '.join(self.monitors)}. Received: {stage.monitor!r}."
+                f"{', '.join(monitors)}. Received: {stage.monitor!r}."
             )
         defaults = {field.name: field.default for field in dataclasses.fields(stage)}
         return faults + [
@@ -58,6 +66,10 @@ class TaskConfig(abc.ABC):
             if getattr(stage, name) != defaults[name]
         ]
 
+    def monitors(self) -> dict[str, Metric]:
+        """Return the metrics that `Stage.monitor` may name, by that name."""
+        return {f"val_{metric.name}": metric for metric in self.training_metrics}
+
     @abc.abstractmethod
     def smoke_recipe(self, recipe: Any) -> Any:
         """Return the recipe reduced to synthetic data and random weights, to run within seconds."""
@@ -65,3 +77,30 @@ class TaskConfig(abc.ABC):
     def augmentation_fingerprint(self) -> str:
         """Return a fingerprint of the augmentation configuration; "" without augmentation."""
         return ""
+
+    @abc.abstractmethod
+    def predictions(self, inputs: Sequence[str], outputs: Mapping[str, Any]) -> list[Any]:
+        """Decode the outputs of the exported model; must not need TensorFlow.
+
+        Args:
+          inputs: What each prediction is for: the path of a file, or a text.
+          outputs: {output: array} of a call to "serving_default" on these inputs.
+
+        Returns:
+          One `sft_keras.tasks.predictions.Prediction` per input, in order.
+        """
+
+    def export_limitation(self, quantized: bool) -> str | None:
+        """Return why LiteRT/ONNX export is unsupported, or None.
+
+        Such an export has no preprocessing. It takes x of evaluation batches and returns
+        probabilities with the classes on the last axis, so that it can be compared with the trained
+        model.
+
+        Args:
+          quantized: Whether the export computes in int8.
+
+        Returns:
+          The reason, as the end of an error message.
+        """
+        return "its predictions cannot be compared with those of the trained model."

@@ -7,13 +7,13 @@ import importlib
 from sft_keras.recipe.task_config import TaskConfig
 
 TASKS: dict[str, str] = {
-    "ImageClassification": "sft_keras.tasks.image_classification.task",
-    "MaskedLM": "sft_keras.tasks.masked_lm.task",
-    "QuestionAnswering": "sft_keras.tasks.question_answering.task",
-    "TextClassification": "sft_keras.tasks.text_classification.single_label",
-    "TextMultiLabel": "sft_keras.tasks.text_classification.multi_label",
-    "TextRegression": "sft_keras.tasks.text_classification.regression",
-    "TokenClassification": "sft_keras.tasks.token_classification.task",
+    "ImageClassification": "sft_keras.tasks.image_classification.config",
+    "MaskedLM": "sft_keras.tasks.masked_lm.config",
+    "QuestionAnswering": "sft_keras.tasks.question_answering.config",
+    "TextClassification": "sft_keras.tasks.text_classification.config",
+    "TextMultiLabel": "sft_keras.tasks.text_classification.config",
+    "TextRegression": "sft_keras.tasks.text_classification.config",
+    "TokenClassification": "sft_keras.tasks.token_classification.config",
 }
 """{kind: module}; the kind is the name of the task's class, in recipes and in JSON."""
 

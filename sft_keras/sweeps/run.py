@@ -32,7 +32,7 @@ from sft_keras.runs.environment import environment
 from sft_keras.runs.folder import TRIALS, RunFolder
 from sft_keras.sweeps.plan import Point, TrialPlan, one_run
 from sft_keras.sweeps.shared import TrialContext, TrialData
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
@@ -103,7 +103,7 @@ def _open_data(plan: TrialPlan, context: TrialContext) -> DataInfo:
     info = next(context.data(first, first.seed, plan.folds)).info
     for point in plan.points:
         if point.recipe.data.source == first.data.source:
-            task_of(point.recipe).check_against_data(point.recipe, info)
+            build_task(point.recipe, info).check_against_data()
     return info
 
 
@@ -168,7 +168,7 @@ def _run_one(
     facts = {"name": trial.name, "folder": name, "failure": None, "seconds": 0.0}
     try:
         with configured_keras(recipe):
-            task_of(recipe).check_against_data(recipe, info)
+            build_task(recipe, info).check_against_data()
             backbone = context.backbone(recipe)
             for stage in recipe.stages:
                 backbone.split(stage.unfreeze)
@@ -187,13 +187,14 @@ def _run_one(
     if facts["failure"] is not None:
         return facts
     last = stages[-1]
+    score = recipe.task.score
     scores = {
-        split: task_of(recipe).score(last[split]) for split in ("validation", "test") if last[split]
+        split: last[split][score.name]["value"] for split in ("validation", "test") if last[split]
     }
     return {
         **facts,
-        "metric": scores["validation"][0],
-        "scores": {split: value for split, (_, value) in scores.items()},
+        "metric": score.name,
+        "scores": scores,
         "loss": last["validation"]["loss"],
         "learning_rates": {stage["name"]: stage["learning_rate"] for stage in stages},
         "epochs": {stage["name"]: stage["epochs_run"] for stage in stages},

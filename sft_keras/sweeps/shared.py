@@ -16,7 +16,7 @@ from sft_keras.core.errors import BackboneError, DataError
 from sft_keras.data.examples import DataInfo, Splits, concatenate
 from sft_keras.data.prepared import Prepared
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,20 +102,21 @@ class TrialContext:
             data.data_dir,
             *shares,
             split_seed,
-            task_of(recipe).preprocessing_fingerprint(recipe),
+            build_task(recipe).preprocessor.fingerprint(),
             folds,
         )
         if self._data is None or self._data[0] != key:
             # Freed before the next is read, since both may not fit into memory.
             self._data = None
             self.memory.keep_only(())
-            splits = task_of(recipe).open_data(recipe, split_seed)
+            splits = build_task(recipe).open_data(split_seed)
             if folds is not None:
                 splits = dataclasses.replace(
                     splits, train=concatenate(splits.train, splits.validation)
                 )
                 _require_enough(splits, folds)
-            self._data = (key, splits, task_of(recipe).preprocess(splits, recipe, self._progress))
+            task = build_task(recipe, splits.info)
+            self._data = (key, splits, task.preprocessor.preprocess(splits, self._progress))
         _, splits, prepared = self._data
         if folds is None:
             yield TrialData(prepared, splits.info)
@@ -139,7 +140,7 @@ class TrialContext:
         Raises:
           BackboneError: If it cannot be built.
         """
-        key = repr((recipe.backbone, recipe.precision, task_of(recipe).backbone_fingerprint()))
+        key = repr((recipe.backbone, recipe.precision, build_task(recipe).backbone_fingerprint()))
         if key in self._failures:
             raise self._failures[key]  # not tried again, since a download may take long to fail
         held = self._backbone
@@ -149,7 +150,7 @@ class TrialContext:
                 self.memory.keep_only(())
             held = self._backbone = None  # both may not fit into memory
             try:
-                built = task_of(recipe).build_backbone(recipe)
+                built = build_task(recipe).build_backbone()
             except BackboneError as error:
                 self._failures[key] = error
                 raise

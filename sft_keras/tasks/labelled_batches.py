@@ -6,10 +6,12 @@ step. A resumed run therefore augments as an uninterrupted one does, on any numb
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
+from typing_extensions import override
 
 from sft_keras.data.batches import training_batches, with_options
 from sft_keras.data.examples import DataInfo
@@ -19,6 +21,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.data.streams import in_graph
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.parts import Batches, Objective
 
 Augmentation = Callable[[Structure, tf.Tensor, tf.Tensor], tuple[Structure, tf.Tensor]]
 """(inputs, y, seed int64 [2]) -> (inputs, y): a pure function of its arguments."""
@@ -29,109 +32,102 @@ SampleWeighting = Callable[[tf.Tensor], tf.Tensor]
 _VIEWS = 2**31  # takes the place of a stage's number in seeds; no stage has it
 
 
-def labelled_training_batches(
-    prepared: Prepared,
-    *,
-    augmentation: Augmentation | None,
-    sample_weighting: SampleWeighting,
-    recipe: Recipe,
-    stage: Stage,
-    info: DataInfo,
-    skip: int = 0,
-) -> tf.data.Dataset:
-    """Return an endless data set of shuffled batches for a stage.
+class LabelledObjective(Objective):
+    """An objective with sample weights that follow from y."""
 
-    Args:
-      prepared: The training split. Cached augmented views are not augmented again.
-      augmentation: Random changes to each batch, or None.
-      sample_weighting: From y to sample weights, after augmentation.
-      recipe: The run's recipe.
-      stage: One of its stages.
-      info: Facts about the data.
-      skip: Number of batches to skip at the start.
+    @abc.abstractmethod
+    def training_weights(self, stage: Stage) -> SampleWeighting:
+        """Return the function from y to the sample weights of training batches."""
 
-    Returns:
-      (x, y, sample weights) batches. x is what `prepared` holds, pixels as float32 in 0..255; y is
-      the split's targets, or one-hot labels, float32 [batch, num_classes], if it has none.
+    def evaluation_weights(self) -> SampleWeighting | None:
+        """Return the function from y to the sample weights of evaluation batches, or None."""
+        return None
+
+
+class LabelledBatches(Batches):
+    """Batches of examples with one y each.
+
+    x is what a split holds, pixels as float32 in 0..255. y is the split's targets or, if it has
+    none, one-hot labels, float32 [batch, num_classes].
     """
-    if prepared.has_targets:
-        augmentation = None
-    finish = _make_finish(augmentation, recipe.seed, recipe.number_of(stage), info.num_classes)
 
-    def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
-        inputs, labels = finish(batch)
-        return inputs, labels, sample_weighting(labels)
+    def __init__(
+        self,
+        recipe: Recipe,
+        info: DataInfo,
+        objective: LabelledObjective,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        """Build the batches of a recipe.
 
-    return finished_training_batches(prepared, recipe, stage, weighted, skip)
+        Args:
+          recipe: The run's recipe.
+          info: Facts about the data.
+          objective: Returns the sample weights.
+          augmentation: Random changes to each batch, or None.
+        """
+        self._recipe, self._num_classes = recipe, info.num_classes
+        self._objective, self._augmentation = objective, augmentation
 
+    @override
+    def training(self, prepared: Prepared, stage: Stage, skip: int = 0) -> tf.data.Dataset:
+        recipe = self._recipe
+        # Cached augmented views are not augmented again.
+        augmentation = None if prepared.has_targets else self._augmentation
+        finish = self._make_finish(augmentation, recipe.number_of(stage))
+        weights_of = self._objective.training_weights(stage)
 
-def augmented_views(
-    prepared: Prepared,
-    *,
-    augmentation: Augmentation | None,
-    recipe: Recipe,
-    info: DataInfo,
-    views: int,
-) -> tf.data.Dataset:
-    """Return every example of a split `views` times, each time with another augmentation.
+        def weighted(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor, tf.Tensor]:
+            inputs, labels = finish(batch)
+            return inputs, labels, weights_of(labels)
 
-    The order is random: MixUp and CutMix must mix examples of different classes.
+        return finished_training_batches(prepared, recipe, stage, weighted, skip)
 
-    Returns:
-      Batches of (row numbers as defined by `Prepared.views`, int64 [batch]; x; y), with x and y as
-      in `labelled_training_batches`.
-    """
-    finish = _make_finish(augmentation, recipe.seed, _VIEWS, info.num_classes)
-    size = len(prepared.examples)
+    @override
+    def augmented_views(self, prepared: Prepared, views: int) -> tf.data.Dataset:
+        # The order is random: MixUp and CutMix must mix examples of different classes.
+        recipe, size = self._recipe, len(prepared.examples)
+        finish = self._make_finish(self._augmentation, _VIEWS)
 
-    @in_graph
-    def numbered(batch: Mapping[str, Any]) -> tuple[tf.Tensor, Structure, tf.Tensor]:
-        return (batch["epoch"] * size + batch["index"], *finish(batch))
+        @in_graph
+        def numbered(batch: Mapping[str, Any]) -> tuple[tf.Tensor, Structure, tf.Tensor]:
+            return (batch["epoch"] * size + batch["index"], *finish(batch))
 
-    batches = training_batches(prepared, recipe.data.batch_size, recipe.seed, _VIEWS, epochs=views)
-    return with_options(batches.map(numbered), deterministic=recipe.deterministic)
+        batches = training_batches(
+            prepared, recipe.data.batch_size, recipe.seed, _VIEWS, epochs=views
+        )
+        return with_options(batches.map(numbered), deterministic=recipe.deterministic)
 
+    @override
+    def evaluation(self, prepared: Prepared) -> tf.data.Dataset:
+        finish_unaugmented = self._make_finish(None, _VIEWS)
+        weights_of = self._objective.evaluation_weights()
 
-def labelled_batches(
-    prepared: Prepared,
-    *,
-    recipe: Recipe,
-    num_classes: int,
-    sample_weighting: SampleWeighting | None = None,
-) -> tf.data.Dataset:
-    """Return one pass over a split in stored order, without augmentation.
+        def finish(batch: Mapping[str, Any]) -> tuple[Structure | tf.Tensor, ...]:
+            inputs, labels = finish_unaugmented(batch)
+            return (inputs, labels) if weights_of is None else (inputs, labels, weights_of(labels))
 
-    Returns:
-      (x, y) batches, or (x, y, sample weights) with a `sample_weighting`; x and y are as in
-      `labelled_training_batches`.
-    """
-    finish_unaugmented = _make_finish(None, recipe.seed, _VIEWS, num_classes)
+        return finished_batches(prepared, self._recipe, finish)
 
-    def finish(batch: Mapping[str, Any]) -> tuple[Structure | tf.Tensor, ...]:
-        inputs, labels = finish_unaugmented(batch)
-        if sample_weighting is None:
+    def _make_finish(
+        self, augmentation: Augmentation | None, stage_index: int
+    ) -> Callable[[Mapping[str, Any]], tuple[Structure, tf.Tensor]]:
+        """Return the function from a batch to (x, y), augmented if there is an augmentation."""
+        base_seed = tf.constant([self._recipe.seed, stage_index], tf.int64)
+
+        def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
+            inputs = _pixels_to_float(batch["input"])
+            if "target" in batch:
+                labels = batch["target"]
+            else:
+                labels = tf.one_hot(batch["label"], self._num_classes)
+            if augmentation is not None:
+                fold_in = tf.random.experimental.stateless_fold_in
+                step_seed = fold_in(fold_in(base_seed, batch["epoch"]), batch["step"])
+                inputs, labels = augmentation(inputs, labels, step_seed)
             return inputs, labels
-        return inputs, labels, sample_weighting(labels)
 
-    return finished_batches(prepared, recipe, finish)
-
-
-def _make_finish(
-    augmentation: Augmentation | None, seed: int, stage_index: int, num_classes: int
-) -> Callable[[Mapping[str, Any]], tuple[Structure, tf.Tensor]]:
-    """Return the function from a batch to (x, y), augmented if there is an augmentation."""
-    base_seed = tf.constant([seed, stage_index], tf.int64)
-
-    def finish(batch: Mapping[str, Any]) -> tuple[Structure, tf.Tensor]:
-        inputs = _pixels_to_float(batch["input"])
-        labels = batch["target"] if "target" in batch else tf.one_hot(batch["label"], num_classes)
-        if augmentation is not None:
-            fold_in = tf.random.experimental.stateless_fold_in
-            step_seed = fold_in(fold_in(base_seed, batch["epoch"]), batch["step"])
-            inputs, labels = augmentation(inputs, labels, step_seed)
-        return inputs, labels
-
-    return finish
+        return finish
 
 
 def _pixels_to_float(inputs: Structure) -> Structure:

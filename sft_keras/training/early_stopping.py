@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from sft_keras.recipe.metric import Metric
 from sft_keras.recipe.stage import Stage
 
 
@@ -24,19 +25,26 @@ class EarlyStopping:
       is_patience_out: Whether the stage should stop.
     """
 
-    def __init__(self, stage: Stage, variables: Mapping[str, keras.Variable]) -> None:
-        """`variables` are those that the stage may change, by path."""
+    def __init__(
+        self, stage: Stage, monitor: Metric, variables: Mapping[str, keras.Variable]
+    ) -> None:
+        """Copy the initial weights.
+
+        Args:
+          stage: The stage; sets the patience.
+          monitor: The validation metric that `Stage.monitor` names.
+          variables: Those that the stage may change, by path.
+        """
         self.epoch, self.value, self.is_patience_out = 0, math.nan, False
-        self._metric = stage.monitor.removeprefix("val_")
-        self._sign = -1.0 if self._metric == "loss" else 1.0
+        self._monitor = monitor
         self._patience = stage.patience
         self._variables = dict(variables)
         self._kept = self._copy()
 
     def update(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Compare an epoch's validation metrics with the best; its weights are in the model."""
-        value = float(metrics[self._metric])
-        if math.isnan(self.value) or self._sign * (value - self.value) > 0:
+        value = float(metrics[self._monitor.name])
+        if math.isnan(self.value) or self._monitor.is_better(value, self.value):
             self.value, self.epoch = value, epoch
             self._kept = self._copy()
         elif self._patience and epoch - self.epoch >= self._patience:

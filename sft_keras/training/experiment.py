@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -16,7 +18,7 @@ from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
 from sft_keras.runs.folder import RunFolder
-from sft_keras.tasks.base import Task, task_of
+from sft_keras.tasks.base import Task, build_task
 from sft_keras.training.setup import stage_adapters
 
 
@@ -40,10 +42,10 @@ class Experiment:
     run: RunFolder
     devices: Devices = ONE_DEVICE
 
-    @property
-    def task(self) -> Task:
-        """The recipe's task."""
-        return task_of(self.recipe)
+    @functools.cached_property
+    def task(self) -> Task[Any]:
+        """The working half of the recipe's task, for this data."""
+        return build_task(self.recipe, self.info)
 
     def adapters(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
         """Return a context manager with the stage's LoRA adapters attached to the model."""
@@ -52,8 +54,8 @@ class Experiment:
     def training_batches(self, stage: Stage, source: StageInput, skip: int = 0) -> tf.data.Dataset:
         """Return endless (x, y, sample weight) batches for a stage, without the first `skip`."""
         train = source.prepared["train"]
-        return self.task.training_batches(train, self.recipe, stage, self.info, skip)
+        return self.task.batches.training(train, stage, skip)
 
     def evaluation_batches(self, source: StageInput, split: str) -> tf.data.Dataset:
         """Return the (x, y, ...) batches of a split in stored order."""
-        return self.task.evaluation_batches(source.prepared[split], self.recipe, self.info)
+        return self.task.batches.evaluation(source.prepared[split])

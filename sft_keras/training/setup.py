@@ -19,7 +19,7 @@ from sft_keras.models.lora import attach_adapters, layers_to_adapt
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.stage import Stage
-from sft_keras.tasks.base import task_of
+from sft_keras.tasks.base import build_task
 
 
 def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
@@ -30,11 +30,12 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
       DataError: If the data cannot be listed; if both fail, one error lists both reasons.
       RecipeError: If the recipe does not fit the data.
     """
+    task = build_task(recipe)
     opened: list[Any] = []
     faults: list[SFTError] = []
     for open_part in (
-        lambda: task_of(recipe).build_backbone(recipe),
-        lambda: task_of(recipe).open_data(recipe, recipe.seed),
+        task.build_backbone,
+        lambda: task.open_data(recipe.seed),
     ):
         try:
             opened.append(open_part())
@@ -45,7 +46,7 @@ def open_backbone_and_data(recipe: Recipe) -> tuple[BuiltBackbone, Splits]:
     if faults:
         raise DataError(numbered("The run cannot start.", [str(error) for error in faults]))
     backbone, splits = opened
-    task_of(recipe).check_against_data(recipe, splits.info)
+    task.with_info(splits.info).check_against_data()
     _require_blocks(backbone, recipe.stages)
     for stage in recipe.stages:
         layers_to_adapt(backbone, stage)  # raises if the stage's layers cannot have adapters
@@ -81,7 +82,7 @@ def build_staged(recipe: Recipe, backbone: BuiltBackbone, info: DataInfo) -> Sta
     # another seed, or dropout in the head would draw the same masks as in the backbone.
     (seed,) = np.random.SeedSequence([recipe.seed, _HEAD]).generate_state(1)
     keras.utils.set_random_seed(int(seed))
-    return task_of(recipe).build_model(backbone, info)
+    return build_task(recipe, info).build_model(backbone)
 
 
 def stage_adapters(

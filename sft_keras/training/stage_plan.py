@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from sft_keras.evaluation.output_monitors import OutputMonitor
+from sft_keras.recipe.metric import Metric
 from sft_keras.recipe.stage import Length, Stage
 from sft_keras.training.eta import TimeLeft, stage_time_left
 
@@ -20,6 +21,7 @@ class StagePlan:
     Attributes:
       stage: The stage's recipe, with a numeric learning rate.
       length: Epochs and steps, from `stage_length`.
+      monitor: The validation metric that `Stage.monitor` names.
       loss: Loss between the batches' y and the model's logits.
       metrics: Metrics of training and validation.
       training: Maps a number of batches to the (x, y, sample weight) batches after them, at least
@@ -35,6 +37,7 @@ class StagePlan:
 
     stage: Stage
     length: Length
+    monitor: Metric
     loss: keras.losses.Loss
     metrics: Sequence[keras.metrics.Metric]
     training: Callable[[int], tf.data.Dataset]

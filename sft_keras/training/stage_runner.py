@@ -118,7 +118,7 @@ def run_stage(
     free = may_move(staged, stage)
     resumed = None if checkpointer is None else checkpointer.resume_stage()
     before = fingerprints(staged) if resumed is None else resumed.fingerprints
-    early_stopping = EarlyStopping(stage, free)
+    early_stopping = EarlyStopping(stage, plan.monitor, free)
     training = plan.training(0 if resumed is None else resumed.step)
     loop = _build_loop(plan, model, training, early_stopping, reporter, checkpointer, devices)
     if resumed is not None:

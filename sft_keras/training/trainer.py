@@ -112,7 +112,7 @@ class Trainer:
         result = self._run_stage(resolved, source)
         self._cache.drop_after(stage)
         evaluation = self._evaluate(resolved, source)
-        summary = experiment.task.summary(evaluation["validation"])
+        summary = experiment.task.evaluator.summary(evaluation["validation"])
         run.line(f"{result.summary()}; validation {summary}")
         story = {
             "rate_test": rate_test,
@@ -146,7 +146,7 @@ class Trainer:
             test = range_test(
                 experiment.staged,
                 stage,
-                loss=experiment.task.loss(stage),
+                loss=experiment.task.objective.loss(stage),
                 training=experiment.training_batches(stage, source),
                 from_boundary=source.from_boundary,
                 reporter=experiment.run,
@@ -170,8 +170,8 @@ class Trainer:
             with contextlib.ExitStack() as adapters:
                 with experiment.devices.scope():
                     adapters.enter_context(experiment.adapters(stage))
-                    metrics = experiment.task.training_metrics()
-                    monitors = experiment.task.output_monitors(experiment.info)
+                    metrics = experiment.task.objective.metrics()
+                    monitors = experiment.task.objective.output_monitors()
                 plan = self._plan(stage, source, metrics, monitors)
                 return run_stage(
                     experiment.staged, plan, run, self._checkpointer, experiment.devices
@@ -194,12 +194,13 @@ class Trainer:
         return StagePlan(
             stage,
             stage_length(stage, examples, recipe.data.batch_size),
-            loss=task.loss(stage),
+            monitor=recipe.task.monitors()[stage.monitor],
+            loss=task.objective.loss(stage),
             metrics=metrics,
             training=functools.partial(experiment.training_batches, stage, source),
             validation=experiment.evaluation_batches(source, "validation"),
             from_boundary=source.from_boundary,
-            validates_start=recipe.number_of(stage) > 0 or task.evaluates_before_training,
+            validates_start=recipe.number_of(stage) > 0 or task.config.evaluates_before_training,
             output_monitors=output_monitors,
             steps_before=sum(result["steps"] for result in self._results),
             time_left=functools.partial(self._eta.describe, stage),
@@ -211,17 +212,15 @@ class Trainer:
         Returns:
           {"validation": metrics, "test": metrics or None, "temperature": of the calibration}.
         """
-        experiment, task = self._experiment, self._experiment.task
+        experiment, evaluator = self._experiment, self._experiment.task.evaluator
         model = experiment.staged.inference_model(stage.unfreeze, source.from_boundary)
         is_last = experiment.recipe.number_of(stage) == len(experiment.recipe.stages) - 1
         evaluation: dict[str, Any] = dict.fromkeys(("validation", "test", "temperature"))
         for split in ("validation", "test") if self._scores_test and is_last else ("validation",):
             prepared = source.prepared[split]
             batches = experiment.evaluation_batches(source, split)
-            outputs = task.predict_outputs(model, batches, experiment.devices)
-            evaluation[split] = task.evaluate(
-                outputs, prepared, experiment.info, experiment.recipe.seed
-            )
+            outputs = evaluator.predict(model, batches, experiment.devices)
+            evaluation[split] = evaluator.evaluate(outputs, prepared)
             if split == "validation":
-                evaluation["temperature"] = task.temperature(outputs, prepared)
+                evaluation["temperature"] = evaluator.temperature(outputs, prepared)
         return evaluation

@@ -26,6 +26,7 @@ from sft_keras.evaluation.inference import predict_batches
 from sft_keras.models.heads import classification_head
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import Augment, ImageClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.training.prepare import prepare_stage
 
 SIZE, CLASSES = 16, 3
@@ -114,19 +115,21 @@ def losses_of(network, data, cache, **fields):
     staged = built(network)
     info = data[1]
     store, recipe = store_for(staged, data, cache=cache, store=Store(**fields))
-    task, losses, predicted = recipe.task, [], []
+    task, losses, predicted = build_task(recipe, info), [], []
     for stage in recipe.stages:
         source = store.input_of(stage)
         assert source.from_boundary == (cache != "off")
-        model = prepare_stage(staged, stage, 6, task.loss(stage), [], source.from_boundary)
-        batches = task.training_batches(source.prepared["train"], recipe, stage, info)
+        model = prepare_stage(
+            staged, stage, 6, task.objective.loss(stage), [], source.from_boundary
+        )
+        batches = task.batches.training(source.prepared["train"], stage)
         losses += [model.train_on_batch(*batch) for batch in batches.take(3 * stage.epochs)]
-        validation = task.evaluation_batches(source.prepared["validation"], recipe, info)
+        validation = task.batches.evaluation(source.prepared["validation"])
         model = staged.inference_model(stage.unfreeze, source.from_boundary)
         predicted.append(predict_batches(model, validation))
         store.drop_after(stage)
     assert not store.held
-    whole = task.evaluation_batches(data[0]["validation"], recipe, info)
+    whole = task.batches.evaluation(data[0]["validation"])
     return losses, [*predicted, predict_batches(staged.model, whole)]
 
 

@@ -23,6 +23,7 @@ from sft_keras.data.prepared import Prepared
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import ImageClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.training.prepare import prepare_stage
 
 PLACES, WORDS, CLASSES, BATCH = 64, 20, 3, 8
@@ -104,13 +105,15 @@ def losses_of(data, cache, folder=None):
     for stage in recipe.stages:
         source = store.input_of(stage)
         assert source.from_boundary == (cache != "off")
-        model = prepare_stage(staged, stage, 12, recipe.task.loss(stage), [], source.from_boundary)
-        batches = recipe.task.training_batches(source.prepared["train"], recipe, stage, info)
+        task = build_task(recipe, info)
+        loss = task.objective.loss(stage)
+        model = prepare_stage(staged, stage, 12, loss, [], source.from_boundary)
+        batches = task.batches.training(source.prepared["train"], stage)
         for batch in batches.take(6 * stage.epochs):
             losses.append(model.train_on_batch(*batch))
             shapes.append({tuple(each.shape) for each in tf.nest.flatten(batch[0])})
         store.drop_after(stage)
-    validation = recipe.task.evaluation_batches(prepared["validation"], recipe, info)
+    validation = build_task(recipe, info).batches.evaluation(prepared["validation"])
     return losses, predict_batches(staged.model, validation), shapes
 
 

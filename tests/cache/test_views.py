@@ -15,6 +15,7 @@ from sft_keras.data.batches import epoch_views, training_batches
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.features import InMemoryFeatures
 from sft_keras.tasks import Augment, ImageClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.training.prepare import prepare_stage
 
 VIEWS, SIZE = 3, 10
@@ -65,7 +66,8 @@ def test_a_view_is_what_the_prefix_gives_for_an_augmented_image_with_its_label(
     assert (split.views, split.has_targets) == (VIEWS, True)
     prefix = staged.prefix_model([len(staged.backbone.blocks)])
     found = {}
-    for rows, images, labels in plan.task.augmented_views(prepared["train"], plan, INFO, VIEWS):
+    views = build_task(plan, INFO).batches.augmented_views(prepared["train"], VIEWS)
+    for rows, images, labels in views:
         stored = split.features.take(rows)
         np.testing.assert_allclose(stored["input"], prefix(images, training=False), atol=1e-5)
         np.testing.assert_array_equal(stored["target"], labels)
@@ -129,9 +131,10 @@ def test_views_on_disk_are_found_again_and_train_alike(prepared, build_staged, t
         staged, stage = build_staged(), plan.stages[0]
         source = source_of(plan, staged, prepared)
         assert source.story.startswith(story)
-        model = prepare_stage(staged, stage, 12, plan.task.loss(stage), [], from_boundary=True)
-        info = dataclasses.replace(INFO, counts={"train": (4, 3, 3)})
-        batches = plan.task.training_batches(source.prepared["train"], plan, stage, info)
+        task = build_task(plan, dataclasses.replace(INFO, counts={"train": (4, 3, 3)}))
+        loss = task.objective.loss(stage)
+        model = prepare_stage(staged, stage, 12, loss, [], from_boundary=True)
+        batches = task.batches.training(source.prepared["train"], stage)
         losses.append([model.train_on_batch(*batch) for batch in batches.take(12)])
     assert losses[0] == losses[1] == losses[2]
     for change in ({"seed": 1}, {"task": ImageClassification(augment=Augment(flip=True))}):

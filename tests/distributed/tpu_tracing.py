@@ -99,17 +99,18 @@ def main(name, folder, preset):
         run = RunFolder.create("traced", Path(folder, "run"), overwrite=False)
         experiment = open_run(recipe, run, devices, RunOptions()).experiment
         staged, prepared, info = experiment.staged, experiment.prepared, experiment.info
+        task = experiment.task
         if recipe.cache != "off":
             store = FeatureCache(staged, recipe, prepared, info, reporter=CONSOLE, devices=devices)
             trace(store.input_of, recipe.stages[0])
-        validation = task.evaluation_batches(prepared["validation"], recipe, info)
+        validation = task.batches.evaluation(prepared["validation"])
         for stage in recipe.stages:
-            loss = task.loss(stage)
+            loss = task.objective.loss(stage)
             with devices.scope():
-                metrics, watches = task.training_metrics(), task.output_monitors(info)
+                metrics, watches = task.objective.metrics(), task.objective.output_monitors()
                 model = prepare_stage(staged, stage, 10, loss, metrics)
             devices.prepare_optimizer(model.optimizer)
-            training = task.training_batches(prepared["train"], recipe, stage, info)
+            training = task.batches.training(prepared["train"], stage)
             steps = Steps(
                 model,
                 loss,

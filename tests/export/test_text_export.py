@@ -16,6 +16,7 @@ from sft_keras.backbones.text import tiny_vocabulary
 from sft_keras.core.reporter import SILENT
 from sft_keras.export.export import export_run
 from sft_keras.tasks import TextClassification, TokenClassification
+from sft_keras.tasks.base import build_task
 
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnxruntime")
@@ -74,7 +75,8 @@ def tagged(tmp_path_factory):
 def test_token_files_match_the_trained_model(fixture, request):
     run, facts, recipe = request.getfixturevalue(fixture)
     assert [row["format"] for row in facts["rows"]] == FORMATS
-    name, score = recipe.task.score(run.metrics)
+    name = recipe.task.score.name
+    score = run.metrics[name]["value"]
     for row in facts["rows"]:
         assert row["largest_difference"] < 1e-5
         assert row["agreement"] == 1
@@ -92,7 +94,7 @@ def test_tokenizer_card_describes_the_tokenizer_of_the_run(fixture, request):
     assert "Only the SavedModel contains" in tokenizer["note"]
     pieces = json.loads((run.run_dir / tokenizer["vocabulary"]).read_text(encoding="utf-8"))
     assert tuple(pieces) == tiny_vocabulary()
-    ids = recipe.task.encoder(recipe).encode(tf.constant(["abc q"]))["token_ids"].numpy()[0]
+    ids = build_task(recipe).encoder.encode(tf.constant(["abc q"]))["token_ids"].numpy()[0]
     assert [pieces[token] for token in ids] == ["[CLS]", "a", "##b", "##c", "q", "[SEP]"]
     special = tokenizer["special"]
     assert [pieces[special[name]] for name in ("start", "end", "pad")] == [
@@ -113,6 +115,6 @@ def test_file_takes_any_batch_size_and_length(classified):
     interpreter = Interpreter(str(run.run_dir / "exports" / "model.tflite"))
     runner = interpreter.get_signature_runner()
     for texts in (["q"], ["abc q", "a much longer text z", ""]):
-        inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
+        inputs = build_task(recipe).encoder.encode(tf.constant(texts))
         outputs = runner(**{name: x.numpy() for name, x in inputs.items()})["probabilities"]
         np.testing.assert_allclose(outputs, run.model(inputs, training=False), atol=1e-5)

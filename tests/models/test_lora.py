@@ -17,6 +17,7 @@ from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.runs.folder import RunFolder
 from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import TextClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.freezing import may_move, set_trainable
 from sft_keras.training.setup import build_staged, stage_adapters
@@ -53,13 +54,15 @@ def recipe(*stages, **fields):
 @pytest.fixture(scope="module")
 def data():
     plan = recipe(stage())
-    splits = plan.task.open_data(plan, seed=0)
-    return plan.task.preprocess(splits, plan, lambda done, total: None), splits.info
+    splits = build_task(plan).open_data(0)
+    return build_task(plan, splits.info).preprocessor.preprocess(
+        splits, lambda done, total: None
+    ), splits.info
 
 
 def built(plan, info):
     keras.utils.set_random_seed(plan.seed)
-    return build_staged(plan, plan.task.build_backbone(plan), info)
+    return build_staged(plan, build_task(plan).build_backbone(), info)
 
 
 def trained(plan, data, folder):
@@ -81,7 +84,7 @@ def changed(before, after):
 
 
 def tokens(plan):
-    return plan.task.encoder(plan).encode(tf.constant(["ab cq", "z", "cabba z"]))
+    return build_task(plan).encoder.encode(tf.constant(["ab cq", "z", "cabba z"]))
 
 
 def moved(staged):

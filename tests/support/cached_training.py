@@ -14,6 +14,7 @@ from sft_keras import Store
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.reporter import SILENT
 from sft_keras.evaluation.inference import predict_batches
+from sft_keras.tasks.base import build_task
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.setup import build_staged
 
@@ -23,14 +24,15 @@ class Experiment:
 
     def __init__(self, recipe):
         self.recipe = recipe
-        splits = recipe.task.open_data(recipe, seed=0)
+        splits = build_task(recipe).open_data(0)
         self.info = splits.info
-        self.prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
+        self.task = build_task(recipe, splits.info)
+        self.prepared = self.task.preprocessor.preprocess(splits, lambda done, total: None)
 
     @functools.cached_property
     def staged(self):
         keras.utils.set_random_seed(0)
-        backbone = self.recipe.task.build_backbone(self.recipe)
+        backbone = build_task(self.recipe).build_backbone()
         return build_staged(self.recipe, backbone, self.info)
 
     def feature_cache(self):
@@ -40,22 +42,20 @@ class Experiment:
 def losses_and_outputs(recipe, cache, steps=3):
     """Return the loss of each step of the last stage, and the outputs for the test split."""
     experiment = Experiment(dataclasses.replace(recipe, cache=cache))
-    stage, task = recipe.stages[-1], recipe.task
+    stage, task = recipe.stages[-1], experiment.task
     source = experiment.feature_cache().input_of(stage)
     assert source.from_boundary == (cache != "off")
     model = prepare_stage(
         experiment.staged,
         stage,
         steps,
-        task.loss(stage),
-        task.training_metrics(),
+        task.objective.loss(stage),
+        task.objective.metrics(),
         source.from_boundary,
     )
-    batches = task.training_batches(
-        source.prepared["train"], experiment.recipe, stage, experiment.info
-    )
+    batches = task.batches.training(source.prepared["train"], stage)
     losses = [model.train_on_batch(*batch)[0] for batch in batches.take(steps)]
-    test = task.evaluation_batches(experiment.prepared["test"], experiment.recipe, experiment.info)
+    test = task.batches.evaluation(experiment.prepared["test"])
     return losses, predict_batches(experiment.staged.model, test)
 
 

@@ -26,7 +26,7 @@ from sft_keras.sweeps import shared
 from sft_keras.sweeps.plan import plan_trials
 from sft_keras.sweeps.run import run_trials
 from sft_keras.sweeps.shared import TrialContext
-from sft_keras.tasks import ImageClassification
+from sft_keras.tasks.image_classification.task import ImageClassificationTask
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
@@ -274,13 +274,13 @@ def test_folds_share_what_frozen_blocks_give_and_are_scored_on_test(drawn_recipe
 def count_calls(monkeypatch, name: str) -> list[Any]:
     """Notes the arguments of each call of a method of the task."""
     calls: list[Any] = []
-    real = getattr(ImageClassification, name)
+    real = getattr(ImageClassificationTask, name)
 
     def counting(*args: Any) -> Any:
         calls.append(args)
         return real(*args)
 
-    monkeypatch.setattr(ImageClassification, name, counting)
+    monkeypatch.setattr(ImageClassificationTask, name, counting)
     return calls
 
 
@@ -506,7 +506,7 @@ def test_a_stop_while_data_are_read_leaves_all_as_it_was(
     def stopped(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ImageClassification, "open_data", stopped)
+    monkeypatch.setattr(ImageClassificationTask, "open_data", stopped)
     with pytest.raises(KeyboardInterrupt):
         run_trials(load_recipe(tiny_recipe), plan, run_dir=folder, overwrite=True)
     assert (folder / "trials.json").read_bytes() == before

@@ -9,6 +9,7 @@ import tensorflow as tf
 from sft_keras import Data, Recipe, Texts
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.tasks import Clean, TextClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.text.cleaning import clean_text
 
 ROWS = [(f"text number {n}", "good" if n % 2 else "bad") for n in range(20)]
@@ -19,7 +20,7 @@ def splits_of(source, clean=None, **data):
     recipe = Recipe(
         task=task, data=Data(source=source, **data), backbone=None, stages=(), cache="off"
     )
-    return task.open_data(recipe, seed=0)
+    return build_task(recipe).open_data(0)
 
 
 def texts_of(examples):

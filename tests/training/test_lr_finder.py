@@ -16,7 +16,7 @@ from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import LossError
 from sft_keras.core.reporter import SILENT, CallbackReporter
 from sft_keras.models.staged import StagedModel
-from sft_keras.tasks import ImageClassification
+from sft_keras.tasks.single_label import SingleLabelObjective
 from sft_keras.training import lr_finder as rate_finder
 from sft_keras.training.freezing import set_trainable
 from sft_keras.training.lr_finder import RateSweep, find_fall, range_test
@@ -50,7 +50,7 @@ def found(staged, plan, training, **arguments):
         name: arguments.pop(name) for name in ("lowest", "highest", "steps") if name in arguments
     }
     arguments |= {"sweep": RateSweep(**rates)}
-    given = {"loss": ImageClassification().loss(plan), "reporter": SILENT}
+    given = {"loss": SingleLabelObjective(None).loss(plan), "reporter": SILENT}
     return range_test(staged, plan, training=training, **(given | arguments))
 
 
@@ -133,7 +133,7 @@ def test_a_stage_after_the_test_is_the_same_as_without_it(build_staged, colours)
         if with_test:
             with contextlib.suppress(LossError):
                 found(staged, plan, endless(*colours), steps=40)
-        model = prepare_stage(staged, plan, 8, ImageClassification().loss(plan), [])
+        model = prepare_stage(staged, plan, 8, SingleLabelObjective(None).loss(plan), [])
         return [float(model.train_on_batch(*batch)) for batch in endless(*colours).take(8)]
 
     assert losses(with_test=True) == losses(with_test=False)
@@ -157,7 +157,7 @@ def test_every_step_has_its_own_rate_and_its_own_loss(build_staged, colours, tes
     np.testing.assert_allclose(test.rates, expected, rtol=1e-4)
     plan = stage(optimizer="sgd")
     model = prepare_stage(
-        build_staged(head_dropout=0.0), plan, 1, ImageClassification().loss(plan), []
+        build_staged(head_dropout=0.0), plan, 1, SingleLabelObjective(None).loss(plan), []
     )
     rate = tf.Variable(0.0)
     model.optimizer.learning_rate = lambda: rate
@@ -207,7 +207,7 @@ def test_a_range_that_is_none_is_refused(build_staged, colours, wrong):
 def trained(staged, plan, rate, training, steps=40):
     """The mean loss of the last ten of a few steps at a rate; the model is left changed."""
     plan = dataclasses.replace(plan, learning_rate=rate)
-    model = prepare_stage(staged, plan, steps, ImageClassification().loss(plan), [])
+    model = prepare_stage(staged, plan, steps, SingleLabelObjective(None).loss(plan), [])
     losses = []
     for batch in training.take(steps):
         model.reset_metrics()

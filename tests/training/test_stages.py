@@ -16,6 +16,8 @@ from sft_keras.core.reporter import CallbackReporter
 from sft_keras.data.examples import DataInfo
 from sft_keras.recipe.stage import Length, stage_length
 from sft_keras.tasks import Augment, ImageClassification
+from sft_keras.tasks.base import build_task
+from sft_keras.tasks.single_label import SingleLabelObjective
 from sft_keras.training import stage_runner
 from sft_keras.training.early_stopping import EarlyStopping
 from sft_keras.training.optimizers import build_schedule
@@ -56,13 +58,14 @@ def stage(name="top", **fields):
 
 def run(staged, plan, colours, batches=None, *, training=None, on_line=print, has_start=False):
     """Runs a stage on the given batches, by default the colours in every epoch."""
-    task = ImageClassification()
+    task = SingleLabelObjective(None)
     batches = batches or epoch(colours) * plan.epochs
     stage_plan = StagePlan(
         plan,
         Length(plan.epochs, len(batches) // plan.epochs),
+        monitor=ImageClassification().monitors()[plan.monitor],
         loss=task.loss(plan),
-        metrics=task.training_metrics(),
+        metrics=task.metrics(),
         training=(training or dataset(batches)).skip,
         validation=tf.data.Dataset.from_tensor_slices(colours).batch(BATCH),
         validates_start=has_start,
@@ -171,9 +174,9 @@ def test_a_trained_model_is_saved_and_loads_again_with_equal_answers(trained, co
 
 
 def test_penalties_are_on_the_kernels_that_train_and_on_nothing_else(build_staged, colours):
-    staged, task = build_staged(), ImageClassification()
+    staged, task = build_staged(), SingleLabelObjective(None)
     plan = stage(unfreeze=1, l1=0.01, l2=0.1)
-    model = prepare_stage(staged, plan, STEPS, task.loss(plan), task.training_metrics())
+    model = prepare_stage(staged, plan, STEPS, task.loss(plan), task.metrics())
     for variable in model.trainable_variables:
         variable.assign_add(np.ones(variable.shape))
     model(colours[0])
@@ -243,7 +246,9 @@ class Watched:
 
     def __init__(self, **fields):
         self.weight = keras.Variable(0.0)
-        self.best = EarlyStopping(stage(**fields), {"weight": self.weight})
+        plan = stage(**fields)
+        monitor = ImageClassification().monitors()[plan.monitor]
+        self.best = EarlyStopping(plan, monitor, {"weight": self.weight})
 
     def validate(self, *figures, start=None, metric="loss"):
         if start is not None:
@@ -418,7 +423,7 @@ def test_one_seed_gives_the_same_bits_twice(build_staged, colours):
 
     def weights():
         staged = build_staged(seed=0)
-        training = recipe.task.training_batches(prepared, recipe, plan, info)
+        training = build_task(recipe, info).batches.training(prepared, plan)
         run(staged, plan, colours, training=training)
         return values(staged)
 
@@ -458,6 +463,6 @@ def test_label_smoothing_is_in_the_training_loss():
     log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     for smoothing in (0.0, 0.2):
         targets = labels * (1 - smoothing) + smoothing / 4
-        loss = ImageClassification().loss(stage(label_smoothing=smoothing))
+        loss = SingleLabelObjective(None).loss(stage(label_smoothing=smoothing))
         expected = -(targets * log_shares).sum(axis=1).mean()
         assert float(loss(labels, logits)) == pytest.approx(expected, rel=1e-6)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from sft_keras import Stage
 from sft_keras.core.errors import LossError
 from sft_keras.evaluation.output_monitors import CollapseMonitor
-from sft_keras.tasks import ImageClassification
+from sft_keras.tasks.single_label import SingleLabelObjective
 from sft_keras.training.gradient_monitor import GradientMonitor
 from sft_keras.training.prepare import prepare_stage
 from sft_keras.training.step import Steps
@@ -47,10 +47,10 @@ def stage(**fields):
 )
 def test_the_steps_are_those_of_fit(build_staged, batches, fields):
     tf.config.experimental.enable_op_determinism()
-    task, plan = ImageClassification(), stage(**fields)
+    task, plan = SingleLabelObjective(None), stage(**fields)
 
     def prepared():
-        staged, metrics = build_staged(), task.training_metrics()
+        staged, metrics = build_staged(), task.metrics()
         return staged, metrics, prepare_stage(staged, plan, 6, task.loss(plan), metrics)
 
     staged, _, model = prepared()
@@ -128,8 +128,8 @@ def test_a_gradient_that_loss_scaling_leaves_out_is_no_fault(build_staged, batch
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        task, plan = ImageClassification(), stage()
-        staged, metrics = build_staged(), task.training_metrics()
+        task, plan = SingleLabelObjective(None), stage()
+        staged, metrics = build_staged(), task.metrics()
         model = prepare_stage(staged, plan, 6, task.loss(plan), metrics)
         watch = GradientMonitor(plan, lambda step: 0.1)
         spec = batches.element_spec

@@ -13,6 +13,7 @@ from sft_keras.data.examples import DataInfo
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.training import trainer as training
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.stage_runner import run_stage
@@ -75,9 +76,9 @@ def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
         build_staged, prepared, plan, tmp_path / "asked", scores_test=True
     )
     assert head["test"] is None
-    batches = plan.task.evaluation_batches(prepared["test"], plan, INFO)
+    batches = build_task(plan, INFO).batches.evaluation(prepared["test"])
     outputs = predict_batches(staged.model, batches)
-    expected = plan.task.evaluate(outputs, prepared["test"], INFO, plan.seed)
+    expected = build_task(plan, INFO).evaluator.evaluate(outputs, prepared["test"])
     assert top["test"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert top["test"]["confusion_matrix"] == expected["confusion_matrix"]
     assert [each["history"] for each in unasked] == [head["history"], top["history"]]

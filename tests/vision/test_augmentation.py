@@ -13,8 +13,8 @@ from sft_keras import Backbone, Data, Recipe, Stage
 from sft_keras.core.errors import RecipeError
 from sft_keras.data.examples import DataInfo
 from sft_keras.tasks import Augment, ImageClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.class_weights import class_weights
-from sft_keras.tasks.labelled_batches import labelled_training_batches
 from sft_keras.vision.augmentation import build_augmentation
 
 ONE_BY_ONE = (
@@ -158,14 +158,8 @@ def recipe(seed=0, augment=None, **fields):
 
 def batches(plan, images, which=0, count=3, first=0):
     """(images, labels, sample weights) of `count` steps of a stage; 3 steps are an epoch."""
-    found = labelled_training_batches(
-        held_split(images, LABELS),
-        augmentation=build_augmentation(plan.task.augment),
-        sample_weighting=plan.task.sample_weighting(plan.stages[which], INFO),
-        recipe=plan,
-        stage=plan.stages[which],
-        info=INFO,
-    )
+    task = build_task(plan, INFO)
+    found = task.batches.training(held_split(images, LABELS), plan.stages[which])
     return list(found.skip(first).take(count).as_numpy_iterator())
 
 
@@ -188,7 +182,7 @@ def test_evaluation_gets_the_pixels_as_they_are_in_stored_order():
     images = noise(12)
     plan = recipe(augment=Augment(flip=True, brightness=0.5, mixup=1.0), class_weights="balanced")
     steps = list(
-        plan.task.evaluation_batches(held_split(images, LABELS), plan, INFO).as_numpy_iterator()
+        build_task(plan, INFO).batches.evaluation(held_split(images, LABELS)).as_numpy_iterator()
     )
     assert [len(step) for step in steps] == [2, 2, 2]
     np.testing.assert_array_equal(np.concatenate([x for x, _ in steps]), images)

@@ -1,185 +1,165 @@
-"""Masked language modelling as a task. Importing this module does not import TensorFlow."""
+"""The working half of masked language modelling."""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any
 
+import keras
+import tensorflow as tf
 from typing_extensions import override
 
-from sft_keras.recipe.section import Checks, section, section_faults
-from sft_keras.tasks.base import Progress
-from sft_keras.tasks.text_base import TextTask
-from sft_keras.text.clean_config import Clean
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from sft_keras.backbones.blocks import BuiltBackbone
-    from sft_keras.backbones.text import Output
-    from sft_keras.data.examples import DataInfo, Splits
-    from sft_keras.data.prepared import Prepared
-    from sft_keras.distributed.devices import Devices
-    from sft_keras.models.staged import StagedModel
-    from sft_keras.recipe.backbone import Backbone
-    from sft_keras.recipe.recipe import Recipe
-    from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ReportExamples
-    from sft_keras.tasks.masked_lm.masking import Masking
-    from sft_keras.tasks.masked_lm.metrics import MaskedTokenPredictions
-    from sft_keras.tasks.signatures import ServingSignatures
-    from sft_keras.text.encoder import TextEncoder
+from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.backbones.text import Output, text_preset, tiny_vocabulary
+from sft_keras.data.examples import Splits
+from sft_keras.data.prepared import Prepared
+from sft_keras.data.splits import build_splits
+from sft_keras.distributed.devices import Devices
+from sft_keras.models.staged import StagedModel
+from sft_keras.recipe.backbone import Backbone
+from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.examples import ReportExamples
+from sft_keras.tasks.masked_lm.config import MaskedLM
+from sft_keras.tasks.masked_lm.head import (
+    MaskedAccuracy,
+    MaskedLoss,
+    hub_backbone,
+    masked_lm_head,
+)
+from sft_keras.tasks.masked_lm.masking import (
+    build_masking,
+    masked_evaluation_batches,
+    masked_training_batches,
+)
+from sft_keras.tasks.masked_lm.metrics import (
+    MaskedTokenPredictions,
+    masked_lm_metrics,
+    masked_token_examples,
+    predict_masked_tokens,
+)
+from sft_keras.tasks.masked_lm.signatures import fill_mask_samples, fill_mask_signatures
+from sft_keras.tasks.masked_lm.source import list_unlabelled_texts
+from sft_keras.tasks.parts import Batches, Evaluator, Exporter, Objective, Progress, Samples
+from sft_keras.tasks.signatures import ServingSignatures
+from sft_keras.tasks.text_base import TextPreprocessor, TextTask
+from sft_keras.text.encoder import load_hub_tokenizer
+from sft_keras.text.preprocess import prepare_texts
 
 _PRESET = "preset"
 
 
-@section
-class MaskedLM(TextTask):
-    """Continued pretraining of a text backbone on the texts of a domain; needs no labels.
-
-    A share of the tokens of each text becomes prediction targets, and most of them are masked
-    (Devlin et al. 2019, arXiv:1810.04805, section 3.1; domain-adaptive pretraining before a task:
-    Gururangan et al. 2020, arXiv:2004.10964). Training draws new targets in every epoch; validation
-    and test always use the same ones. A run writes a preset folder that other recipes take as their
-    backbone.
-
-    Example:
-
-    >>> from sft_keras import Backbone, Data, Recipe, Stage
-    >>> from sft_keras.tasks import MaskedLM
-    >>> recipe = Recipe(
-    ...     task=MaskedLM(sequence_length=256),
-    ...     data=Data(source="texts:abstracts.txt", batch_size=32),
-    ...     backbone=Backbone(preset="hub:bert_small_en_uncased"),
-    ...     stages=(Stage(name="all", epochs=3, learning_rate=1e-4, unfreeze="all"),),
-    ... )
-    >>> recipe.task.share
-    0.15
-
-    Attributes:
-      sequence_length: The largest number of tokens per text, special tokens included; longer texts
-        are truncated. Batches are only as long as the longest text in them.
-      share: The share of a text's tokens that become targets.
-      clean: How the texts are cleaned.
-    """
-
-    sources: ClassVar = ("texts", "csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
-    predict_argument: ClassVar = '"TEXT WITH A [MASK]"'
-    pipeline_tag: ClassVar = "fill-mask"
-    evaluates_before_training: ClassVar = True
-    supports_views: ClassVar = False
-    unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
-
-    sequence_length: int = 128
-    share: float = 0.15
-    clean: Clean = dataclasses.field(default_factory=Clean)
-
-    @override
-    def faults(self) -> list[str]:
-        checks = Checks("task", self)
-        checks.at_least("sequence_length", 8)
-        checks.require("share", 0.0 < self.share < 1.0, "above 0 and below 1")
-        return [*checks.faults, *section_faults("task.clean", self.clean)]
+class MaskedLMTask(TextTask[MaskedLM]):
+    """Continued pretraining of a text backbone on the texts of a domain."""
 
     @override
     def backbone_output(self) -> Output:
         return "masked"
 
     @override
-    def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        from sft_keras.data.splits import build_splits
-        from sft_keras.tasks.masked_lm.source import list_unlabelled_texts
-
-        listing = list_unlabelled_texts(recipe.data, self.clean, seed)
-        return build_splits(listing, recipe.data, seed)
+    def open_data(self, seed: int) -> Splits:
+        data = self.recipe.data
+        return build_splits(list_unlabelled_texts(data, self.config.clean, seed), data, seed)
 
     @override
-    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        """Tokenize every text once; `Prepared.details` repeats the encoder for every text."""
-        from sft_keras.text.preprocess import prepare_texts
-
-        encoder = self.encoder(recipe)
-        prepared_splits = prepare_texts(
-            splits.by_name(),
-            encoder=encoder,
-            sequence_length=self.sequence_length,
-            progress=progress,
-        )
-        return {
-            name: dataclasses.replace(prepared, details=[encoder] * len(prepared.examples))
-            for name, prepared in prepared_splits.items()
-        }
-
-    @override
-    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
-        return (
-            f"{recipe.backbone.preset} {self.sequence_length} {self.clean!r} "
-            f"{dict(recipe.data.columns)}"
-        )
-
-    @override
-    def augmentation_fingerprint(self) -> str:
-        return f"masked {self.share}"
-
-    @override
-    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        from sft_keras.models.staged import StagedModel
-        from sft_keras.tasks.masked_lm.head import masked_lm_head
-
+    def build_model(self, backbone: BuiltBackbone) -> StagedModel:
         return StagedModel(backbone=backbone, head=masked_lm_head(backbone), activation="softmax")
 
+    @functools.cached_property
     @override
-    def training_batches(
-        self,
-        prepared: Prepared,
-        recipe: Recipe,
-        stage: Stage,
-        info: DataInfo,
-        skip: int = 0,
-    ) -> tf.data.Dataset:
-        from sft_keras.tasks.masked_lm.masking import masked_training_batches
+    def preprocessor(self) -> _Preprocessor:
+        return _Preprocessor(self)
 
-        return masked_training_batches(prepared, self._masking(prepared), recipe, stage, skip)
+    @functools.cached_property
+    @override
+    def objective(self) -> _Objective:
+        return _Objective()
+
+    @functools.cached_property
+    @override
+    def batches(self) -> _Batches:
+        return _Batches(self)
+
+    @functools.cached_property
+    @override
+    def evaluator(self) -> _Evaluator:
+        return _Evaluator(self)
+
+    @functools.cached_property
+    @override
+    def exporter(self) -> _Exporter:
+        return _Exporter(self)
 
     @override
-    def evaluation_batches(
-        self, prepared: Prepared, recipe: Recipe, info: DataInfo
-    ) -> tf.data.Dataset:
-        from sft_keras.tasks.masked_lm.masking import masked_evaluation_batches
+    def save_artifacts(self, staged: StagedModel, folder: Path) -> list[str]:
+        """Save the trained backbone and its tokenizer as a preset folder."""
+        _save_preset(staged.backbone, self.recipe.backbone, folder / _PRESET)
+        return [
+            "Other recipes can use the trained backbone with "
+            f"--set=backbone.preset=hub:{folder / _PRESET}"
+        ]
 
-        return masked_evaluation_batches(prepared, self._masking(prepared), recipe)
 
+class _Preprocessor(TextPreprocessor):
+    def __init__(self, task: MaskedLMTask) -> None:
+        super().__init__(task)
+        self._config = task.config
+
+    @override
+    def preprocess(self, splits: Splits, progress: Progress) -> dict[str, Prepared]:
+        return prepare_texts(
+            splits.by_name(),
+            encoder=self._task.encoder,
+            sequence_length=self._config.sequence_length,
+            progress=progress,
+        )
+
+    @override
+    def fingerprint(self) -> str:
+        return (
+            f"{self.recipe.backbone.preset} {self._config.sequence_length} "
+            f"{self._config.clean!r} {dict(self.recipe.data.columns)}"
+        )
+
+
+class _Objective(Objective):
     @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        from sft_keras.tasks.masked_lm.head import MaskedLoss
-
         return MaskedLoss()
 
     @override
-    def training_metrics(self) -> list[keras.metrics.Metric]:
-        from sft_keras.tasks.masked_lm.head import MaskedAccuracy
-
+    def metrics(self) -> list[keras.metrics.Metric]:
         return [MaskedAccuracy(name="accuracy")]
 
+
+class _Batches(Batches):
+    def __init__(self, task: MaskedLMTask) -> None:
+        self._recipe = task.recipe
+        self._masking = build_masking(task.encoder, task.config.share)
+
     @override
-    def predict_outputs(
+    def training(self, prepared: Prepared, stage: Stage, skip: int = 0) -> tf.data.Dataset:
+        return masked_training_batches(prepared, self._masking, self._recipe, stage, skip)
+
+    @override
+    def evaluation(self, prepared: Prepared) -> tf.data.Dataset:
+        return masked_evaluation_batches(prepared, self._masking, self._recipe)
+
+
+class _Evaluator(Evaluator):
+    def __init__(self, task: MaskedLMTask) -> None:
+        self._task = task
+
+    @override
+    def predict(
         self, model: keras.Model, batches: tf.data.Dataset, devices: Devices
     ) -> MaskedTokenPredictions:
-        from sft_keras.tasks.masked_lm.metrics import predict_masked_tokens
-
         return predict_masked_tokens(model, batches, devices)
 
     @override
-    def evaluate(
-        self, outputs: MaskedTokenPredictions, prepared: Prepared, info: DataInfo, seed: int
-    ) -> dict[str, Any]:
-        from sft_keras.tasks.masked_lm.metrics import masked_lm_metrics
-
-        return masked_lm_metrics(outputs, len(prepared.examples), seed)
+    def evaluate(self, outputs: MaskedTokenPredictions, prepared: Prepared) -> dict[str, Any]:
+        return masked_lm_metrics(outputs, len(prepared.examples), self._task.recipe.seed)
 
     @override
     def summary(self, metrics: Mapping[str, Any]) -> str:
@@ -192,56 +172,24 @@ class MaskedLM(TextTask):
         )
 
     @override
-    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
-        return "accuracy", metrics["accuracy"]["value"]
-
-    @override
     def report_examples(
-        self, outputs: MaskedTokenPredictions, prepared: Prepared, info: DataInfo
+        self, outputs: MaskedTokenPredictions, prepared: Prepared
     ) -> ReportExamples:
-        from sft_keras.tasks.masked_lm.metrics import masked_token_examples
+        vocabulary = self._task.encoder.vocabulary()
+        return masked_token_examples(outputs, prepared, vocabulary)
 
-        return masked_token_examples(outputs, prepared, _encoder(prepared).vocabulary())
 
-    @override
-    def save_artifacts(self, staged: StagedModel, recipe: Recipe, folder: Path) -> list[str]:
-        """Save the trained backbone and its tokenizer as a preset folder."""
-        _save_preset(staged.backbone, recipe.backbone, folder / _PRESET)
-        return [
-            "Other recipes can use the trained backbone with "
-            f"--set=backbone.preset=hub:{folder / _PRESET}"
-        ]
+class _Exporter(Exporter):
+    def __init__(self, task: MaskedLMTask) -> None:
+        self._encoder = task.encoder
 
     @override
-    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.masked_lm.signatures import fill_mask_signatures
-
-        return fill_mask_signatures(model, self.encoder(recipe))
+    def signatures(self, model: keras.Model) -> ServingSignatures:
+        return fill_mask_signatures(model, self._encoder)
 
     @override
-    def export_limitation(self, quantized: bool) -> str | None:
-        return (
-            "it is a backbone to fine-tune: use the preset folder in the run folder in another "
-            "recipe."
-        )
-
-    @override
-    def signature_samples(
-        self, outputs: MaskedTokenPredictions, prepared: Prepared, limit: int
-    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        from sft_keras.tasks.masked_lm.signatures import fill_mask_samples
-
-        return fill_mask_samples(outputs.model, _encoder(prepared), prepared, limit)
-
-    def _masking(self, prepared: Prepared) -> Masking:
-        from sft_keras.tasks.masked_lm.masking import build_masking
-
-        return build_masking(_encoder(prepared), self.share)
-
-
-def _encoder(prepared: Prepared) -> TextEncoder:
-    """Return the encoder that made the tokens of a split."""
-    return cast("list[TextEncoder]", prepared.details)[0]
+    def samples(self, outputs: MaskedTokenPredictions, prepared: Prepared, limit: int) -> Samples:
+        return fill_mask_samples(outputs.model, self._encoder, prepared, limit)
 
 
 def _save_preset(built: BuiltBackbone, backbone: Backbone, folder: Path) -> None:
@@ -252,11 +200,7 @@ def _save_preset(built: BuiltBackbone, backbone: Backbone, folder: Path) -> None
       backbone: The recipe's section that it was built from, which determines the tokenizer.
       folder: The folder to write, created if missing.
     """
-    import keras_hub
-
-    from sft_keras.backbones.text import text_preset, tiny_vocabulary
-    from sft_keras.tasks.masked_lm.head import hub_backbone
-    from sft_keras.text.encoder import load_hub_tokenizer
+    import keras_hub  # takes 5 s
 
     if backbone.preset.startswith("tiny:"):
         tokenizer = keras_hub.models.BertTokenizer(list(tiny_vocabulary()), lowercase=True)

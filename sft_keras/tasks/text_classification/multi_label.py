@@ -1,133 +1,107 @@
-"""Multi-label text classification. Importing this does not import TensorFlow."""
+"""Multi-label text classification."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import keras
+import numpy as np
+import tensorflow as tf
 from typing_extensions import override
 
-from sft_keras.recipe.section import Checks, section
+from sft_keras.core.errors import DataError
+from sft_keras.data.examples import DataInfo, Examples, Splits
+from sft_keras.data.prepared import Prepared
+from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.class_weights import positive_weights
+from sft_keras.tasks.examples import ReportExamples
+from sft_keras.tasks.labelled_batches import LabelledObjective, SampleWeighting
+from sft_keras.tasks.parts import Evaluator
 from sft_keras.tasks.text_classification.base import SupervisedTextTask
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-
-    from sft_keras.data.examples import DataInfo, Examples, Splits
-    from sft_keras.data.prepared import Prepared
-    from sft_keras.recipe.recipe import Recipe
-    from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ReportExamples
-    from sft_keras.tasks.labelled_batches import SampleWeighting
-    from sft_keras.tasks.signatures import ServingSignatures
-    from sft_keras.text.labels import LabelKind
+from sft_keras.tasks.text_classification.config import TextMultiLabel
+from sft_keras.tasks.text_classification.examples import label_set_examples
+from sft_keras.tasks.text_classification.multi_label_metrics import (
+    LabelwiseCrossentropy,
+    decision_accuracy,
+    multi_label_metrics,
+    true_labels,
+)
+from sft_keras.tasks.text_signatures import multi_label_outputs
+from sft_keras.text.labels import LabelKind, MultiLabelKind
 
 
-@section
-class TextMultiLabel(SupervisedTextTask):
-    """Classification of texts, or of pairs of texts, with any number of labels each.
-
-    Each label is a binary decision with a sigmoid; the loss is binary cross-entropy, averaged over
-    examples and labels. "accuracy" in training is the share of correct decisions. It is high from
-    the start, since most labels do not apply to a text.
-
-    `Stage.class_weights` weights positive against negative examples per label: {label: weight}, or
-    "balanced" for negatives / positives in the training split. `Stage.label_smoothing` moves
-    targets towards 0.5.
-
-    Splits that are created are stratified by each text's rarest label. The other attributes are
-    those of `SupervisedTextTask`.
-
-    Attributes:
-      threshold: Labels with probabilities above it are predicted, in (0, 1).
-      label_separator: Separates labels that are given as one string. Lists (JSON lines, Parquet and
-        `Texts`) need none. An empty string or list means that no label applies.
-
-    Example:
-
-        >>> from sft_keras.tasks import TextMultiLabel
-        >>> TextMultiLabel(threshold=0.3, label_separator="|").faults()
-        []
-        >>> TextMultiLabel(threshold=1.5).faults()
-        ['`task.threshold` must be above 0 and below 1. Received: 1.5.']
-    """
+class TextMultiLabelTask(SupervisedTextTask[TextMultiLabel]):
+    """Classification of texts, or of pairs of texts, with any number of labels each."""
 
     activation: ClassVar = "sigmoid"
 
-    threshold: float = 0.5
-    label_separator: str = ","
-
     @override
-    def faults(self) -> list[str]:
-        checks = Checks("task", self)
-        checks.require("threshold", 0.0 < self.threshold < 1.0, "above 0 and below 1")
-        checks.require("label_separator", bool(self.label_separator.strip()), "text, as ',' or '|'")
-        return [*super().faults(), *checks.faults]
-
-    @override
-    def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        from sft_keras.core.errors import DataError
-
-        splits = super().open_data(recipe, seed)
+    def open_data(self, seed: int) -> Splits:
+        splits = super().open_data(seed)
         if not splits.info.num_classes:
             raise DataError(f"No text of {splits.info.source!r} has a label to learn.")
         return splits
 
     @override
-    def check_against_data(self, recipe: Recipe, info: DataInfo) -> None:
-        from sft_keras.tasks.class_weights import positive_weights
-
-        for stage in recipe.stages:
-            positive_weights(stage, info)
-
-    @override
     def label_kind(self) -> LabelKind:
-        from sft_keras.text.labels import MultiLabelKind
-
-        return MultiLabelKind(self.label_separator)
+        return MultiLabelKind(self.config.label_separator)
 
     @override
     def targets(self, examples: Examples) -> np.ndarray:
-        import numpy as np
-
-        from sft_keras.tasks.text_classification.multi_label_metrics import true_labels
-
         return true_labels(examples).astype(np.float32)
 
     @override
-    def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
-        import tensorflow as tf
+    def postprocess(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return multi_label_outputs(self.info.class_names, self.config.threshold)(outputs)
 
-        from sft_keras.tasks.class_weights import positive_weights
+    @functools.cached_property
+    @override
+    def objective(self) -> MultiLabelObjective:
+        return MultiLabelObjective(self.info, self.config.threshold)
 
-        weights = tf.constant(positive_weights(stage, info), tf.float32)
-        return lambda labels: tf.where(labels > 0, weights, 1.0)
+    @functools.cached_property
+    @override
+    def evaluator(self) -> _Evaluator:
+        return _Evaluator(self.info, self.config.threshold, self.recipe.seed)
+
+
+class MultiLabelObjective(LabelledObjective):
+    """Binary cross-entropy per label, weighted by `Stage.class_weights`."""
+
+    def __init__(self, info: DataInfo, threshold: float) -> None:
+        """`threshold` is the probability above which a label counts as predicted."""
+        self._info, self._threshold = info, threshold
 
     @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        from sft_keras.tasks.text_classification.multi_label_metrics import LabelwiseCrossentropy
-
         return LabelwiseCrossentropy(from_logits=True, label_smoothing=stage.label_smoothing)
 
     @override
-    def training_metrics(self) -> list[keras.metrics.Metric]:
-        from sft_keras.tasks.text_classification.multi_label_metrics import decision_accuracy
-
-        return [decision_accuracy(self.threshold)]
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [decision_accuracy(self._threshold)]
 
     @override
-    def evaluate(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
-    ) -> dict[str, Any]:
-        """Return multi-label metrics; `outputs` are probabilities, float32 [n, num_classes]."""
-        from sft_keras.tasks.text_classification.multi_label_metrics import (
-            multi_label_metrics,
-            true_labels,
-        )
+    def check(self, stage: Stage) -> None:
+        positive_weights(stage, self._info)
 
-        truth = true_labels(prepared.examples)
-        return multi_label_metrics(outputs, truth, info.class_names, self.threshold, seed)
+    @override
+    def training_weights(self, stage: Stage) -> SampleWeighting:
+        weights = tf.constant(positive_weights(stage, self._info), tf.float32)
+        return lambda labels: tf.where(labels > 0, weights, 1.0)
+
+
+class _Evaluator(Evaluator):
+    """Multi-label metrics; outputs are probabilities, float32 [n, num_classes]."""
+
+    def __init__(self, info: DataInfo, threshold: float, seed: int) -> None:
+        self._info, self._threshold, self._seed = info, threshold, seed
+
+    @override
+    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+        truth, names = true_labels(prepared.examples), self._info.class_names
+        return multi_label_metrics(outputs, truth, names, self._threshold, self._seed)
 
     @override
     def summary(self, metrics: Mapping[str, Any]) -> str:
@@ -139,20 +113,5 @@ class TextMultiLabel(SupervisedTextTask):
         )
 
     @override
-    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
-        return "micro_f1", metrics["micro_f1"]["value"]
-
-    @override
-    def report_examples(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ReportExamples:
-        from sft_keras.tasks.text_classification.examples import label_set_examples
-
-        return label_set_examples(outputs, prepared, info.class_names, self.threshold)
-
-    @override
-    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.text_signatures import multi_label_outputs, text_signatures
-
-        postprocess = multi_label_outputs(info.class_names, self.threshold)
-        return text_signatures(model, self.encoder(recipe), info, postprocess)
+    def report_examples(self, outputs: np.ndarray, prepared: Prepared) -> ReportExamples:
+        return label_set_examples(outputs, prepared, self._info.class_names, self._threshold)

@@ -1,72 +1,57 @@
-"""Text regression. Importing this does not import TensorFlow."""
+"""Text regression."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import keras
+import numpy as np
+import tensorflow as tf
 from typing_extensions import override
 
-from sft_keras.recipe.section import section
-from sft_keras.tasks.text_classification.base import SupervisedTextTask
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-
-    from sft_keras.backbones.blocks import BuiltBackbone
-    from sft_keras.data.examples import DataInfo, Examples, Splits
-    from sft_keras.data.prepared import Prepared
-    from sft_keras.models.staged import StagedModel
-    from sft_keras.recipe.recipe import Recipe
-    from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ReportExamples
-    from sft_keras.tasks.labelled_batches import SampleWeighting
-    from sft_keras.tasks.signatures import ServingSignatures
-    from sft_keras.text.labels import LabelKind
+from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.core.errors import DataError
+from sft_keras.data.examples import Examples, Splits
+from sft_keras.data.prepared import Prepared
+from sft_keras.models.heads import rescale_outputs
+from sft_keras.models.staged import StagedModel
+from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.examples import ReportExamples
+from sft_keras.tasks.labelled_batches import LabelledObjective, SampleWeighting
+from sft_keras.tasks.parts import Evaluator, Samples
+from sft_keras.tasks.signatures import ServingSignatures
+from sft_keras.tasks.text_classification.base import SupervisedTextTask, TextExporter
+from sft_keras.tasks.text_classification.config import TextRegression
+from sft_keras.tasks.text_classification.examples import largest_errors
+from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
+from sft_keras.tasks.text_signatures import regression_outputs
+from sft_keras.text.labels import LabelKind, NumericLabelKind
 
 _BATCH = 1024
 
 
-@section
-class TextRegression(SupervisedTextTask):
-    """Regression of one number per text, or per pair of texts.
-
-    The model predicts in the unit of the labels: the head's last layer multiplies by the standard
-    deviation of the training labels and adds their mean (`DataInfo.facts["numbers"]`), so the
-    trainable layers below it predict standardized numbers, which suits their initial weights. The
-    loss is the mean squared error of standardized numbers, computed as that in the labels' unit
-    with 1 / variance as sample weight. A learning rate thus means the same whatever the unit, and
-    always predicting the mean costs 1. "mean_absolute_error" in training is in the labels' unit.
-
-    Splits that are created are stratified by deciles of the labels. The attributes are those of
-    `SupervisedTextTask`.
-
-    Example:
-
-        >>> from sft_keras.tasks import TextRegression
-        >>> task = TextRegression(sequence_length=64, pooling="first")
-        >>> task.monitors
-        ('val_loss',)
-    """
+class TextRegressionTask(SupervisedTextTask[TextRegression]):
+    """Regression of one number per text, or per pair of texts."""
 
     activation: ClassVar = "linear"
-    monitors: ClassVar = ("val_loss",)
-    unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
+
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """Mean, deviation, lowest and highest of the training labels."""
+        numbers: Mapping[str, float] = self.info.facts["numbers"]
+        return numbers
 
     @override
     def label_kind(self) -> LabelKind:
-        from sft_keras.text.labels import NumericLabelKind
-
         return NumericLabelKind()
 
     @override
-    def open_data(self, recipe: Recipe, seed: int) -> Splits:
+    def open_data(self, seed: int) -> Splits:
         """Return the splits; `info.facts["numbers"]` describes the training labels."""
-        from sft_keras.core.errors import DataError
-
-        splits = super().open_data(recipe, seed)
+        splits = super().open_data(seed)
         labels = self.targets(splits.train).astype(float)
         if labels.min() == labels.max():
             raise DataError(
@@ -84,55 +69,70 @@ class TextRegression(SupervisedTextTask):
 
     @override
     def targets(self, examples: Examples) -> np.ndarray:
-        import numpy as np
-
-        batches = examples.stream(None).batch(_BATCH)
-        return np.concatenate([batch["value"].numpy() for batch in batches])[:, np.newaxis]
+        return numeric_labels(examples)[:, np.newaxis]
 
     @override
-    def num_outputs(self, info: DataInfo) -> int:
+    def num_outputs(self) -> int:
         return 1
 
     @override
-    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        from sft_keras.models.heads import rescale_outputs
-
-        staged = super().build_model(backbone, info)
-        numbers = info.facts["numbers"]
+    def build_model(self, backbone: BuiltBackbone) -> StagedModel:
+        staged, numbers = super().build_model(backbone), self.numbers
         head = rescale_outputs(staged.head, scale=numbers["deviation"], offset=numbers["mean"])
         return dataclasses.replace(staged, head=head)
 
     @override
-    def sample_weighting(self, stage: Stage, info: DataInfo) -> SampleWeighting:
-        return self.validation_sample_weighting(info)
+    def postprocess(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return regression_outputs(outputs)
 
+    @functools.cached_property
     @override
-    def validation_sample_weighting(self, info: DataInfo) -> SampleWeighting:
-        import tensorflow as tf
+    def objective(self) -> _Objective:
+        return _Objective(self.numbers["deviation"] ** 2)
 
-        weight = 1 / _variance(info)
-        return lambda labels: tf.fill(tf.shape(labels)[:1], weight)
+    @functools.cached_property
+    @override
+    def evaluator(self) -> _Evaluator:
+        return _Evaluator(self.numbers["deviation"] ** 2, self.recipe.seed)
+
+    @functools.cached_property
+    @override
+    def exporter(self) -> _NumberExporter:
+        return _NumberExporter(self)
+
+
+class _Objective(LabelledObjective):
+    """Mean squared error of standardized numbers, see `TextRegression`."""
+
+    def __init__(self, variance: float) -> None:
+        self._weight = 1 / variance
 
     @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        import keras
-
         return keras.losses.MeanSquaredError()
 
     @override
-    def training_metrics(self) -> list[keras.metrics.Metric]:
-        import keras
-
+    def metrics(self) -> list[keras.metrics.Metric]:
         return [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
 
     @override
-    def evaluate(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
-    ) -> dict[str, Any]:
-        """Return regression metrics; `outputs` are numbers, float32 [n, 1]."""
-        from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
+    def training_weights(self, stage: Stage) -> SampleWeighting:
+        return self.evaluation_weights()
 
-        return regression_metrics(outputs[:, 0], _labels(prepared), _variance(info), seed)
+    @override
+    def evaluation_weights(self) -> SampleWeighting:
+        return lambda labels: tf.fill(tf.shape(labels)[:1], self._weight)
+
+
+class _Evaluator(Evaluator):
+    """Regression metrics; outputs are numbers, float32 [n, 1]."""
+
+    def __init__(self, variance: float, seed: int) -> None:
+        self._variance, self._seed = variance, seed
+
+    @override
+    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+        return regression_metrics(outputs[:, 0], _labels(prepared), self._variance, self._seed)
 
     @override
     def summary(self, metrics: Mapping[str, Any]) -> str:
@@ -145,46 +145,33 @@ class TextRegression(SupervisedTextTask):
         )
 
     @override
-    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
-        """Return R2, which ranks as the loss does.
-
-        A correlation is no judge: it is as high if all predictions are ten times too large.
-        """
-        return "r2", metrics["r2"]["value"]
-
-    @override
-    def report_examples(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ReportExamples:
+    def report_examples(self, outputs: np.ndarray, prepared: Prepared) -> ReportExamples:
         """Return the largest errors."""
-        from sft_keras.tasks.text_classification.examples import largest_errors
-
         return largest_errors(outputs[:, 0], _labels(prepared), prepared)
 
-    @override
-    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.text_signatures import regression_outputs, text_signatures
 
-        signatures = text_signatures(model, self.encoder(recipe), info, regression_outputs)
-        numbers = info.facts["numbers"]
+class _NumberExporter(TextExporter):
+    def __init__(self, task: TextRegressionTask) -> None:
+        super().__init__(task)
+        self._numbers = task.numbers
+
+    @override
+    def signatures(self, model: keras.Model) -> ServingSignatures:
         # At least 1 % of the mean, as float32 has only seven digits.
-        unit = max(numbers["deviation"], abs(numbers["mean"]) / 100)
-        return dataclasses.replace(signatures, compared="value", unit=unit)
+        unit = max(self._numbers["deviation"], abs(self._numbers["mean"]) / 100)
+        return dataclasses.replace(super().signatures(model), compared="value", unit=unit)
 
     @override
-    def signature_samples(
-        self, outputs: np.ndarray, prepared: Prepared, limit: int
-    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        return super().signature_samples(outputs[:, 0], prepared, limit)
+    def samples(self, outputs: np.ndarray, prepared: Prepared, limit: int) -> Samples:
+        return super().samples(outputs[:, 0], prepared, limit)
 
 
-def _variance(info: DataInfo) -> float:
-    return info.facts["numbers"]["deviation"] ** 2
+def numeric_labels(examples: Examples) -> np.ndarray:
+    """Return the label of each example, float32 [n]."""
+    batches = examples.stream(None).batch(_BATCH)
+    return np.concatenate([batch["value"].numpy() for batch in batches])
 
 
 def _labels(prepared: Prepared) -> np.ndarray:
     """Return the labels of a split in stored order, float32 [n]."""
-    import numpy as np
-
-    assert prepared.targets is not None, "`preprocess` sets the targets"
-    return prepared.targets.take(np.arange(len(prepared.examples))).numpy()[:, 0]
+    return prepared.require_targets().take(np.arange(len(prepared.examples))).numpy()[:, 0]

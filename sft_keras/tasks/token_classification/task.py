@@ -1,136 +1,107 @@
-"""Token classification as a task. Importing this module does not import TensorFlow."""
+"""The working half of token classification."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
 from typing_extensions import override
 
-from sft_keras.recipe.section import Checks, section
-from sft_keras.tasks.base import Progress
-from sft_keras.tasks.text_base import INT8_LIMITATION, TextTask
+from sft_keras.backbones.blocks import BuiltBackbone
+from sft_keras.data.examples import Splits
+from sft_keras.data.pipeline import finished_batches, finished_training_batches
+from sft_keras.data.prepared import Prepared
+from sft_keras.data.splits import build_splits
+from sft_keras.models.heads import token_head
+from sft_keras.models.staged import StagedModel
+from sft_keras.recipe.stage import Stage
+from sft_keras.tasks.examples import ReportExamples
+from sft_keras.tasks.parts import Batches, Evaluator, Exporter, Objective, Progress, Samples
+from sft_keras.tasks.signatures import ServingSignatures
+from sft_keras.tasks.text_base import TextPreprocessor, TextTask
+from sft_keras.tasks.token_classification.config import TokenClassification
+from sft_keras.tasks.token_classification.decode import (
+    predicted_tags,
+    sentence_examples,
+    tag_loss,
+    true_tags,
+)
+from sft_keras.tasks.token_classification.metrics import TokenAccuracy, entity_metrics
+from sft_keras.tasks.token_classification.preprocess import (
+    prepare_tagged_sentences,
+    with_token_classes,
+)
+from sft_keras.tasks.token_classification.signatures import entity_samples, entity_signatures
+from sft_keras.tasks.token_classification.source import list_tagged_sentences, tag_names
+from sft_keras.tasks.token_classification.tag_schemes import TagFormat
 
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    import tensorflow as tf
 
-    from sft_keras.backbones.blocks import BuiltBackbone
-    from sft_keras.data.examples import DataInfo, Splits
-    from sft_keras.data.prepared import Prepared
-    from sft_keras.models.staged import StagedModel
-    from sft_keras.recipe.recipe import Recipe
-    from sft_keras.recipe.stage import Stage
-    from sft_keras.tasks.examples import ReportExamples
-    from sft_keras.tasks.signatures import ServingSignatures
+class TokenClassificationTask(TextTask[TokenClassification]):
+    """Named-entity recognition and other tagging of words."""
 
-
-@section
-class TokenClassification(TextTask):
-    """Named-entity recognition and other tagging of words: entities are typed spans of words.
-
-    The first subtoken of each word carries its tag; the other subtokens count neither in the loss
-    nor in the metrics (Devlin et al. 2019, arXiv:1810.04805, section 5.3).
-
-    Example:
-
-    >>> from sft_keras import Backbone, Data, Recipe, Stage
-    >>> from sft_keras.tasks import TokenClassification
-    >>> recipe = Recipe(
-    ...     task=TokenClassification(sequence_length=96),
-    ...     data=Data(source="conll:wnut17", batch_size=32),
-    ...     backbone=Backbone(preset="hub:bert_small_en_uncased"),
-    ...     stages=(Stage(name="all", epochs=5, learning_rate=5e-5, unfreeze="all"),),
-    ... )
-    >>> recipe.task.faults()
-    []
-
-    Attributes:
-      sequence_length: The largest number of tokens per sentence, special tokens included; longer
-        sentences are truncated and entities in the rest are not found. Batches are only as long as
-        the longest sentence in them.
-      dropout: Dropout rate on the features of the tokens, 0 or more and below 1.
-      tag_scheme: "auto" detects IOB1, IOB2, IOBES (BIOES) and BILOU, whose tags are such as B-PER.
-        "IO" reads tags without prefixes, such as PER: adjacent words of one type are one entity.
-      outside_tag: The tag of words outside entities, in sources where it is not "O".
-    """
-
-    pipeline_tag: ClassVar = "token-classification"
-    sources: ClassVar = ("conll", "synthetic", "TaggedWords")
-    smoke_source: ClassVar = "synthetic:2"
-    unsupported_fields: ClassVar = ("class_weights",)
-
-    sequence_length: int = 128
-    dropout: float = 0.1
-    tag_scheme: Literal["auto", "IO"] = "auto"
-    outside_tag: str = "O"
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags in the order of the model's outputs, see `tag_names`."""
+        return tag_names(self.info.class_names)
 
     @override
-    def faults(self) -> list[str]:
-        checks = Checks("task", self)
-        checks.at_least("sequence_length", 4)
-        checks.require("dropout", 0.0 <= self.dropout < 1.0, "0 or more and below 1")
-        return checks.faults
+    def open_data(self, seed: int) -> Splits:
+        data = self.recipe.data
+        tag_format = TagFormat(self.config.tag_scheme, self.config.outside_tag)
+        return build_splits(list_tagged_sentences(data, seed, tag_format), data, seed)
 
     @override
-    def open_data(self, recipe: Recipe, seed: int) -> Splits:
-        from sft_keras.data.splits import build_splits
-        from sft_keras.tasks.token_classification.source import list_tagged_sentences
-        from sft_keras.tasks.token_classification.tag_schemes import TagFormat
-
-        tag_format = TagFormat(self.tag_scheme, self.outside_tag)
-        return build_splits(list_tagged_sentences(recipe.data, seed, tag_format), recipe.data, seed)
-
-    @override
-    def preprocess(self, splits: Splits, recipe: Recipe, progress: Progress) -> dict[str, Prepared]:
-        from sft_keras.tasks.token_classification.preprocess import prepare_tagged_sentences
-
-        return prepare_tagged_sentences(splits.by_name(), self.encoder(recipe), progress)
-
-    @override
-    def preprocessing_fingerprint(self, recipe: Recipe) -> str:
-        return f"{recipe.backbone.preset} {self.sequence_length}"
-
-    @override
-    def build_model(self, backbone: BuiltBackbone, info: DataInfo) -> StagedModel:
-        from sft_keras.models.heads import token_head
-        from sft_keras.models.staged import StagedModel
-
+    def build_model(self, backbone: BuiltBackbone) -> StagedModel:
         head = token_head(
-            backbone.model.output_shape[1:], outputs=len(_tags(info)), dropout=self.dropout
+            backbone.model.output_shape[1:], outputs=len(self.tags), dropout=self.config.dropout
         )
         return StagedModel(backbone=backbone, head=head, activation="softmax")
 
+    @functools.cached_property
     @override
-    def training_batches(
-        self,
-        prepared: Prepared,
-        recipe: Recipe,
-        stage: Stage,
-        info: DataInfo,
-        skip: int = 0,
-    ) -> tf.data.Dataset:
-        from sft_keras.data.pipeline import finished_training_batches
-        from sft_keras.tasks.token_classification.preprocess import with_token_classes
+    def preprocessor(self) -> _Preprocessor:
+        return _Preprocessor(self)
 
-        finish = with_token_classes(len(_tags(info)))
-        return finished_training_batches(prepared, recipe, stage, finish, skip)
+    @functools.cached_property
+    @override
+    def objective(self) -> _Objective:
+        return _Objective()
+
+    @functools.cached_property
+    @override
+    def batches(self) -> _Batches:
+        return _Batches(self)
+
+    @functools.cached_property
+    @override
+    def evaluator(self) -> _Evaluator:
+        return _Evaluator(self)
+
+    @functools.cached_property
+    @override
+    def exporter(self) -> _Exporter:
+        return _Exporter(self)
+
+
+class _Preprocessor(TextPreprocessor):
+    @override
+    def preprocess(self, splits: Splits, progress: Progress) -> dict[str, Prepared]:
+        return prepare_tagged_sentences(splits.by_name(), self._task.encoder, progress)
 
     @override
-    def evaluation_batches(
-        self, prepared: Prepared, recipe: Recipe, info: DataInfo
-    ) -> tf.data.Dataset:
-        from sft_keras.data.pipeline import finished_batches
-        from sft_keras.tasks.token_classification.preprocess import with_token_classes
+    def fingerprint(self) -> str:
+        return f"{self.recipe.backbone.preset} {self._task.config.sequence_length}"
 
-        return finished_batches(prepared, recipe, with_token_classes(len(_tags(info))))
+
+class _Objective(Objective):
+    """Cross-entropy averaged over the tokens of a batch that have a tag."""
 
     @override
     def loss(self, stage: Stage) -> keras.losses.Loss:
-        """Return the cross-entropy averaged over the tokens of a batch that have a tag."""
-        import keras
-
         return keras.losses.CategoricalCrossentropy(
             from_logits=True,
             label_smoothing=stage.label_smoothing,
@@ -138,29 +109,36 @@ class TokenClassification(TextTask):
         )
 
     @override
-    def training_metrics(self) -> list[keras.metrics.Metric]:
-        from sft_keras.tasks.token_classification.metrics import TokenAccuracy
-
+    def metrics(self) -> list[keras.metrics.Metric]:
         return [TokenAccuracy()]
 
+
+class _Batches(Batches):
+    def __init__(self, task: TokenClassificationTask) -> None:
+        self._recipe, self._num_tags = task.recipe, len(task.tags)
+
     @override
-    def evaluate(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo, seed: int
-    ) -> dict[str, Any]:
-        """Return the metrics of a split, see `entity_metrics`.
+    def training(self, prepared: Prepared, stage: Stage, skip: int = 0) -> tf.data.Dataset:
+        finish = with_token_classes(self._num_tags)
+        return finished_training_batches(prepared, self._recipe, stage, finish, skip)
 
-        Args:
-          outputs: Probabilities of the tags, float32 [n, tokens, tags].
-          prepared: The split.
-          info: What is known of the data.
-          seed: Seed of the bootstrap.
-        """
-        from sft_keras.tasks.token_classification.decode import predicted_tags, tag_loss, true_tags
-        from sft_keras.tasks.token_classification.metrics import entity_metrics
+    @override
+    def evaluation(self, prepared: Prepared) -> tf.data.Dataset:
+        return finished_batches(prepared, self._recipe, with_token_classes(self._num_tags))
 
-        tags = _tags(info)
-        predicted = predicted_tags(outputs, prepared, tags)
-        metrics = entity_metrics(true_tags(prepared, tags), predicted, info.class_names, seed)
+
+class _Evaluator(Evaluator):
+    """Entity metrics; outputs are probabilities of the tags, float32 [n, tokens, tags]."""
+
+    def __init__(self, task: TokenClassificationTask) -> None:
+        self._tags, self._types = task.tags, task.info.class_names
+        self._seed = task.recipe.seed
+
+    @override
+    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+        predicted = predicted_tags(outputs, prepared, self._tags)
+        true = true_tags(prepared, self._tags)
+        metrics = entity_metrics(true, predicted, self._types, self._seed)
         return {**metrics, "loss": tag_loss(outputs, prepared)}
 
     @override
@@ -174,37 +152,19 @@ class TokenClassification(TextTask):
         )
 
     @override
-    def score(self, metrics: Mapping[str, Any]) -> tuple[str, float]:
-        return "f1", metrics["f1"]["value"]
+    def report_examples(self, outputs: np.ndarray, prepared: Prepared) -> ReportExamples:
+        return sentence_examples(outputs, prepared, self._tags)
+
+
+class _Exporter(Exporter):
+    def __init__(self, task: TokenClassificationTask) -> None:
+        self._task = task
 
     @override
-    def report_examples(
-        self, outputs: np.ndarray, prepared: Prepared, info: DataInfo
-    ) -> ReportExamples:
-        from sft_keras.tasks.token_classification.decode import sentence_examples
-
-        return sentence_examples(outputs, prepared, _tags(info))
+    def signatures(self, model: keras.Model) -> ServingSignatures:
+        task = self._task
+        return entity_signatures(model, task.encoder, task.info.class_names, task.tags)
 
     @override
-    def signatures(self, model: keras.Model, recipe: Recipe, info: DataInfo) -> ServingSignatures:
-        from sft_keras.tasks.token_classification.signatures import entity_signatures
-
-        return entity_signatures(model, self.encoder(recipe), info.class_names, _tags(info))
-
-    @override
-    def export_limitation(self, quantized: bool) -> str | None:
-        return INT8_LIMITATION if quantized else None
-
-    @override
-    def signature_samples(
-        self, outputs: np.ndarray, prepared: Prepared, limit: int
-    ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray]:
-        from sft_keras.tasks.token_classification.signatures import entity_samples
-
+    def samples(self, outputs: np.ndarray, prepared: Prepared, limit: int) -> Samples:
         return entity_samples(outputs, prepared, limit)
-
-
-def _tags(info: DataInfo) -> tuple[str, ...]:
-    from sft_keras.tasks.token_classification.source import tag_names
-
-    return tag_names(info.class_names)

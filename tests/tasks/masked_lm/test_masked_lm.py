@@ -14,7 +14,10 @@ from sft_keras import Backbone, Data, Recipe, Stage, Store, Texts
 from sft_keras.backbones.text import MASK_POSITIONS, build_text_backbone, tiny_vocabulary
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.inference.predict import predict
+from sft_keras.models.staged import StagedModel
 from sft_keras.tasks import Clean, MaskedLM, TextClassification
+from sft_keras.tasks.base import build_task
+from sft_keras.tasks.masked_lm.head import masked_lm_head
 from sft_keras.tasks.masked_lm.signatures import fill_mask_inputs
 from sft_keras.tasks.masked_lm.source import list_unlabelled_texts
 from sft_keras.training.freezing import may_move, set_trainable
@@ -61,7 +64,7 @@ def test_the_head_is_tied_to_the_embedding_also_once_it_was_saved(family, monkey
     monkeypatch.setattr(text, "text_preset", lambda backbone: "x")
     monkeypatch.setattr(text, "_load", lambda preset, backbone: made)
     built = build_text_backbone(Backbone(preset="hub:x"), "masked", LENGTH)
-    staged = MaskedLM().build_model(built, None)
+    staged = StagedModel(backbone=built, head=masked_lm_head(built), activation="softmax")
     tokens = np.array([[3, 4, 5, 6], [7, 8, 9, 10]], np.int32)
     inputs = {name: np.ones_like(tokens) for name in built.model.input}
     inputs |= {"token_ids": tokens, MASK_POSITIONS: np.array([[1, 2], [3, 0]], np.int32)}
@@ -80,8 +83,8 @@ def test_the_head_is_tied_to_the_embedding_also_once_it_was_saved(family, monkey
 
 
 def test_the_tied_embedding_trains_with_its_block_and_not_with_the_head(recipe):
-    splits = recipe.task.open_data(recipe, seed=0)
-    staged = build_staged(recipe, recipe.task.build_backbone(recipe), splits.info)
+    splits = build_task(recipe).open_data(0)
+    staged = build_staged(recipe, build_task(recipe).build_backbone(), splits.info)
     head = {"transform/kernel", "transform/bias", "transform_norm/gamma", "transform_norm/beta"}
     head |= {"logits/bias"}
     table = "token_embedding/embeddings"
@@ -133,8 +136,8 @@ def test_the_preset_is_the_trained_backbone_with_its_tokenizer(run, recipe):
     )
     plan.validate()
     texts = tf.constant(["a b a b", "Café 7!"])
-    inputs = plan.task.encoder(plan).encode(texts)
-    for name, each in recipe.task.encoder(recipe).encode(texts).items():
+    inputs = build_task(plan).encoder.encode(texts)
+    for name, each in build_task(recipe).encoder.encode(texts).items():
         np.testing.assert_array_equal(inputs[name], each)
     tokens = build_text_backbone(backbone, "tokens", LENGTH).model(inputs).numpy()
     trained = _backbone_of(run.model)
@@ -155,7 +158,7 @@ def test_the_exported_model_fills_gaps_as_the_trained_one_does(run, recipe):
     assert run.report["export"]["checked"] == 20
     assert run.report["export"]["largest_difference"] < 1e-5
     answers = list(predict(run.run_dir, ["a b a [MASK] a b", "c d c d c [MASK] c d"]))
-    encoder = recipe.task.encoder(recipe)
+    encoder = build_task(recipe).encoder
     for answer in answers:
         inputs = fill_mask_inputs(encoder, tf.constant([answer.input]))
         expected = run.model(inputs).numpy()[0, 0]
@@ -208,7 +211,7 @@ def test_texts_that_cannot_be_read_are_named(tmp_path, recipe):
     def fails(source, match):
         plan = dataclasses.replace(recipe, data=Data(source=source))
         with pytest.raises(DataError, match=match):
-            plan.task.open_data(plan, seed=0)
+            build_task(plan).open_data(0)
 
     (tmp_path / "empty").mkdir()
     fails(f"texts:{tmp_path / 'empty'}", "a text file with one text per line")
@@ -255,7 +258,7 @@ def test_a_hugging_face_folder_goes_through_and_back(shared_folder, tmp_path):
         plan, task=dataclasses.replace(plan.task, clean=Clean(duplicates=False))
     )
     run = sft_keras.finetune(plan, run_dir=tmp_path / "run")
-    inputs = plan.task.encoder(plan).encode(tf.constant(["A film to remember.", "Zürich"]))
+    inputs = build_task(plan).encoder.encode(tf.constant(["A film to remember.", "Zürich"]))
     moved, first = (
         build_text_backbone(backbone, "tokens", 32).model(inputs).numpy()
         for backbone in (Backbone(preset=f"hub:{run.run_dir / 'preset'}"), source)

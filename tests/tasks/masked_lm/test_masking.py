@@ -9,6 +9,7 @@ import tensorflow as tf
 from sft_keras import Backbone, Data, Recipe, Stage, Texts
 from sft_keras.backbones.text import MASK_POSITIONS, tiny_vocabulary
 from sft_keras.tasks import Clean, MaskedLM
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.masked_lm.head import MaskedAccuracy, MaskedLoss
 from sft_keras.tasks.masked_lm.masking import IGNORE_INDEX, build_masking
 from sft_keras.tasks.masked_lm.metrics import MaskedTokenPredictions, masked_lm_metrics
@@ -33,8 +34,8 @@ def recipe():
 
 @pytest.fixture(scope="module")
 def prepared(recipe):
-    splits = recipe.task.open_data(recipe, seed=0)
-    return recipe.task.preprocess(splits, recipe, lambda done, total: None)
+    splits = build_task(recipe).open_data(0)
+    return build_task(recipe, splits.info).preprocessor.preprocess(splits, lambda done, total: None)
 
 
 # What is masked
@@ -42,7 +43,7 @@ def prepared(recipe):
 
 @pytest.fixture(scope="module")
 def encoder(recipe):
-    return recipe.task.encoder(recipe)
+    return build_task(recipe).encoder
 
 
 def some_inputs(encoder, *texts):
@@ -114,13 +115,11 @@ def test_what_is_masked_depends_on_seed_and_index_and_not_on_the_company(encoder
 
 
 def test_epochs_differ_and_can_be_had_again_and_evaluation_is_always_the_same(recipe, prepared):
-    task, info = recipe.task, None
-
     def epochs(recipe, stage):
         """The texts of two epochs, and what is masked of each, as {text and copy: what}."""
         steps = -(-len(prepared["train"].examples) // 16)
         found = [{}, {}]
-        batches = task.training_batches(prepared["train"], recipe, stage, info).take(2 * steps)
+        batches = build_task(recipe).batches.training(prepared["train"], stage).take(2 * steps)
         for step, (inputs, targets) in enumerate(batches):
             places, ids = inputs[MASK_POSITIONS].numpy(), inputs["token_ids"].numpy().copy()
             for shown, where, told in zip(ids, places, targets.numpy()):
@@ -141,7 +140,7 @@ def test_epochs_differ_and_can_be_had_again_and_evaluation_is_always_the_same(re
     assert [first, second] != epochs(reseeded, head)
 
     def validation(recipe):
-        batches = task.evaluation_batches(prepared["validation"], recipe, info)
+        batches = build_task(recipe).batches.evaluation(prepared["validation"])
         return [inputs["token_ids"].numpy().tolist() for inputs, _ in batches]
 
     assert validation(recipe) == validation(reseeded)

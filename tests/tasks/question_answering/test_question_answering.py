@@ -14,6 +14,7 @@ from sft_keras import Backbone
 from sft_keras.core.errors import BackboneError, RecipeError
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.question_answering.decode import decode_answers
 
 THRESHOLD = 0.5
@@ -32,8 +33,10 @@ def run():
 @pytest.fixture(scope="module")
 def opened(recipe):
     """The info and the prepared splits."""
-    splits = recipe.task.open_data(recipe, seed=0)
-    return splits.info, recipe.task.preprocess(splits, recipe, lambda done, total: None)
+    splits = build_task(recipe).open_data(0)
+    return splits.info, build_task(recipe, splits.info).preprocessor.preprocess(
+        splits, lambda done, total: None
+    )
 
 
 @pytest.mark.slow  # trains a whole run
@@ -52,7 +55,7 @@ def evaluated(run, recipe, opened):
     info, prepared = opened
     test = prepared["test"]
     assert len(test.details) > 2 * len({window.question.name for window in test.details})
-    logits = predict_batches(run.model, recipe.task.evaluation_batches(test, recipe, info))
+    logits = predict_batches(run.model, build_task(recipe, info).batches.evaluation(test))
     return decode_answers(logits, test.details, recipe.task.max_answer_length)
 
 
@@ -64,7 +67,8 @@ def test_served_answers_to_passages_of_several_windows_are_those_that_were_evalu
     expected = evaluated.texts(threshold)
     assert 0 < expected.count("") < len(expected) and len(set(expected)) > 2
     task = dataclasses.replace(recipe.task, no_answer_threshold=threshold)
-    signatures = task.signatures(run.model, recipe, opened[0])
+    changed = dataclasses.replace(recipe, task=task)
+    signatures = build_task(changed, opened[0]).exporter.signatures(run.model)
     function, specs = signatures.functions["serving_default"]
     served = tf.function(function, input_signature=specs, autograph=False)(
         tf.constant([question.question for question in evaluated.questions]),
@@ -155,7 +159,7 @@ def test_answers_at_the_right_places_score_one(recipe, opened):
     info, prepared = opened
     for split in prepared.values():
         y = split.targets.take(tf.range(len(split.targets))).numpy()
-        figures = recipe.task.evaluate(9.0 * y, split, info, seed=0)
+        figures = build_task(recipe, info).evaluator.evaluate(9.0 * y, split)
         assert figures["exact_match"] == {"value": 1.0, "low": 1.0, "high": 1.0}
         assert figures["examples"] == len({window.question.name for window in split.details})
         assert figures["loss"] < 0.01
@@ -210,7 +214,7 @@ def test_recipes_that_cannot_work_are_refused(recipe, monkeypatch):
     monkeypatch.setattr(encoder, "load_hub_tokenizer", lambda preset: RobertaTokenizer())
     wrong = dataclasses.replace(recipe, backbone=Backbone(preset="hub:roberta_base_en"))
     with pytest.raises(BackboneError, match=r"must have a WordPiece tokenizer.*'hub:roberta_base"):
-        wrong.task.build_backbone(wrong)
+        build_task(wrong).build_backbone()
 
 
 def test_the_smoke_run_needs_neither_questions_nor_weights(recipe):
@@ -225,9 +229,8 @@ def test_where_each_question_has_an_answer_one_is_always_given(recipe, opened):
     info = dataclasses.replace(info, class_names=())
     test = prepared["test"]
     logits = np.zeros((len(test.details), 32, 2), np.float32)
+    evaluator = build_task(recipe, info).evaluator
     logits[:, 0] = 50.0  # sure that there is none
-    assert recipe.task.evaluate(logits, test, info, 0).keys() == {
-        *("examples", "exact_match", "f1", "loss")
-    }
-    mistakes = recipe.task.report_examples(logits, test, info).mistakes
+    assert evaluator.evaluate(logits, test).keys() == {*("examples", "exact_match", "f1", "loss")}
+    mistakes = evaluator.report_examples(logits, test).mistakes
     assert mistakes and not any(each["predicted"] == "(no answer)" for each in mistakes)

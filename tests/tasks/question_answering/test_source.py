@@ -10,6 +10,7 @@ from sft_keras import Backbone, Data, Questions, Recipe, Stage
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import QuestionAnswering, TextClassification
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.question_answering.examples import Answer, Question, align_answers
 
 CONTEXT = "To be or not to be."
@@ -31,7 +32,7 @@ def recipe_of(source):
 def splits_of(source, seed=0):
     recipe = recipe_of(source)
     recipe.validate()
-    return recipe.task.open_data(recipe, seed)
+    return build_task(recipe).open_data(seed)
 
 
 def squad_file(folder, articles, questions=2):
@@ -196,7 +197,7 @@ def test_too_few_passages_are_refused(tmp_path):
     with pytest.raises(
         DataError, match=r"'validation' split cannot be created: it needs 2 of 2 groups"
     ):
-        recipe.task.open_data(dataclasses.replace(recipe, data=data), seed=0)
+        build_task(dataclasses.replace(recipe, data=data)).open_data(0)
     with pytest.raises(DataError, match=r"'synthetic:PASSAGES' with .* at least 6"):
         splits_of("synthetic:3")
 
@@ -276,16 +277,17 @@ def test_real_answers_are_found_again_from_their_tokens(shared_folder):
     backbone = Backbone(preset=f"hf:{shared_folder / 'weights' / 'minilm_l6_fp16'}")
     task = QuestionAnswering(sequence_length=128, doc_stride=48, max_question_length=48)
     recipe = dataclasses.replace(recipe, task=task, backbone=backbone)
-    splits = task.open_data(recipe, seed=0)
+    splits = build_task(recipe).open_data(0)
+    task = build_task(recipe, splits.info)
     assert sum(splits.info.sizes.values()) == 1190
     assert splits.info.facts["dropped"]["questions without another answer"] == 0
-    prepared = task.preprocess(splits, recipe, lambda done, total: None)
+    prepared = task.preprocessor.preprocess(splits, lambda done, total: None)
     articles = [set(split.examples.groups) for split in prepared.values()]
     assert [len(each) for each in articles] == [38, 5, 5] and len(set.union(*articles)) == 48
     test = prepared["test"]
     assert len(test.details) > 2 * splits.info.sizes["test"]
     y = test.targets.take(tf.range(len(test.targets))).numpy()
-    figures = task.evaluate(9.0 * y, test, splits.info, seed=0)
+    figures = task.evaluator.evaluate(9.0 * y, test)
     assert figures["exact_match"]["value"] > 0.95
     assert figures["f1"]["value"] > 0.98
 
@@ -297,6 +299,6 @@ def test_equal_questions_that_all_have_answers_are_found_as_duplicates():
     recipe = recipe_of(source)
     splits = splits_of(source)
     assert splits.info.class_names == ()
-    prepared = recipe.task.preprocess(splits, recipe, lambda done, total: None)
+    prepared = build_task(recipe).preprocessor.preprocess(splits, lambda done, total: None)
     (finding,) = quick_check(prepared, splits.info)
     assert finding.kind == "same within a split" and len(finding.groups) == 6

@@ -16,7 +16,9 @@ from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.data.examples import DataInfo
 from sft_keras.inference.predict import predict
 from sft_keras.tasks import TextAugment, TextMultiLabel
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.class_weights import positive_weights
+from sft_keras.tasks.text_classification.multi_label import MultiLabelObjective
 from sft_keras.tasks.text_classification.multi_label_metrics import multi_label_metrics
 
 CLASSES = ("has j", "has q", "has z")
@@ -36,7 +38,7 @@ def open_data(source, **task):
     recipe = Recipe(
         task=TextMultiLabel(**task), data=Data(source=source), backbone=None, stages=(), cache="off"
     )
-    return recipe.task.open_data(recipe, seed=0)
+    return build_task(recipe).open_data(0)
 
 
 def labels_of(splits):
@@ -104,7 +106,7 @@ def test_data_without_any_label_and_other_sources_are_refused(recipe):
     wrong = dataclasses.replace(recipe, stages=(stage,))
     info = open_data(recipe.data.source).info
     with pytest.raises(RecipeError, match=r"Received: has k\. Did you mean 'has "):
-        wrong.task.check_against_data(wrong, info)
+        build_task(wrong, info).check_against_data()
 
 
 def test_a_rare_label_is_in_every_split_and_very_rare_ones_are_no_group_of_their_own():
@@ -120,7 +122,7 @@ def test_a_rare_label_is_in_every_split_and_very_rare_ones_are_no_group_of_their
             backbone=None,
             stages=(),
         )
-        splits = recipe.task.open_data(recipe, seed)
+        splits = build_task(recipe).open_data(seed)
         rare = splits.info.class_names.index("rare")
         assert [splits.info.counts[name][rare] for name in ("validation", "test")] == [1, 1]
         assert sorted(np.unique(splits.train.labels, return_counts=True)[1])[0] == 10
@@ -177,7 +179,7 @@ def test_weights_are_those_of_texts_that_have_a_label():
     named = dataclasses.replace(stage, class_weights={"b": 4.0})
     np.testing.assert_allclose(positive_weights(named, info), [1, 4, 1, 1])
 
-    task = TextMultiLabel()
+    objective = MultiLabelObjective(info, threshold=0.5)
     draw = np.random.default_rng(0)
     logits = draw.normal(size=(6, 4)).astype(np.float32)
     labels = (draw.random((6, 4)) < 0.5).astype(np.float32)
@@ -185,16 +187,18 @@ def test_weights_are_those_of_texts_that_have_a_label():
     smooth = labels * 0.9 + 0.05
     losses = smooth * each[0] + (1 - smooth) * each[1]
     for given in (stage, balanced):
-        weights = task.sample_weighting(given, info)(tf.constant(labels))
+        weights = objective.training_weights(given)(tf.constant(labels))
         expected = (losses * np.where(labels > 0, positive_weights(given, info), 1)).mean()
-        found = task.loss(given)(labels, logits, sample_weight=weights)
+        found = objective.loss(given)(labels, logits, sample_weight=weights)
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
     plain = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1)
-    assert float(task.loss(stage)(labels, logits)) == pytest.approx(float(plain(labels, logits)))
+    assert float(objective.loss(stage)(labels, logits)) == pytest.approx(
+        float(plain(labels, logits))
+    )
 
 
 def test_accuracy_while_training_is_the_share_of_decisions_at_the_threshold():
-    (metric,) = TextMultiLabel(threshold=0.2).training_metrics()
+    (metric,) = MultiLabelObjective(None, threshold=0.2).metrics()
     assert metric.name == "accuracy"
     logits = np.log(
         np.array([[0.19, 0.21], [0.9, 0.1]]) / (1 - np.array([[0.19, 0.21], [0.9, 0.1]]))
@@ -226,7 +230,7 @@ def test_the_exported_model_says_which_labels_the_trained_one_gives(run, recipe)
     assert run.report["export"]["checked"] == 12
     assert run.report["export"]["largest_difference"] < 1e-5
     texts = ["abc q", "z", "j q z", "abc", ""]
-    inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
+    inputs = build_task(recipe).encoder.encode(tf.constant(texts))
     expected = run.model(inputs, training=False).numpy()
     for answer, row in zip(predict(run.run_dir, texts), expected, strict=True):
         assert answer.label is None

@@ -23,6 +23,8 @@ from sft_keras.export.saved_model_probe import packed
 from sft_keras.inference.predict import predict
 from sft_keras.sweeps.shared import TrialContext
 from sft_keras.tasks import TextAugment, TextRegression
+from sft_keras.tasks.base import build_task
+from sft_keras.tasks.text_classification.regression import numeric_labels
 from sft_keras.tasks.text_classification.regression_metrics import regression_metrics
 
 
@@ -38,11 +40,11 @@ def run():
 
 def open_data(source, seed=0):
     recipe = Recipe(task=TextRegression(), data=Data(source=source), backbone=None, stages=())
-    return recipe.task.open_data(recipe, seed)
+    return build_task(recipe).open_data(seed)
 
 
 def numbers_of(examples):
-    return TextRegression().targets(examples)[:, 0]
+    return numeric_labels(examples)
 
 
 def test_tables_and_lists_say_the_same_numbers(tmp_path):
@@ -87,7 +89,11 @@ def test_numbers_that_are_all_the_same_are_refused():
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("monitor", "val_accuracy", r"must be one of val_loss\. Received: 'val_accuracy'"),
+        (
+            "monitor",
+            "val_accuracy",
+            r"must be one of val_loss, val_mean_absolute_error\. Received: 'val_acc",
+        ),
         ("class_weights", "balanced", r"is not supported by TextRegression"),
         ("label_smoothing", 0.1, r"is not supported by TextRegression\. Received: 0\.1"),
     ],
@@ -165,13 +171,13 @@ def test_the_loss_is_one_for_answering_the_mean(recipe):
     opened = Experiment(recipe)
     train = opened.prepared["train"]
     for batches in (
-        recipe.task.training_batches(train, recipe, recipe.stages[0], opened.info).take(12),
-        recipe.task.evaluation_batches(train, recipe, opened.info),
+        build_task(recipe, opened.info).batches.training(train, recipe.stages[0]).take(12),
+        build_task(recipe, opened.info).batches.evaluation(train),
     ):
         mean = opened.info.facts["numbers"]["mean"]
         losses, sizes = [], []
         for _, labels, weights in batches:
-            loss = recipe.task.loss(recipe.stages[0])
+            loss = build_task(recipe, opened.info).objective.loss(recipe.stages[0])
             losses.append(loss(labels, tf.fill(tf.shape(labels), mean), sample_weight=weights))
             sizes.append(len(labels))
         assert sum(sizes) == len(train.examples)
@@ -187,7 +193,7 @@ def test_stored_views_have_the_numbers_of_their_texts(recipe, tmp_path):
 
 def test_folds_keep_each_text_and_its_number_together(recipe):
     bench = TrialContext(lambda done, total: None)
-    splits = recipe.task.open_data(recipe, seed=0)
+    splits = build_task(recipe).open_data(0)
     expected = {}
     for examples in (splits.train, splits.validation):
         expected |= dict(zip(examples.ids, numbers_of(examples)))
@@ -205,7 +211,7 @@ def test_folds_keep_each_text_and_its_number_together(recipe):
 def test_the_exported_model_answers_in_the_unit_of_the_labels(run, recipe):
     assert run.report["export"]["checked"] == 12
     texts = ["abc q", "qqqqqqqqqqqq", ""]
-    inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
+    inputs = build_task(recipe).encoder.encode(tf.constant(texts))
     expected = run.model(inputs, training=False).numpy()
     assert expected.shape == (3, 1) and expected.min() > 900
     found = list(predict(run.run_dir, texts))
@@ -218,8 +224,8 @@ def test_the_exported_model_answers_in_the_unit_of_the_labels(run, recipe):
 def test_an_export_that_is_off_by_a_thousandth_of_the_deviation_is_refused(run, recipe):
     texts = np.array([b"abc q", b"qq"], object)
     values = np.array([each.value for each in predict(run.run_dir, ["abc q", "qq"])])
-    info = recipe.task.open_data(recipe, seed=0).info
-    unit = recipe.task.signatures(run.model, recipe, info).unit
+    info = build_task(recipe).open_data(0).info
+    unit = build_task(recipe, info).exporter.signatures(run.model).unit
     assert unit == pytest.approx(info.facts["numbers"]["deviation"])
     asked = packed({"serving_default": {"texts": texts}})
     arguments = (run.export_dir, asked)

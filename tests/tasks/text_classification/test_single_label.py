@@ -20,6 +20,7 @@ from sft_keras.export.saved_model import export_saved_model
 from sft_keras.inference.predict import predict
 from sft_keras.runs.folder import RunFolder
 from sft_keras.tasks import ImageClassification, TextAugment
+from sft_keras.tasks.base import build_task
 from sft_keras.training.experiment import Experiment
 from sft_keras.training.setup import build_staged
 from sft_keras.training.trainer import train_stages
@@ -70,7 +71,7 @@ def test_it_answers_texts_alike_in_a_process_that_knows_tensorflow_alone(run):
 def test_predictions_are_those_of_the_model(run, recipe):
     texts = ["abc q", "z", "q" * 60, ""]
     answers = list(predict(run.run_dir, texts))
-    inputs = recipe.task.encoder(recipe).encode(tf.constant(texts))
+    inputs = build_task(recipe).encoder.encode(tf.constant(texts))
     expected = run.model(inputs, training=False).numpy()
     assert [answer.input for answer in answers] == texts
     for answer, row in zip(answers, expected):
@@ -100,7 +101,7 @@ def test_texts_are_asked_about_on_the_command_line(run):
 
 def test_the_saved_model_file_loads_and_answers_alike(run, recipe):
     loaded = keras.models.load_model(run.run_dir / "model.keras")
-    inputs = recipe.task.encoder(recipe).encode(tf.constant(["abc", "de q"]))
+    inputs = build_task(recipe).encoder.encode(tf.constant(["abc", "de q"]))
     np.testing.assert_array_equal(loaded(inputs), run.model(inputs))
 
 
@@ -109,13 +110,13 @@ def test_pairs_are_served_by_two_arguments(recipe, tmp_path):
     given = class_texts(20).train
     pairs = Texts(([(text, text[::-1]) for text in given[0]], given[1]))
     plan = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=pairs))
-    info = plan.task.open_data(plan, seed=0).info
-    staged = build_staged(plan, plan.task.build_backbone(plan), info)
-    signatures = plan.task.signatures(staged.model, plan, info)
+    info = build_task(plan).open_data(0).info
+    staged = build_staged(plan, build_task(plan).build_backbone(), info)
+    signatures = build_task(plan, info).exporter.signatures(staged.model)
     export_saved_model(signatures, staged.model, tmp_path / "export" / "1")
     good, bad = predict(tmp_path, ["abc\tq", "abc"])
     assert "a tab between" in bad.error
-    inputs = plan.task.encoder(plan).encode(tf.constant(["abc"]), tf.constant(["q"]))
+    inputs = build_task(plan).encoder.encode(tf.constant(["abc"]), tf.constant(["q"]))
     assert inputs["segment_ids"].numpy().sum() == 2
     row = staged.model(inputs).numpy()[0]
     np.testing.assert_allclose(list(good.probabilities.values()), row, atol=1e-5)
@@ -126,9 +127,11 @@ def test_augmented_training_computes_the_layers_anew_or_stores_views(recipe, tmp
     task = dataclasses.replace(recipe.task, augment=TextAugment(mask=0.2, delete=0.1, swap=0.1))
     stages = (dataclasses.replace(recipe.stages[0], epochs=1),)
     plan = dataclasses.replace(recipe, task=task, stages=stages, store=Store(views=views))
-    splits = task.open_data(plan, seed=0)
-    prepared = task.preprocess(splits, plan, lambda done, total: None)
-    staged = build_staged(plan, task.build_backbone(plan), splits.info)
+    splits = build_task(plan).open_data(0)
+    prepared = build_task(plan, splits.info).preprocessor.preprocess(
+        splits, lambda done, total: None
+    )
+    staged = build_staged(plan, build_task(plan).build_backbone(), splits.info)
     folder = RunFolder(tmp_path, is_quiet=True)
     (head,) = train_stages(Experiment(plan, staged, prepared, splits.info, folder))
     expected = "computed in every epoch: augment" if views is None else "computed once for 204 "
@@ -153,7 +156,7 @@ def test_the_mean_is_that_over_tokens(recipe):
     tokens = build_text_backbone(recipe.backbone, "tokens", 32).model
     keras.utils.set_random_seed(0)
     mean = build_text_backbone(recipe.backbone, "mean", 32).model
-    inputs = recipe.task.encoder(recipe).encode(tf.constant(["abc", "abcdefgh"]))
+    inputs = build_task(recipe).encoder.encode(tf.constant(["abc", "abcdefgh"]))
     each = tokens(inputs).numpy()
     expected = [each[0, :5].mean(axis=0), each[1].mean(axis=0)]
     np.testing.assert_allclose(mean(inputs), expected, atol=1e-6)
@@ -204,7 +207,7 @@ def test_a_preset_folder_of_keras_hub_is_loaded_with_its_tokenizer(preset_folder
         "transformer_layer_1",
     ]
     plan = dataclasses.replace(recipe, backbone=backbone)
-    inputs = plan.task.encoder(plan).encode(tf.constant(["Ab c"]))
+    inputs = build_task(plan).encoder.encode(tf.constant(["Ab c"]))
     words = [tiny_vocabulary()[token] for token in inputs["token_ids"][0].numpy()]
     assert words == ["[CLS]", "a", "##b", "c", "[SEP]"]
     import keras_hub
@@ -319,7 +322,7 @@ def test_a_tokenizer_of_keras_hub_is_served_with_the_module_it_needs(recipe, tmp
     assert run.report["export"]["needs"] == ["tensorflow_text"]
     assert run.report["export"]["largest_difference"] < 1e-5
     (answer,) = predict(run.run_dir, ["ab q"])
-    inputs = plan.task.encoder(plan).encode(tf.constant(["ab q"]))
+    inputs = build_task(plan).encoder.encode(tf.constant(["ab q"]))
     words = [vocabulary[token] for token in inputs["token_ids"][0].numpy()]
     assert words == ["<s>", "ab", "\u0120", "q", "</s>"]
     row = run.model(inputs, training=False).numpy()[0]

@@ -9,6 +9,7 @@ import pytest
 from sft_keras import Data, TaggedWords
 from sft_keras.core.errors import DataError
 from sft_keras.recipe.loader import load_recipe
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.token_classification.source import list_tagged_sentences
 from sft_keras.tasks.token_classification.tag_schemes import DEFAULT_FORMAT, TagFormat
 
@@ -55,7 +56,7 @@ def test_the_options_are_those_of_the_recipe():
     recipe = load_recipe("bert_ner", overrides).recipe
     source = TaggedWords(([["Ada", "lived"]] * 9, [["PER", "0"]] * 9))
     recipe = dataclasses.replace(recipe, data=Data(source=source))
-    assert recipe.task.open_data(recipe, 0).info.class_names == ("PER",)
+    assert build_task(recipe).open_data(0).info.class_names == ("PER",)
 
 
 @pytest.mark.parametrize(

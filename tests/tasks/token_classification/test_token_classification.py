@@ -17,6 +17,7 @@ from sft_keras import Data, TaggedWords
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.evaluation.inference import predict_batches
 from sft_keras.inference.predict import predict
+from sft_keras.tasks.base import build_task
 from sft_keras.tasks.token_classification.decode import predicted_tags, tag_loss
 from sft_keras.tasks.token_classification.metrics import entity_metrics
 from sft_keras.tasks.token_classification.source import tag_names
@@ -38,8 +39,10 @@ def run():
 @pytest.fixture(scope="module")
 def opened(recipe):
     """The splits, and what is batched from them."""
-    splits = recipe.task.open_data(recipe, recipe.seed)
-    return splits, recipe.task.preprocess(splits, recipe, lambda done, total: None)
+    splits = build_task(recipe).open_data(recipe.seed)
+    return splits, build_task(recipe, splits.info).preprocessor.preprocess(
+        splits, lambda done, total: None
+    )
 
 
 @pytest.mark.slow  # trains a whole run
@@ -59,11 +62,11 @@ def test_entities_are_learnt_on_frozen_layers_and_counted_per_type(run):
 
 
 def test_padding_and_other_pieces_count_neither_in_the_loss_nor_in_the_accuracy(recipe, opened):
-    task = recipe.task
     splits, prepared = opened[0], opened[1]["test"]
-    batches = list(task.evaluation_batches(prepared, recipe, splits.info))
+    task = build_task(recipe, splits.info)
+    batches = list(task.batches.evaluation(prepared))
     draw = np.random.default_rng(0)
-    loss, metric = task.loss(recipe.stages[0]), task.training_metrics()[0]
+    loss, metric = task.objective.loss(recipe.stages[0]), task.objective.metrics()[0]
     for _, y, weights in batches:
         logits = draw.normal(size=y.shape).astype(np.float32)
         is_tagged = y.numpy().sum(axis=-1) == 1
@@ -83,12 +86,11 @@ def test_padding_and_other_pieces_count_neither_in_the_loss_nor_in_the_accuracy(
 
 
 def test_figures_are_those_of_seqeval(recipe, opened):
-    task = recipe.task
     splits, prepared = opened[0], opened[1]["validation"]
     outputs = np.random.default_rng(1).dirichlet(np.ones(5), (20, 48)).astype(np.float32)
     true = [[TAGS[tag] for tag in each.tags] for each in prepared.details]
     guess = predicted_tags(outputs, prepared, TAGS)
-    figures = task.evaluate(outputs, prepared, splits.info, 0)
+    figures = build_task(recipe, splits.info).evaluator.evaluate(outputs, prepared)
     for name, score in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
         assert figures[name]["value"] == pytest.approx(score(true, guess))
         assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"]
@@ -108,9 +110,9 @@ def test_an_entity_must_be_right_at_both_ends_and_in_its_type():
 
 @pytest.mark.slow  # trains a whole run
 def test_the_exported_model_finds_the_entities_that_evaluation_counted(run, recipe, opened):
-    task = recipe.task
     splits, prepared = opened[0], opened[1]["test"]
-    outputs = predict_batches(run.model, task.evaluation_batches(prepared, recipe, splits.info))
+    batches = build_task(recipe, splits.info).batches.evaluation(prepared)
+    outputs = predict_batches(run.model, batches)
     expected = []
     for number, tags in enumerate(predicted_tags(outputs, prepared, TAGS)):
         words = prepared.details[number].words
@@ -150,11 +152,10 @@ def test_predictions_have_places_in_the_text_as_it_was_written(run):
 
 
 def test_mistakes_show_the_words_with_what_they_are_and_were_taken_for(recipe, opened):
-    task = recipe.task
     splits, prepared = opened[0], opened[1]["test"]
     outputs = np.zeros((20, 48, 5), np.float32)
     outputs[..., TAGS.index("B-PER")] = 1.0
-    shown = task.report_examples(outputs, prepared, splits.info)
+    shown = build_task(recipe, splits.info).evaluator.report_examples(outputs, prepared)
     assert shown.pictures == [] and shown.mistakes and len(shown.uncertain) == 12
     for row in shown.mistakes + shown.uncertain:
         number = prepared.examples.ids.index(row["id"])
@@ -168,7 +169,7 @@ def test_what_cannot_be_trained_on_is_said_before_the_work(recipe):
     def listed(source, **changes):
         task = dataclasses.replace(recipe.task, **changes)
         plan = dataclasses.replace(recipe, task=task, data=Data(source=source))
-        return task.open_data(plan, 0)
+        return build_task(plan).open_data(0)
 
     with pytest.raises(DataError, match=r"one tag per word. Received: 2 words, 1 tags"):
         listed(TaggedWords(([["a", "b"]], [["O"]])))
