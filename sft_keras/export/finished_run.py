@@ -12,7 +12,6 @@ from sft_keras.core.files import read_json
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.runs.folder import RECIPE, REPORT, is_finished
-from sft_keras.tasks.base import build_task
 
 if TYPE_CHECKING:
     import keras
@@ -88,6 +87,8 @@ def restore_run(run: FinishedRun) -> RestoredRun:
       DataError: The data cannot be read, or their classes or splits have changed.
       RunFolderError: The model cannot be loaded.
     """
+    from sft_keras.tasks.base import build_task
+
     task = build_task(run.recipe)
     splits = task.open_data(run.recipe.seed)
     current, recorded = splits.as_json(), read_json(run.path / SPLITS)

@@ -23,8 +23,7 @@ from sft_keras.data.service.numbered_batches import NumberedBatches
 from sft_keras.data.service.preflight import require_identical_reads
 from sft_keras.data.service.reorder import MAX_EARLY, reorder
 from sft_keras.tasks import Augment, ImageClassification, TextClassification
-from sft_keras.tasks.labelled_batches import labelled_training_batches
-from sft_keras.vision.augmentation import build_augmentation
+from sft_keras.tasks.base import build_task
 from sft_keras.vision.preprocess import prepare_images
 from sft_keras.vision.sources.open import open_data
 
@@ -100,18 +99,9 @@ def assert_same_batches(found, expected):
 
 
 def assert_same_training(here, there, plan, info, taken):
-    found, expected = (
-        labelled_training_batches(
-            each,
-            augmentation=build_augmentation(AUGMENT),
-            sample_weighting=lambda labels: tf.ones(tf.shape(labels)[:1]),
-            recipe=plan,
-            stage=plan.stages[1],
-            info=info,
-            skip=taken,
-        )
-        for each in (there, here)
-    )
+    task = dataclasses.replace(plan.task, augment=AUGMENT)
+    batches = build_task(dataclasses.replace(plan, task=task), info).batches
+    found, expected = (batches.training(each, plan.stages[1], skip=taken) for each in (there, here))
     assert_same_batches(found.take(2 * STEPS), expected.take(2 * STEPS))
 
 
