@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
 from sft_keras.core.errors import SFTError
+from sft_keras.core.output import join_command
+
+_FLAG = re.compile(r"--?[A-Za-z]\w*(=\S*)?")
+"""Arguments that are meant as flags; texts that begin with a dash have blanks or other letters."""
 
 
-def run_command(entry: Callable[[Sequence[str]], None]) -> None:
+def run_command(entry: Callable[[Sequence[str]], None], takes_texts: bool = False) -> None:
     """Parse the flags, run a command and exit.
 
     An error of this package is printed without a traceback, and its exit status is returned to
@@ -19,6 +24,7 @@ def run_command(entry: Callable[[Sequence[str]], None]) -> None:
 
     Args:
       entry: Called with the program's name and the positional arguments.
+      takes_texts: Whether positional arguments are texts, which may begin with a dash.
     """
 
     def guarded(argv: Sequence[str]) -> None:
@@ -35,7 +41,28 @@ def run_command(entry: Callable[[Sequence[str]], None]) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=_parse_among_texts if takes_texts else _parse)
+
+
+def _parse_among_texts(argv: Sequence[str]) -> list[str]:
+    """Return the texts among the arguments; flags may stand before and after them."""
+    flags.FLAGS.set_gnu_getopt(True)
+    # Everything after "--" is a text.
+    end = argv.index("--") if "--" in argv else len(argv)
+    try:
+        name, *texts = flags.FLAGS(list(argv[:end]), known_only=True)
+    except flags.Error as error:
+        print(f"{error}\nRun with --help for all flags.", file=sys.stderr)
+        sys.exit(2)
+    unknown = [text for text in texts if _FLAG.fullmatch(text)]
+    if unknown:
+        print(
+            f"Unknown flag {unknown[0]!r}. Run with --help for all flags. If it is a text, put -- "
+            f"before the texts: -- {join_command(texts)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    return [name, *texts, *argv[end + 1 :]]
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sft_keras.export.paths import load_exported
+from sft_keras.export.paths import load_exported, saved_model_path
 from sft_keras.inference.predictions import to_predictions
 from sft_keras.tasks.predictions import Prediction
 from sft_keras.tasks.signatures import is_binary
@@ -78,6 +79,22 @@ class ExportedModel:
         }
         outputs = {name: tensor.numpy() for name, tensor in self._signature(**columns).items()}
         return to_predictions([one_input.name for one_input in inputs], outputs)
+
+
+def load_cached(run: str | Path) -> ExportedModel:
+    """Return the exported model of a run, loaded once until another run or a new export is asked.
+
+    Raises:
+      RunFolderError: If the folder holds no exported model.
+    """
+    modified = (saved_model_path(run) / "saved_model.pb").stat().st_mtime_ns
+    return _load(Path(run).expanduser().resolve(), modified)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(run: Path, modified: int) -> ExportedModel:
+    """Load a model; `modified`, in nanoseconds, tells a new export in the same folder apart."""
+    return ExportedModel(run)
 
 
 def _fault(values: Mapping[str, bytes | str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from sft_keras.report.fragments import Fragment, render_fragment, score_fragment
 from sft_keras.tasks.predictions import Prediction
 
 if TYPE_CHECKING:
-    from sft_keras.inference.exported_model import ExportedModel
     from sft_keras.runs.result import Result
 
 _MAX_SIDE = 160  # pixels
@@ -65,18 +63,16 @@ def pictures(files: Iterable[str | Path], captions: Iterable[str]) -> Fragment:
     return render_fragment("pictures", images=images)
 
 
-def predictions(result: Result, inputs: Iterable[str | Path]) -> Fragment:
+def predictions(result: Result, inputs: str | Path | Iterable[str | Path]) -> Fragment:
     """Return the exported model's prediction for each input, with the image or text.
 
     Args:
       result: The result of a run.
       inputs: Files or texts, as `sft_keras.predict.predict` takes them.
     """
-    from sft_keras.inference.predict import predict_with
+    from sft_keras.inference.predict import predict
 
-    modified = (result.export_dir / "saved_model.pb").stat().st_mtime_ns
-    made = predict_with(_load_exported(result.run_dir.resolve(), modified), inputs)
-    return render_predictions(made, reads_images(result))
+    return render_predictions(predict(result.run_dir, inputs), reads_images(result))
 
 
 def render_predictions(made: Iterable[Prediction], are_images: bool) -> Fragment:
@@ -105,14 +101,6 @@ def report(result: Result, height: int = 640) -> Fragment:
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Fragment:
     """Return a table. Each of `rows` has one value per column of `header`."""
     return render_fragment("table", header=list(header), rows=[list(row) for row in rows])
-
-
-@functools.lru_cache(maxsize=1)
-def _load_exported(run: Path, modified: int) -> ExportedModel:
-    """Load and cache the exported model of a run, keyed by its modification time in ns."""
-    from sft_keras.inference.exported_model import ExportedModel
-
-    return ExportedModel(run)
 
 
 def _prediction_row(prediction: Prediction, is_image: bool) -> dict[str, Any]:
