@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.layers import count_parameters
 from sft_keras.check.findings import Finding
+from sft_keras.core.output import join_command
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.distributed.devices import ONE_DEVICE
@@ -118,7 +119,8 @@ class RunFinisher:
         run.line(f"test  {task.evaluator.summary(metrics)}")
         run.line(f"report  {run.file('report.html')}")
         argument = task.config.predict_argument
-        run.line(f"predict  python -m sft_keras.predict --run={run.path} {argument}...")
+        command = join_command(["python", "-m", "sft_keras.predict", f"--run={run.path}"])
+        run.line(f"predict  {command} {argument}...")
 
     def save(self) -> Snapshot:
         """Write model.keras and the task's own artifacts; return {"notes"}."""

@@ -343,3 +343,20 @@ def test_the_temperature_of_validation_is_in_all_that_the_run_leaves(
     loaded = keras.saving.load_model(result.run_dir / "model.keras")
     np.testing.assert_array_equal(loaded(images[:4]), result.model(images[:4]))
     assert any(layer.name == "temperature" for layer in loaded.layers)
+
+
+def test_the_command_to_predict_is_quoted_for_the_shell():
+    from types import SimpleNamespace
+
+    from sft_keras.pipeline.finish import RunFinisher
+
+    lines: list[str] = []
+    finisher = object.__new__(RunFinisher)
+    finisher._run = SimpleNamespace(path="my runs/a;b", line=lines.append, file=lambda name: name)
+    task = SimpleNamespace(
+        evaluator=SimpleNamespace(summary=lambda metrics: "good"),
+        config=SimpleNamespace(predict_argument='"TEXT"'),
+    )
+    finisher._experiment = SimpleNamespace(task=task)
+    finisher._print_result({}, [])
+    assert lines[-1] == """predict  python -m sft_keras.predict '--run=my runs/a;b' "TEXT"..."""
