@@ -10,6 +10,7 @@ your network. docs/scale.md has the details.
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -134,7 +135,8 @@ def _require_free(port: int) -> None:
       DataServiceError: If one does.
     """
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # where it would allow a port that is in use
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("", port))
         except OSError as error:

@@ -16,7 +16,6 @@ The run folder receives the trained model, a SavedModel and a report. The flags 
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from absl import flags
 from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.output import join_command
 from sft_keras.data.service.dispatcher import require_data_service
 from sft_keras.distributed.cluster import WORKER_TIMEOUT, Strategy, resolve_cluster
 from sft_keras.recipe.loader import LoadedRecipe, list_recipes, load_recipe, to_lines
@@ -275,7 +275,7 @@ def _run_trials(loaded: LoadedRecipe, plan: TrialPlan) -> None:
 
 
 def _command() -> str:
-    return shlex.join(["python", "-m", "sft_keras.run", *sys.argv[1:]])
+    return join_command(["python", "-m", "sft_keras.run", *sys.argv[1:]])
 
 
 def _finetune(name: str, overrides: Sequence[str], resumed: Path | None) -> None:

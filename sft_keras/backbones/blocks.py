@@ -61,6 +61,7 @@ class BuiltBackbone:
       preprocess: Layers that scale RGB images in 0..255, float [batch, height, width, 3], to the
         range that `model` was trained on. Empty if the model scales its input itself.
       hub_model: The KerasHub model whose layers `model` consists of, for text backbones.
+      notes: Sentences for the user on how the preset was loaded, such as a head that was dropped.
 
     Example:
 
@@ -75,6 +76,7 @@ class BuiltBackbone:
     blocks: tuple[Block, ...]
     preprocess: tuple[keras.Layer, ...]
     hub_model: keras.Model | None = None
+    notes: tuple[str, ...] = ()
 
     def top_blocks(self, unfreeze: int | Literal["all"]) -> tuple[Block, ...]:
         """Return the top `unfreeze` blocks, from input to output."""

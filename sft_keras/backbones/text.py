@@ -14,6 +14,7 @@ features contain these class names, so they must not change.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 from collections.abc import Mapping
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keras
-from absl import logging
 
 from sft_keras.backbones.blocks import Block, BuiltBackbone, find_blocks
 from sft_keras.backbones.hub_presets import load_preset, read_config
@@ -87,13 +87,13 @@ def build_text_backbone(backbone: Backbone, output: Output, sequence_length: int
     import keras_hub
 
     kind = backbone.preset.partition(":")[0]
+    notes: tuple[str, ...] = ()
     if kind == "tiny":
         sizes = {"vocabulary_size": len(tiny_vocabulary()), **_TINY, **backbone.arguments}
         model = keras_hub.models.BertBackbone(**sizes)
     else:
         preset = text_preset(backbone)
-        if kind == "hf":
-            _warn_about_dropped_head(Path(preset), backbone)
+        notes = _notes_on_head(Path(preset).expanduser(), backbone)
         model = _load(preset, backbone)
     _require_known_family(model, backbone)
     if sequence_length > model.max_sequence_length:
@@ -102,7 +102,7 @@ def build_text_backbone(backbone: Backbone, output: Output, sequence_length: int
             f"{backbone.preset}, which has no position embeddings beyond. "
             f"Received: {sequence_length}."
         )
-    return _to_built_backbone(model, output, backbone)
+    return dataclasses.replace(_to_built_backbone(model, output, backbone), notes=notes)
 
 
 def text_preset(backbone: Backbone) -> str:
@@ -238,16 +238,23 @@ class AtPlaces(keras.layers.Layer):
         return keras.ops.take_along_axis(sequence, positions[:, :, None], axis=1)
 
 
-def _warn_about_dropped_head(folder: Path, backbone: Backbone) -> None:
-    """Log a warning if a Hugging Face folder has a trained head, which KerasHub drops silently."""
-    config = read_config(folder / "config.json", backbone)
-    heads = [name for name in config.get("architectures") or () if re.search(r"For[A-Z]", name)]
-    if heads:
-        logging.warning(
-            "%s contains a trained %s. Its head is not loaded; a new one is trained.",
-            backbone.preset,
-            ", ".join(heads),
-        )
+def _notes_on_head(folder: Path, backbone: Backbone) -> tuple[str, ...]:
+    """Return a sentence if a preset folder has a trained head, which KerasHub drops silently.
+
+    A folder of Hugging Face names its class in config.json, one of KerasHub in task.json.
+    """
+    if not (folder / "config.json").is_file():
+        return ()  # the name or address of a preset
+    architectures = read_config(folder / "config.json", backbone).get("architectures") or ()
+    heads = [name for name in architectures if re.search(r"For[A-Z]", name)]
+    if (folder / "task.json").is_file():
+        heads.append(read_config(folder / "task.json", backbone).get("class_name", "task.json"))
+    if not heads:
+        return ()
+    return (
+        f"{backbone.preset} contains a trained {', '.join(heads)}. Its head is not loaded; a new "
+        "one is trained.",
+    )
 
 
 def tiny_vocabulary() -> tuple[str, ...]:

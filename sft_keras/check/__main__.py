@@ -10,7 +10,6 @@ would invalidate results.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +20,7 @@ from sft_keras.cli.command import run_command
 from sft_keras.cli.tensorflow import start_tensorflow
 from sft_keras.core.errors import RecipeError
 from sft_keras.core.files import write_atomic
+from sft_keras.core.output import join_command
 from sft_keras.core.reporter import CONSOLE, SILENT, CallbackReporter
 from sft_keras.recipe.loader import load_recipe
 from sft_keras.recipe.recipe import Recipe
@@ -63,7 +63,7 @@ def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
 
     lines = SILENT if _JSON.value else CONSOLE
     reporter = CallbackReporter(on_line=lines.line, on_progress=folder.progress)
-    command = shlex.join(["python", "-m", "sft_keras.check", *sys.argv[1:]])
+    command = join_command(["python", "-m", "sft_keras.check", *sys.argv[1:]])
     checked, prepared = check_data(recipe, reporter)
     text = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
     write_atomic(folder.file("check.json"), text + "\n")

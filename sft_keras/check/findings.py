@@ -63,7 +63,8 @@ class Checked:
     """The outcome of a data check.
 
     Attributes:
-      about: Facts about the data: "source", "class_names", "counts" per split, "sizes".
+      about: Facts about the data: "source", "class_names", "counts" per split, "sizes", and
+        "notes", sentences on what was dropped, truncated or changed.
       findings: The faults, those that invalidate results first.
       skipped: One sentence per check that was not possible, with the reason.
 

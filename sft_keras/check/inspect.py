@@ -18,6 +18,7 @@ from sft_keras.check.label_errors import MIN_EXAMPLES, label_error_findings
 from sft_keras.core.errors import UnreadableError
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
+from sft_keras.data.notes import data_notes, report_data
 from sft_keras.data.prepared import Prepared
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
@@ -52,7 +53,9 @@ def check_data(recipe: Recipe, reporter: Reporter) -> tuple[Checked, Mapping[str
     with configured_keras(recipe):
         backbone, splits = open_backbone_and_data(_keeping_duplicates(recipe))
         info = splits.info
-        reporter.line(f"data  {info.summary()}")
+        report_data(reporter, info)
+        for note in backbone.notes:
+            reporter.line(f"note  {note}")
         prepared, findings = _prepare(splits, recipe, reporter)
         findings += label_findings(info)
         findings += [*_empty_texts(info), *_content_findings(recipe, prepared, reporter)]
@@ -61,7 +64,8 @@ def check_data(recipe: Recipe, reporter: Reporter) -> tuple[Checked, Mapping[str
         staged = build_staged(recipe, backbone, info)
         by_features, skipped = _feature_findings(staged, recipe, prepared, view, info, reporter)
     findings = sorted([*findings, *by_features], key=lambda finding: not finding.spoils)
-    return Checked(info.as_json(), findings, skipped), prepared
+    about = {**info.as_json(), "notes": [*data_notes(info), *backbone.notes]}
+    return Checked(about, findings, skipped), prepared
 
 
 def quick_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Finding]:

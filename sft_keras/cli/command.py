@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from sft_keras.core.errors import SFTError
-from sft_keras.core.output import join_command
+from sft_keras.core.output import escape_unencodable_output, join_command
 
 _FLAG = re.compile(r"--?[A-Za-z]\w*(=\S*)?")
 """Arguments that are meant as flags; texts that begin with a dash have blanks or other letters."""
+OWN_LOGGER = "sft_keras"
+"""The parent of the loggers of all modules of this package."""
 
 
 def run_command(entry: Callable[[Sequence[str]], None], takes_texts: bool = False) -> None:
     """Parse the flags, run a command and exit.
 
     An error of this package is printed without a traceback, and its exit status is returned to
-    the shell; invalid flags exit with 2, Ctrl-C with 130, a closed pipe with 141.
+    the shell; invalid flags exit with 2, Ctrl-C with 130, a closed pipe with 141. Warnings of this
+    package are printed, those of libraries are not.
 
     Args:
       entry: Called with the program's name and the positional arguments.
@@ -28,7 +33,9 @@ def run_command(entry: Callable[[Sequence[str]], None], takes_texts: bool = Fals
     """
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.ERROR)  # messages of libraries would bury those of the run
+        # Messages of libraries would bury those of the run.
+        absl_logging.set_verbosity(absl_logging.ERROR)
+        _print_own_warnings()
         try:
             entry(argv)
         except SFTError as error:
@@ -41,6 +48,7 @@ def run_command(entry: Callable[[Sequence[str]], None], takes_texts: bool = Fals
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
 
+    escape_unencodable_output()
     app.run(guarded, flags_parser=_parse_among_texts if takes_texts else _parse)
 
 
@@ -63,6 +71,16 @@ def _parse_among_texts(argv: Sequence[str]) -> list[str]:
         )
         sys.exit(2)
     return [name, *texts, *argv[end + 1 :]]
+
+
+def _print_own_warnings() -> None:
+    """Print the warnings of this package to standard error, whatever the level of the others."""
+    logger = logging.getLogger(OWN_LOGGER)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("warning  %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False  # the handler of absl would print them a second time
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

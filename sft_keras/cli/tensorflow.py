@@ -40,7 +40,7 @@ def _without_noise() -> Iterator[None]:
         return
     original = os.dup(2)
     read, write = os.pipe()
-    child = os.fork()
+    child = os.fork()  # noqa: TID251 - checked above
     if child == 0:
         os.close(write)
         with contextlib.suppress(BaseException), os.fdopen(read, "rb") as lines:

@@ -34,17 +34,21 @@ def write_atomic(path: Path, text: str) -> None:
 
 def sync_file(path: Path) -> None:
     """Flush a file to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with path.open("r+b") as file:  # Windows flushes only files that are open for writing
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder, so that a rename survives a power cut, where the system supports it."""
+    """Flush a folder, so that a rename survives a power cut, where the system supports it.
+
+    Windows cannot open folders; its file system keeps a log of renames instead.
+    """
     with contextlib.suppress(OSError):
-        sync_file(folder)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def checksum_of(values: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from sft_keras.core.output import printable
+
 
 class Reporter(Protocol):
     """Receives log lines, transient progress and epoch metrics.
@@ -35,7 +37,7 @@ class Reporter(Protocol):
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 def _ignore(*values: object) -> None:

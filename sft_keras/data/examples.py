@@ -144,9 +144,10 @@ class DataInfo:
         how often each class occurs.
       origin: Per split "from the source", or how it was created here.
       facts: Further facts on the source, as plain values. Any source may have "dropped": {reason:
-        number of dropped examples or files} and "notes": [sentences on how the data was read].
-        Texts have "texts": 1, or 2 for pairs; questions the number of corrected answers; numeric
-        labels "numbers": {"mean", "deviation", "lowest", "highest"} of the training split.
+        number of dropped examples or files} and "notes": [sentences on how the data was read];
+        "excluded" is {split: number of examples that `Data.exclude` removed}. Texts have "texts":
+        1, or 2 for pairs; questions the number of corrected answers; numeric labels "numbers":
+        {"mean", "deviation", "lowest", "highest"} of the training split.
     """
 
     source: str

@@ -6,10 +6,10 @@ Splits are stratified by class, or made of whole groups where examples belong to
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 
 import numpy as np
-from absl import logging
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
 from sft_keras.core.errors import DataError, numbered
@@ -17,6 +17,8 @@ from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
 from sft_keras.data.exclude import read_excluded_ids, require_known_ids
 from sft_keras.data.listing import Listing, Part, preview
 from sft_keras.recipe.data import Data
+
+_LOG = logging.getLogger(__name__)
 
 
 def missing_splits(listing: Listing) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ def make_splits(
     train = listing.parts["train"]
     total = len(train.ids)
     remaining = np.arange(total)
-    splits: dict[str, Examples] = {}
+    chosen: dict[str, tuple[Part, np.ndarray]] = {}
     origin = dict.fromkeys(SPLITS, "from the source")
     for name in missing_splits(listing):
         share = shares[name]
@@ -101,15 +103,19 @@ def make_splits(
             groups, size = train.groups[remaining], round(share * len(set(train.groups)))
             remaining, held_out = hold_out_groups(remaining, groups, size, seed, name)
             method = f"of the {train.group_noun} of train, none of which is in two splits"
-        splits[name] = _examples(name, train, held_out, excluded)
+        chosen[name] = train, held_out
         origin[name] = f"created here: {share:.4g} {method}, seed {seed}"
-    if "test" in splits or "validation" in splits:
+    if chosen:
         origin["train"] = f"created here: the remaining {len(remaining):,} of {total:,}"
-    splits["train"] = _examples("train", train, remaining, excluded)
+    chosen["train"] = train, remaining
     for name in SPLITS:
-        if name not in splits:
+        if name not in chosen:
             part = listing.parts[name]
-            splits[name] = _examples(name, part, np.arange(len(part.ids)), excluded)
+            chosen[name] = part, np.arange(len(part.ids))
+    splits = {name: _examples(name, *parts, excluded) for name, parts in chosen.items()}
+    facts = dict(listing.facts)
+    if excluded:
+        facts["excluded"] = {name: len(chosen[name][1]) - len(splits[name]) for name in SPLITS}
     num_classes = len(listing.class_names)
     info = DataInfo(
         source=source,
@@ -117,7 +123,7 @@ def make_splits(
         sizes={name: len(splits[name]) for name in SPLITS},
         counts={name: splits[name].class_counts(num_classes) for name in SPLITS},
         origin=origin,
-        facts={**listing.facts, "excluded": len(excluded)} if excluded else listing.facts,
+        facts=facts,
     )
     return Splits(**splits, info=info)
 
@@ -227,7 +233,7 @@ def _warn_of_unused_classes(splits: Splits) -> None:
     counts = splits.info.counts["train"]
     unused = [name for name, count in zip(splits.info.class_names, counts) if not count]
     if unused:
-        logging.warning(
+        _LOG.warning(
             "Classes without a training example, which the model cannot learn: %s.",
             preview(unused),
         )

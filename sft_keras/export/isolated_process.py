@@ -25,7 +25,8 @@ def run_isolated(file: str, *arguments: str, subject: str) -> None:
     completed = subprocess.run(
         [sys.executable, "-I", file, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",  # libraries print in whatever encoding the system has
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         check=False,
     )

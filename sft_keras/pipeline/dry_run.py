@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import psutil
+
 from sft_keras.backbones.layers import count_parameters
 from sft_keras.cache.feature_cache import FeatureCache, StageInput
+from sft_keras.check.class_balance import label_findings
 from sft_keras.core.reporter import SILENT
 from sft_keras.data.examples import DataInfo, Examples, Splits
+from sft_keras.data.notes import data_lines, truncation_note
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
@@ -35,17 +39,21 @@ def dry_run(recipe: Recipe) -> Iterator[str]:
         recipe = dataclasses.replace(recipe, store=store)
         backbone, splits = open_backbone_and_data(recipe)
         info = splits.info
-        yield f"data  {info.summary()}"
+        yield from data_lines(info)
+        yield from (f"note  {finding.describe()}" for finding in label_findings(info))
         began = time.perf_counter()
         few = _first(splits, _BATCHES * recipe.data.batch_size)
         prepared = build_task(recipe).preprocessor.preprocess(few, lambda done, total: None)
         read = sum(map(len, few.by_name().values()))
         reading = (time.perf_counter() - began) / read * sum(info.sizes.values())
         yield f"read  {reading:.0f} s for all examples, estimated from {read}"
+        if truncated := truncation_note(prepared):
+            yield f"note  {truncated} Only {read} examples were read here."
         staged = build_staged(recipe, backbone, info)
         blocks = ", ".join(block.name for block in backbone.blocks)
         total = count_parameters(staged.model.weights)
         yield f"model  {recipe.backbone.preset}: {total:,} parameters; blocks {blocks}"
+        yield from (f"note  {note}" for note in backbone.notes)
         yield f"shapes  {staged.model.input_shape} -> {backbone.model.output_shape} -> " + str(
             staged.model.output_shape
         )
@@ -137,10 +145,20 @@ def _memory(recipe: Recipe, sizes: Mapping[str, int], parameters: int) -> str:
     input_megabytes = (
         sum(sizes.values()) * build_task(recipe).preprocessor.input_bytes() / _MEGABYTE
     )
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
     return (
-        f"peak {peak:,.0f} MB so far; {parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
+        f"peak {_peak_bytes() / _MEGABYTE:,.0f} MB so far; "
+        f"{parameters * 4 / _MEGABYTE:,.0f} MB of parameters; "
         f"{input_megabytes:,.0f} MB of inputs, kept in memory if they fit into "
         f"{recipe.data.memory_share:.0%} of the free memory"
     )
+
+
+def _peak_bytes() -> int:
+    """Return the largest memory of this process so far, or the present one if it is not known."""
+    memory = psutil.Process().memory_info()
+    with contextlib.suppress(ImportError):  # there is none on Windows, where psutil has the peak
+        import resource  # noqa: TID251
+
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return getattr(memory, "peak_wset", memory.rss)

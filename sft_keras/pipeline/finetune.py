@@ -24,7 +24,7 @@ from sft_keras.pipeline.options import RunOptions
 from sft_keras.pipeline.worker import run_worker
 from sft_keras.recipe.loader import LoadedRecipe, load_recipe, to_plain
 from sft_keras.recipe.recipe import Recipe
-from sft_keras.runs.console import Log
+from sft_keras.runs.console import Log, relay_warnings
 from sft_keras.runs.folder import RECIPE, RunFolder
 from sft_keras.runs.interrupt import handle_signals
 from sft_keras.runs.lock import lock_run
@@ -140,6 +140,7 @@ def _run(
     with (
         handle_signals() as stop,
         lock_run(run.path),
+        relay_warnings(run),
         run.explain_errors(stop),
         explain_worker_loss(options.cluster, run.path),
         explain_service_failure(options.service),
@@ -169,9 +170,9 @@ def _run(
 
 
 def _warn_of_findings(experiment: Experiment) -> list[Finding]:
-    """Run the checks of the data that cost nothing, and log those that spoil a result."""
+    """Run the checks of the data that cost nothing, and log what they find."""
     findings = quick_check(experiment.prepared, experiment.info)
     for finding in findings:
-        if finding.spoils:
-            experiment.run.line(f"warning  {finding.describe()} See python -m sft_keras.check.")
+        severity = "warning" if finding.spoils else "note"
+        experiment.run.line(f"{severity}  {finding.describe()} See python -m sft_keras.check.")
     return findings

@@ -16,6 +16,7 @@ from sft_keras.check.findings import Finding
 from sft_keras.core.output import join_command
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
+from sft_keras.data.notes import data_notes
 from sft_keras.distributed.devices import ONE_DEVICE
 from sft_keras.evaluation.calibration import apply_temperature, calibration
 from sft_keras.export.paths import EXPORT, SAVED_MODEL, VERSION
@@ -93,7 +94,11 @@ class RunFinisher:
             "mistakes": evaluated.facts["mistakes"],
             "uncertain": evaluated.facts["uncertain"],
             "export": exported.facts,
-            "notes": [*notes, *(warning for stage in stages for warning in stage["warnings"])],
+            "notes": [
+                *experiment.staged.backbone.notes,
+                *notes,
+                *(warning for stage in stages for warning in stage["warnings"]),
+            ],
         }
         pictures = _pictures(evaluated)
         write_report(report, pictures, run.path, experiment.task.config.pipeline_tag)
@@ -212,14 +217,14 @@ def about_start(loaded: LoadedRecipe, smoke: bool, command: str) -> dict[str, An
 
 def about_run(experiment: Experiment, began: Mapping[str, Any], timer: Timer) -> dict[str, Any]:
     """Return the part of report.json that describes the run, without results, as plain values."""
-    recipe, staged = experiment.recipe, experiment.staged
+    recipe, staged, info = experiment.recipe, experiment.staged, experiment.info
     return {
         "format": 1,
         **began,
         "recipe": to_plain(recipe),
         "environment": environment(),
         "seconds": timer.as_json(),
-        "data": experiment.info.as_json(),
+        "data": {**info.as_json(), "notes": data_notes(info, experiment.prepared)},
         "model": {
             "preset": recipe.backbone.preset,
             "weights": recipe.backbone.weights,

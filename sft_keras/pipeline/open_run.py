@@ -13,6 +13,7 @@ from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import Splits
+from sft_keras.data.notes import report_data
 from sft_keras.data.prepared import Prepared
 from sft_keras.data.service.client import DataService
 from sft_keras.distributed.devices import Devices
@@ -143,12 +144,14 @@ def _open_parts(
 
 def _report_opened(experiment: Experiment, service: DataService | None) -> None:
     recipe, run, staged = experiment.recipe, experiment.run, experiment.staged
-    run.line(f"data  {experiment.info.summary()}")
+    report_data(run, experiment.info, experiment.prepared)
     run.line(
         f"model  {recipe.backbone.preset} ({recipe.backbone.weights or 'random weights'}): "
         f"{count_parameters(staged.model.weights):,} parameters, "
         f"{len(staged.backbone.blocks)} blocks; computes in {keras.config.dtype_policy().name}"
     )
+    for note in staged.backbone.notes:
+        run.line(f"note  {note}")
     if experiment.devices.num_replicas > 1:
         run.line(f"devices  {experiment.devices.describe(recipe.data.batch_size)}")
     if service is not None:

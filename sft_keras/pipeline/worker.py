@@ -21,6 +21,7 @@ from sft_keras.pipeline.open_run import open_run, train_opened
 from sft_keras.pipeline.options import RunOptions
 from sft_keras.recipe.loader import LoadedRecipe
 from sft_keras.runs.checkpoints import Checkpoints
+from sft_keras.runs.console import relay_warnings
 from sft_keras.runs.folder import RunFolder
 from sft_keras.runs.interrupt import handle_signals
 from sft_keras.runs.result import Result
@@ -52,6 +53,7 @@ def run_worker(
     run = RunFolder(_log_folder(folder, cluster), is_quiet=True)
     with (
         handle_signals() as stop,
+        relay_warnings(run),
         run.explain_errors(stop, folder),
         explain_worker_loss(cluster, folder),
         explain_service_failure(options.service),

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
+import logging
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
+
+from typing_extensions import override
+
+from sft_keras.core.output import printable
+from sft_keras.core.reporter import Reporter
 
 Log = Literal["plain", "quiet", "json"]
 """All lines; only warnings, notes and results; or one JSON object per line, for programs."""
 
-_QUIET_PREFIXES = ("warning", "note", "test", "report")  # lines that "quiet" prints too
+# Lines that "quiet" prints too.
+_QUIET_PREFIXES = ("warning", "note", "data  dropped", "test", "report")
 _NOTEBOOK_SECONDS = 0.2  # between two updates: each is a message over the network
 
 
@@ -39,7 +47,7 @@ def print_line(line: str, log: Log) -> None:
     if log == "json":
         _print_json({"said": line})
     elif log == "plain" or line.startswith(_QUIET_PREFIXES):
-        print(f"{_erase_progress()}{line}", flush=True)
+        print(f"{_erase_progress()}{printable(line)}", flush=True)
 
 
 def print_progress(line: str, log: Log) -> None:
@@ -48,7 +56,7 @@ def print_progress(line: str, log: Log) -> None:
         return
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 1
-        print(f"{_erase_progress()}{line[:width]}", end="", flush=True)
+        print(f"{_erase_progress()}{printable(line)[:width]}", end="", flush=True)
     elif _is_notebook() and time.monotonic() > _progress_line.next_update:
         print(f"{_erase_progress()}{line}", end="", flush=True)
         _progress_line.length = len(line)
@@ -59,6 +67,41 @@ def print_epoch(stage: str, step: int, metrics: Mapping[str, float], log: Log) -
     """Print the metrics of an epoch as JSON; a plain log has a line of its own for them."""
     if log == "json":
         _print_json({"stage": stage, "step": step, **metrics})
+
+
+@contextlib.contextmanager
+def relay_warnings(reporter: Reporter) -> Iterator[None]:
+    """Pass the warnings of this package within the block to a run's log, each once.
+
+    Args:
+      reporter: Receives them as lines "warning  ...".
+    """
+    logger = logging.getLogger("sft_keras")
+    others, level, propagates = logger.handlers, logger.level, logger.propagate
+    logger.handlers = [_LineHandler(reporter)]
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False  # or the handlers of the root logger print them a second time
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = others, propagates
+        logger.setLevel(level)
+
+
+class _LineHandler(logging.Handler):
+    """Passes each message to a reporter once."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+        self._seen: set[str] = set()
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._seen:
+            self._seen.add(message)
+            self._reporter.line(f"warning  {message}")
 
 
 def _erase_progress() -> str:
@@ -76,4 +119,5 @@ def _is_notebook() -> bool:
 
 def _print_json(values: Mapping[str, object]) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    print(json.dumps({"time": now, **values}, ensure_ascii=False), flush=True)
+    line = json.dumps({"time": now, **values}, ensure_ascii=False)
+    print(printable(line), flush=True)

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import json
 import os
-import shlex
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_keras.core.errors import RunFolderError, StoppedError
 from sft_keras.core.files import write_atomic
+from sft_keras.core.output import join_command
 from sft_keras.runs.console import Log, print_epoch, print_line, print_progress
 from sft_keras.runs.interrupt import StopRequest
 from sft_keras.runs.lock import CHECKPOINTS, lock_run
@@ -145,7 +145,7 @@ class RunFolder:
           RunFolderError: If the disk is full or read-only.
         """
         path = run_dir or self.path
-        command = f"python -m sft_keras.run --resume={shlex.quote(str(path))}"
+        command = join_command(["python", "-m", "sft_keras.run", f"--resume={path}"])
         try:
             yield
         except KeyboardInterrupt:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sft_keras.core.errors import RecipeError
+from sft_keras.core.output import join_command, split_command
 from sft_keras.recipe.backbone import Backbone
 from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.recipe.recipe import Recipe
@@ -118,8 +118,8 @@ def one_run(command: str, overrides: Sequence[str]) -> str:
     """
     if not command.startswith("python "):
         return f"sft_keras.finetune(recipe, overrides={list(overrides)!r})"
-    kept = _without_trial_flags(shlex.split(command))
-    return shlex.join([*kept, *(f"--set={override}" for override in overrides)])
+    kept = _without_trial_flags(split_command(command))
+    return join_command([*kept, *(f"--set={override}" for override in overrides)])
 
 
 def _without_trial_flags(words: Sequence[str]) -> Iterator[str]:

@@ -22,12 +22,13 @@ from sft_keras.backbones.layers import count_parameters
 from sft_keras.core.errors import RecipeError, SFTError
 from sft_keras.core.timer import Timer
 from sft_keras.data.examples import DataInfo
+from sft_keras.data.notes import report_data
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.lora import layers_to_adapt
 from sft_keras.recipe.loader import LoadedRecipe, to_plain
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.report.sweep_page import write_sweep_page
-from sft_keras.runs.console import Log
+from sft_keras.runs.console import Log, relay_warnings
 from sft_keras.runs.environment import environment
 from sft_keras.runs.folder import TRIALS, RunFolder
 from sft_keras.sweeps.plan import Point, TrialPlan, one_run
@@ -80,12 +81,12 @@ def run_trials(
     run.write_json("recipe.json", to_plain(loaded.recipe))
     timer = Timer()
     context = TrialContext(lambda done, total: run.progress(f"reading {done}/{total}"))
-    with run.discarded_on_error():
+    with run.discarded_on_error(), relay_warnings(run):
         info = _open_data(plan, context)
-    run.line(f"data  {info.summary()}")
+    report_data(run, info)
     report: dict[str, Any] = {}
     try:
-        with _without_retracing_warnings():
+        with relay_warnings(run), _without_retracing_warnings():
             for points in _run_points(plan, context, run):
                 report = _report(loaded, plan, points, info, timer, command, smoke)
                 run.write_json(TRIALS, report)

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from absl import logging
 
 from sft_keras import Data
 from sft_keras.core.errors import DataError
@@ -72,13 +71,11 @@ def test_shares_that_leave_too_little_are_named():
         open_data(data, seed=0)
 
 
-def test_a_class_without_any_example_is_warned_of(monkeypatch):
-    warnings = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: warnings.append(text % values))
+def test_a_class_without_any_example_is_warned_of(caplog):
     arrays = Arrays(train=(IMAGES, LABELS), class_names=("a", "b", "c", "never"))
     assert open_data(Data(source=arrays), seed=0).info.num_classes == 4
-    assert len(warnings) == 1
-    assert "never" in warnings[0]
+    (warning,) = caplog.messages
+    assert "never" in warning
 
 
 def test_splits_and_info_are_plain_values():

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from sft_keras.core.errors import DataServiceError, SFTError
 from sft_keras.data.examples import Splits
@@ -26,6 +26,8 @@ from sft_keras.data.service.dispatcher import require_dispatcher
 from sft_keras.data.service.job import Job
 from sft_keras.data.service.numbered_batches import NumberedBatches
 from sft_keras.data.service.reorder import reorder
+
+_LOG = logging.getLogger(__name__)
 
 RESPONSE_TIMEOUT = 30.0
 """Seconds to wait for any element from the service."""
@@ -141,7 +143,7 @@ class DataService:
 
     def _read_late(self, batches: NumberedBatches, number: int) -> Batch | None:
         if not self.read_here:
-            logging.warning(
+            _LOG.warning(
                 "A batch of the data service is late: a worker is slow or has died. This process "
                 "reads it, and all later ones that do not arrive."
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import tensorflow as tf
-from absl import logging
+
+_LOG = logging.getLogger(__name__)
 
 MAX_EARLY = 64
 """How many elements are kept that arrive before their turn."""
@@ -57,7 +59,7 @@ def reorder(
                 except tf.errors.OpError:
                     if has_timed_out:
                         raise
-                    logging.warning(
+                    _LOG.warning(
                         "No examples have arrived for %.0f s; requesting them again.", timeout
                     )
                     has_timed_out = True

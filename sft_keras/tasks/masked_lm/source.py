@@ -71,7 +71,7 @@ def _read_lines_by_split(source: str) -> dict[str, list[TextRow]]:
     by_split = {parse_split_name(file.stem): file for file in path.glob("*.txt")}
     if "train" in by_split:
         return {split: _read_lines(file, split) for split, file in by_split.items() if split}
-    names = [str(file.relative_to(path).with_suffix("")) for file in files]
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
     return {"train": [row for file, name in zip(files, names) for row in _read_lines(file, name)]}
 
 

@@ -113,7 +113,7 @@ def _find_files(folder: Path, notes: list[str]) -> dict[str, Path]:
             continue
         if split in by_split or len(files) > 1:
             candidates = [by_split[split], *files] if split in by_split else files
-            names = [str(file.relative_to(folder)) for file in candidates]
+            names = [file.relative_to(folder).as_posix() for file in candidates]
             raise DataError(
                 f"{folder} must have one file per split. Received for {split!r}: "
                 f"{', '.join(names)}. Keep one of them, or join them."

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import Listing, parse_split_name, preview
 from sft_keras.data.split_files import outside_faults
 from sft_keras.data.streams import file_part
+
+_LOG = logging.getLogger(__name__)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
@@ -72,7 +74,7 @@ def list_folder(path: str, outside: bool = False) -> Listing:
     faults += [] if outside else outside_faults(links, root)
     if ignored:
         kinds = preview([f"{count} x {extension}" for extension, count in ignored.most_common()])
-        logging.warning("Ignored files in %s without an image extension: %s.", root, kinds)
+        _LOG.warning("Ignored files in %s without an image extension: %s.", root, kinds)
     return Listing(class_names, parts, tuple(faults))
 
 
