@@ -87,6 +87,25 @@ def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+def read_text(file: Path, encoding: str | None) -> str:
+    """Return the text of a file.
+
+    Args:
+      file: The file.
+      encoding: As in `Data.encoding`.
+
+    Raises:
+      DataError: If the file is not text in this encoding.
+    """
+    try:
+        return file.read_text(encoding=encoding or "utf-8-sig")
+    except UnicodeError as error:
+        raise DataError(
+            f"{file} must be in {encoding or 'UTF-8'}. It cannot be decoded: {error}. Convert it, "
+            "or name its encoding with --set=data.encoding=NAME, such as cp1252."
+        ) from error
+
+
 def parse_json(text: str) -> Any:
     """Return the value of a JSON text.
 

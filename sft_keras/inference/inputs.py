@@ -104,7 +104,7 @@ def _read_table(
         if all(value.strip() for value in values):
             yield Input(name, dict(zip(arguments, values)))
         else:
-            yield Prediction(name, error=f"row {number} of {file} has no text")
+            yield Prediction(f"row {number} of {file}", error="has no text")
 
 
 def _value(row: Row, name: str) -> str:
@@ -129,7 +129,10 @@ def _find_columns(
         found = [name for name in usual if name is not None]
     missing = [name for name in found if name not in existing]
     if len(found) != len(arguments) or missing:
-        flags = " ".join(f"--column={_COLUMNS[argument][0].upper()}" for argument in arguments)
+        nouns = (
+            ["NAME"] if len(arguments) == 1 else [_COLUMNS[name][0].upper() for name in arguments]
+        )
+        flags = " ".join(f"--column={noun}" for noun in nouns)
         raise DataError(
             f"The texts of {file} must be in named columns: pass {flags} on the command line, or "
             f"`columns` in Python. Received the columns {preview(list(map(repr, existing)))}"

@@ -87,13 +87,13 @@ def test_rows_without_a_text_have_an_error_in_their_place(tmp_path):
     (tmp_path / "a.csv").write_text("n,text\n1,a\n2, \n3,c\n")
     first, second, third = read_inputs(tmp_path / "a.csv", TEXTS)
     assert (first.name, third.name) == ("a", "c")
-    assert second.error == f"row 2 of {tmp_path / 'a.csv'} has no text"
+    assert (second.input, second.error) == (f"row 2 of {tmp_path / 'a.csv'}", "has no text")
 
 
 @pytest.mark.parametrize(
     ("arguments", "columns", "message"),
     [
-        (TEXTS, (), r"pass --column=TEXT on .*Received the columns 'n', 'review', 'stars'\."),
+        (TEXTS, (), r"pass --column=NAME on .*Received the columns 'n', 'review', 'stars'\."),
         (TEXTS, ["text"], r"'stars', and no 'text'\."),
         (PAIRS, (), r"pass --column=QUESTION --column=CONTEXT on"),
         (PAIRS, ["review"], r"pass --column=QUESTION --column=CONTEXT on"),

@@ -110,7 +110,7 @@ def _read(data: Data, seed: int) -> ReadQuestions:
         return ReadQuestions(source.as_questions())
     kind, _, name = str(source).partition(":")
     if kind == "squad":
-        return read_squad(name, drop_faulty=data.on_fault == "drop")
+        return read_squad(name, data.on_fault == "drop", data.encoding)
     return ReadQuestions(_synthetic(name, seed))
 
 
@@ -141,19 +141,19 @@ def _dropped(aligned: Mapping[str, AlignedQuestions]) -> dict[str, int]:
 
 def _alignment_notes(aligned: Mapping[str, AlignedQuestions]) -> Iterator[str]:
     """Yield one sentence with examples per kind of correction."""
+    total = sum(len(split.questions) + len(split.dropped_questions) for split in aligned.values())
     sentences = {
-        "trimmed": "{} answers had white space around them, which was removed",
-        "moved": "{} answers are not in the passage at answer_start (in characters, from 0) and "
-        "were moved to their nearest or only occurrence",
-        "dropped_answers": "{} answers are not in the passage, or several times and none near "
+        "trimmed": "answers had white space around them, which was removed",
+        "moved": "answers are not in the passage at answer_start (in characters, from 0) and were "
+        "moved to their nearest or only occurrence",
+        "dropped_answers": "answers are not in the passage, or several times and none near "
         "answer_start, and were dropped",
-        "dropped_questions": "{} questions had no other answer and were dropped",
+        "dropped_questions": f"of {total:,} questions had no other answer and were dropped",
     }
     for name, sentence in sentences.items():
         descriptions = [text for split in aligned.values() for text in getattr(split, name)]
         if descriptions:
-            count = f"{len(descriptions):,}"
-            yield f"{sentence.format(count)}: {preview(descriptions, _MAX_SHOWN)}."
+            yield f"{len(descriptions):,} {sentence}: {preview(descriptions, _MAX_SHOWN)}."
 
 
 def _synthetic(num_passages: str, seed: int) -> dict[str, list[Question]]:

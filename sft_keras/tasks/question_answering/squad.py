@@ -16,6 +16,7 @@ from sft_keras.data.listing import preview
 from sft_keras.data.split_files import (
     find_split_files,
     parse_json,
+    read_text,
     skipped_note,
     usable_entries,
 )
@@ -48,12 +49,13 @@ class ReadQuestions:
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def read_squad(path: str, drop_faulty: bool = False) -> ReadQuestions:
+def read_squad(path: str, drop_faulty: bool = False, encoding: str | None = None) -> ReadQuestions:
     """Read a file, or a folder with one file per split such as train-v2.0.json.
 
     Args:
       path: Path of the file, whose questions all are the "train" split, or of the folder.
       drop_faulty: Whether to drop questions with a faulty field instead of raising.
+      encoding: As in `Data.encoding`.
 
     Raises:
       DataError: If the path does not exist, or a file or a question has another format.
@@ -67,7 +69,7 @@ def read_squad(path: str, drop_faulty: bool = False) -> ReadQuestions:
     dropped: Counter[str] = Counter()
     by_split = {}
     for split, file in files.items():
-        reading = _Reading(file, split)
+        reading = _Reading(file, split, encoding)
         by_split[split] = reading.questions(drop_faulty)
         notes += reading.notes
         dropped.update(reading.dropped)
@@ -104,8 +106,8 @@ class _Reading:
       dropped: {reason: number of dropped questions}.
     """
 
-    def __init__(self, file: Path, split: str) -> None:
-        self._file, self._split = file, split
+    def __init__(self, file: Path, split: str, encoding: str | None) -> None:
+        self._file, self._split, self._encoding = file, split, encoding
         self.notes: list[str] = []
         self.dropped: Counter[str] = Counter()
 
@@ -167,7 +169,7 @@ class _Reading:
 
     def _entries(self) -> Iterator[tuple[Mapping[str, Any], Any, str]]:
         """Yield (question with its answers, passage, article) for each question."""
-        for number, item in enumerate(_items(self._file)):
+        for number, item in enumerate(_items(self._file, self._encoding)):
             if is_row(item):
                 yield item, item["context"], str(item.get("title") or "")
                 continue
@@ -197,15 +199,13 @@ class _Reading:
         )
 
 
-def _items(file: Path) -> list[Any]:
+def _items(file: Path, encoding: str | None) -> list[Any]:
     """Return the articles, paragraphs or rows of a file: one JSON value, or one per line."""
+    text = read_text(file, encoding)
     try:
-        text = file.read_text(encoding="utf-8-sig")
         value = _parse(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{file} must be a JSON file in UTF-8. It cannot be parsed: {error}."
-        ) from error
+        raise DataError(f"{file} must be a JSON file. It cannot be parsed: {error}.") from error
     if isinstance(value, Mapping):
         for name in ("data", "rows"):
             if isinstance(value.get(name), list):

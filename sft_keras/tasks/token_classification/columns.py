@@ -188,7 +188,8 @@ def _selected(file: ColumnFile, column: Any, header: Row | None) -> int | None:
         return None
     if isinstance(column, str) and header is not None and column in header.cells:
         return header.cells.index(column)
-    position = int(column) if isinstance(column, int) or _is_number(column) else None
+    is_position = isinstance(column, int) or (isinstance(column, str) and _is_number(column))
+    position = int(column) if is_position else None
     if position is None or not -file.num_columns <= position < file.num_columns:
         rows = file.rows
         names = f" Its first line is {rows[0].text.strip()[:80]!r}." if rows else ""

@@ -15,7 +15,12 @@ from typing import Any
 
 from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.listing import parse_split_name, preview
-from sft_keras.data.split_files import find_split_files, skipped_note, usable_entries
+from sft_keras.data.split_files import (
+    find_split_files,
+    read_text,
+    skipped_note,
+    usable_entries,
+)
 from sft_keras.tasks.token_classification.columns import (
     ColumnFile,
     Layout,
@@ -49,6 +54,7 @@ def read_conll(
     tags: TagFormat = DEFAULT_FORMAT,
     columns: Mapping[str, Any] = MappingProxyType({}),
     drop_faulty: bool = False,
+    encoding: str | None = None,
 ) -> TaggedSentences:
     """Read a file, or a folder with one file or one folder per split.
 
@@ -61,6 +67,7 @@ def read_conll(
       tags: The format of the tags.
       columns: Positions or names of the columns "text" and "label"; they are found if missing.
       drop_faulty: Whether to drop sentences with a faulty line instead of raising.
+      encoding: As in `Data.encoding`.
 
     Raises:
       DataError: If the path does not exist, or if a line or a tag is not valid.
@@ -74,7 +81,7 @@ def read_conll(
     notes: list[str] = []
     expected = "a file for training, whose name or folder says train"
     files = find_split_files(f"conll:{path}", lambda folder: _find_files(folder, notes), expected)
-    opened = {split: read_columns(file, _read_text(file)) for split, file in files.items()}
+    opened = {split: read_columns(file, read_text(file, encoding)) for split, file in files.items()}
     layouts: dict[int, Layout] = {}  # by number of columns, so that all splits are read alike
     raw: dict[str, list[RawSentence]] = {}
     dropped: Counter[str] = Counter()
@@ -90,7 +97,7 @@ def read_conll(
     return dataclasses.replace(
         converted,
         notes=(*notes, *converted.notes),
-        dropped={**dropped, **converted.dropped},
+        dropped={**+dropped, **converted.dropped},  # without zeros
     )
 
 
@@ -129,13 +136,6 @@ def _split_of(entry: Path) -> str | None:
     words = [*re.split(r"[^a-zA-Z]+", stem), *re.split(r"[^a-zA-Z]+", entry.suffix)]
     splits = (_CONLL_SPLITS.get(word.lower()) or parse_split_name(word) for word in words)
     return next(filter(None, splits), None)
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} must be in UTF-8. It cannot be decoded: {error}.") from error
 
 
 class _Reading:
@@ -187,6 +187,9 @@ class _Reading:
             comments = [row for row in words if is_comment(row, layout, file.num_columns, is_tag)]
             num_comments += sum(len(row.cells) == file.num_columns for row in comments)
             words = [row for row in words if row not in comments]
+            joined = [row for row in words if self._is_joined(row)]
+            self.dropped["joined or empty words of CoNLL-U"] += len(joined)
+            words = [row for row in words if row not in joined]
             faults = [row for row in words if self._is_faulty(row)]
             faulty += faults
             if faults:
@@ -206,6 +209,11 @@ class _Reading:
         if len(row.cells) != self._file.num_columns or self._file.num_columns < 2:
             return True
         return self._tags.parse(row.cells[self.layout.tag]) is None
+
+    def _is_joined(self, row: Row) -> bool:
+        """Return whether a row stands for several words or for none, as in CoNLL-U, untagged."""
+        is_range = self.layout.has_index and not row.cells[0].isdecimal()
+        return is_range and len(row.cells) == self._file.num_columns and self._is_faulty(row)
 
     def _sentence(self, rows: Sequence[Row]) -> RawSentence:
         return RawSentence(

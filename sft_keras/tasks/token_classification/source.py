@@ -74,7 +74,8 @@ def _read(data: Data, seed: int, tag_format: TagFormat) -> TaggedSentences:
         return _read_in_memory(data.source, tag_format, data.on_fault == "drop")
     kind, _, name = str(data.source).partition(":")
     if kind == "conll":
-        return read_conll(name, tag_format, data.columns, drop_faulty=data.on_fault == "drop")
+        drop_faulty = data.on_fault == "drop"
+        return read_conll(name, tag_format, data.columns, drop_faulty, data.encoding)
     return TaggedSentences(_synthetic(name, seed), "IOB2")
 
 

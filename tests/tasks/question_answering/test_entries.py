@@ -195,3 +195,12 @@ def test_rows_from_python_with_one_id_are_told_apart():
     rows = [{**ROW, "context": f"{number} {CONTEXT}"} for number in (1, 2, 2)]
     listing = list_questions(Data(source=Questions(rows)), 0)
     assert listing.parts["train"].ids == ("a", "a#2")
+
+
+def test_another_encoding_is_read_if_it_is_named(tmp_path):
+    text = json.dumps([{**ROW, "question": "Où?"}], ensure_ascii=False)
+    (tmp_path / "a.json").write_bytes(text.encode("cp1252"))
+    with pytest.raises(DataError, match=r"must be in UTF-8.*data\.encoding="):
+        read_squad(str(tmp_path / "a.json"))
+    found = read_squad(str(tmp_path / "a.json"), encoding="cp1252")
+    assert found.by_split["train"][0].question == "Où?"

@@ -127,7 +127,7 @@ def test_what_was_wrong_is_counted_and_the_first_five_are_shown(tmp_path):
     assert moved.count("'word' at 3") == 3
     assert dropped.startswith("6 answers are not in the passage, or several times")
     assert dropped.count("'nothing' at 0") == 5 and dropped.endswith(" and 1 more.")
-    assert questions == "1 questions had no other answer and were dropped: 1."
+    assert questions == "1 of 24 questions had no other answer and were dropped: 1."
 
 
 def test_a_source_none_of_whose_answers_occur_is_refused():

@@ -80,7 +80,7 @@ def test_what_is_not_as_it_says_is_refused(tmp_path, value, said):
 
 def test_what_is_no_json_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(DataError, match=r"must be a JSON file in UTF-8"):
+    with pytest.raises(DataError, match=r"must be a JSON file. It cannot be parsed"):
         read_squad(str(tmp_path / "a.json"))
     with pytest.raises(DataError, match=r"'squad:nowhere', which is /"):
         read_squad("nowhere")

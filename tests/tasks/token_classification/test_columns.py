@@ -82,6 +82,7 @@ def test_columns_are_selected_by_position_or_name(tmp_path, columns):
     ("columns", "message"),
     [
         ({"text": 2}, r"from 0 to 1, or by their names in its first line. Received: 2"),
+        ({"label": ("a", "b")}, r"Received: \('a', 'b'\)"),
         ({"label": "ner"}, r"Received: 'ner'. Its first line is 'Ada B-PER'"),
         ({"split": "x"}, r"selects the columns 'text' and 'label'.*Received: 'split'"),
     ],
@@ -281,3 +282,18 @@ def test_a_file_without_empty_lines_is_refused(tmp_path):
         DataError, match=r"separate sentences by empty lines.*between its 500 words"
     ):
         read(tmp_path, "a O\n" * 500)
+
+
+def test_another_encoding_is_read_if_it_is_named(tmp_path):
+    content = "Zoë B-PER\n".encode("cp1252")
+    with pytest.raises(DataError, match=r"must be in UTF-8.*data\.encoding="):
+        read(tmp_path, content)
+    assert rows(read(tmp_path, content, encoding="cp1252")) == [(("Zoë",), ("B-PER",))]
+
+
+def test_joined_and_empty_words_of_conll_u_are_dropped_and_counted(tmp_path):
+    lines = ["# text = du vin", "1-2\tdu\t_\t-", "1\tde\tO\t-", "2\tle\tB-X\t-", "2.1\tx\t_\t-"]
+    lines += [f"{number}\tvin\tO\t-" for number in range(3, 40)]
+    found = read(tmp_path, "\n".join(lines))
+    assert rows(found)[0][0][:3] == ("de", "le", "vin")
+    assert found.dropped == {"joined or empty words of CoNLL-U": 2}
