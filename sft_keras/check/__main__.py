@@ -2,9 +2,9 @@
 
     python -m sft_keras.check --recipe=my_images --set=data.source=folder:my_folder
 
-Writes a folder with check.html (affected images or texts side by side), check.json and exclude.txt,
-a list of suspicious examples to review and pass to --exclude. The exit status is 1 if something
-would invalidate results.
+Writes a folder with check.html (affected images or texts side by side), check.json and exclude/,
+one list of suspicious examples per finding to review and pass to --exclude. The exit status is 1 if
+something would invalidate results.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ _JSON = flags.DEFINE_bool("json", False, "Print only the findings, as JSON.")
 _OUT = flags.DEFINE_string("out", None, "Output folder. Default: a new folder in checks/.")
 
 
+EXCLUDE = "exclude"
+"""The folder of the lists of examples that may be excluded."""
+
+
 def main(argv: Sequence[str]) -> None:
     """Check the data of the recipe; exit with 1 if something would invalidate results."""
     if len(argv) > 1:
@@ -67,7 +71,11 @@ def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
     checked, prepared = check_data(recipe, reporter)
     text = json.dumps(checked.as_json(), indent=2, ensure_ascii=False)
     write_atomic(folder.file("check.json"), text + "\n")
-    write_atomic(folder.file("exclude.txt"), checked.exclude_list())
+    lists = checked.exclude_lists()
+    if lists:
+        folder.file(EXCLUDE).mkdir()
+    for list_name, content in lists.items():
+        write_atomic(folder.file(EXCLUDE) / list_name, content)
     write_page(checked, prepared, name, command, folder.file("check.html"))
     if _JSON.value:
         print(text)
@@ -75,8 +83,11 @@ def _check(name: str, recipe: Recipe, folder: RunFolder) -> bool:
         for line in table(checked):
             print(line)
         print(f"page  {folder.file('check.html')}")
-        if any(finding.groups for finding in checked.findings):
-            print(f"exclude  review {folder.file('exclude.txt')}, then pass it as --exclude=FILE")
+        listed = folder.file(EXCLUDE)
+        for list_name in lists:
+            print(f"exclude  review {listed / list_name}, then pass it as --exclude=FILE")
+        if len(lists) > 1:
+            print(f"exclude  or delete the lists to ignore and pass --exclude={listed}")
     return checked.spoils
 
 

@@ -95,20 +95,31 @@ class Checked:
             "skipped": list(self.skipped),
         }
 
-    def exclude_list(self) -> str:
-        """Return the content of a file for `--exclude`, to be reviewed before use."""
-        lines = [
-            "# Suspicious examples found by the data check, one id per line.",
-            "# Delete the lines of examples to keep, then run with --exclude=THIS_FILE.",
+    def exclude_lists(self) -> dict[str, str]:
+        """Return the files for `--exclude`, to be reviewed before use: {file name: content}.
+
+        One per finding: who removes unreadable files need not remove difficult test examples too.
+        """
+        return {
+            f"{finding.kind.replace(' ', '-')}.txt": _exclude_list(finding)
+            for finding in self.findings
+            if finding.exclusion_candidates()
+        }
+
+
+def _exclude_list(finding: Finding) -> str:
+    candidates = finding.exclusion_candidates()
+    lines = [
+        f"# {finding.kind}: {len(candidates)} examples found by the data check, one id per line.",
+        "# Delete the lines of examples to keep, then run with --exclude=THIS_FILE.",
+    ]
+    evaluated = sum(example.split != "train" for example in candidates)
+    if evaluated and finding.kind != "unreadable":
+        lines += [
+            f"# {evaluated} of them are validation or test examples. Without them the score is "
+            "measured on",
+            "# other examples, and is higher if these are difficult: compare it only with runs "
+            "that exclude",
+            "# the same ones, and rather fix wrong labels.",
         ]
-        seen: set[str] = set()
-        for finding in self.findings:
-            candidates = [
-                example for example in finding.exclusion_candidates() if example.id not in seen
-            ]
-            if candidates:
-                lines += ["", f"# {finding.kind}: {len(candidates)}"]
-            for example in candidates:
-                seen.add(example.id)
-                lines.append(example.id)
-        return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *dict.fromkeys(example.id for example in candidates)]) + "\n"

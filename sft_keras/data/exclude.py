@@ -16,7 +16,7 @@ def read_excluded_ids(path: str | None) -> frozenset[str]:
     """Return the ids listed in a file, one per line; blank lines and "#" comments are skipped.
 
     Args:
-      path: A UTF-8 text file; None to exclude nothing.
+      path: A UTF-8 text file, or a folder of such files, *.txt; None to exclude nothing.
 
     Raises:
       DataError: If the file cannot be read.
@@ -24,7 +24,9 @@ def read_excluded_ids(path: str | None) -> frozenset[str]:
     if path is None:
         return frozenset()
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        root = Path(path).expanduser()
+        files = sorted(root.glob("*.txt")) if root.is_dir() else [root]
+        lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"`data.exclude` cannot be read: {path!r} ({error}).") from error
     return frozenset(line for line in lines if line.strip() and not line.startswith("#"))

@@ -1,4 +1,4 @@
-"""Metrics of a classifier on one split, by scikit-learn, with bootstrap intervals."""
+"""Metrics of a classifier on one split, by scikit-learn, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn import metrics
 
-from sft_keras.evaluation.bootstrap import bootstrap_intervals
+from sft_keras.evaluation.bootstrap import bootstrap_intervals, wilson_interval
 
 
 def classification_metrics(
@@ -28,8 +28,8 @@ def classification_metrics(
       seed: The seed of the bootstrap.
 
     Returns:
-      Accuracy and macro F1 as {"value", "low", "high"} with 95 % percentile bootstrap intervals
-      (Efron & Tibshirani 1993, chapter 13), the mean negative log-likelihood as "loss", top-k
+      Accuracy and macro F1 as {"value", "low", "high"} with the 95 % intervals of
+      `sft_keras.evaluation.bootstrap`, the mean negative log-likelihood as "loss", top-k
       accuracy, macro and weighted averages, precision, recall, F1 and support per class, and the
       confusion matrix with true classes as rows. A ratio without examples counts as 0.
 
@@ -45,16 +45,16 @@ def classification_metrics(
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0
     )
-    intervals = _bootstrap(labels, predicted, len(classes), seed)
+    accuracy = float(metrics.accuracy_score(labels, predicted))
     return {
         "examples": len(labels),
         # float64: scikit-learn warns if rows do not sum to 1 in double precision
         "loss": float(metrics.log_loss(labels, _normalized(probabilities), labels=classes)),
-        "accuracy": {
-            "value": float(metrics.accuracy_score(labels, predicted)),
-            **intervals["accuracy"],
+        "accuracy": {"value": accuracy, **wilson_interval(accuracy, len(labels))},
+        "macro_f1": {
+            "value": float(f1.mean()),
+            **_macro_f1_interval(labels, predicted, len(classes), seed),
         },
-        "macro_f1": {"value": float(f1.mean()), **intervals["macro_f1"]},
         "top_k": _top_k(probabilities, labels, classes, top_k),
         "macro": _averages(labels, predicted, classes, "macro"),
         "weighted": _averages(labels, predicted, classes, "weighted"),
@@ -94,12 +94,12 @@ def _averages(
     return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
 
 
-def _bootstrap(
+def _macro_f1_interval(
     labels: np.ndarray, predicted: np.ndarray, num_classes: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Return the intervals of accuracy and macro F1 under resampling of the examples.
+) -> dict[str, float]:
+    """Return the interval of macro F1 under resampling of the examples.
 
-    Both need only counts per class, so a thousand resamples take milliseconds. A class that occurs
+    It needs only counts per class, so a thousand resamples take milliseconds. A class that occurs
     in the split but not in a resample has no F1 there and is excluded from that mean: as a 0, it
     would pull the whole interval below the metric.
     """
@@ -111,9 +111,6 @@ def _bootstrap(
         total = np.bincount(true, minlength=num_classes) + np.bincount(
             guessed, minlength=num_classes
         )
-        return {
-            "accuracy": hits.sum() / len(rows),
-            "macro_f1": occurring * (2 * hits[total > 0] / total[total > 0]).mean(),
-        }
+        return {"macro_f1": occurring * (2 * hits[total > 0] / total[total > 0]).mean()}
 
-    return bootstrap_intervals(compute_metrics, len(labels), seed)
+    return bootstrap_intervals(compute_metrics, len(labels), seed)["macro_f1"]

@@ -18,6 +18,7 @@ from sft_keras.core.snapshot import Snapshot
 from sft_keras.core.timer import Timer
 from sft_keras.data.notes import data_notes
 from sft_keras.distributed.devices import ONE_DEVICE
+from sft_keras.evaluation.bootstrap import KINDS
 from sft_keras.evaluation.calibration import apply_temperature, calibration
 from sft_keras.export.paths import EXPORT, SAVED_MODEL, VERSION
 from sft_keras.export.saved_model import (
@@ -239,5 +240,6 @@ def about_run(experiment: Experiment, began: Mapping[str, Any], timer: Timer) ->
                 for block in staged.backbone.blocks
             ],
         },
+        "intervals": KINDS,
         "notes": [],
     }

@@ -66,9 +66,9 @@ class Data:
         validation split. The split is seeded and stratified by class; questions are split by
         whole articles or passages.
       test: The same for the test split.
-      exclude: A file with the ids of examples to drop, one per line, as written by
-        `python -m sft_keras.check`; lines that begin with # are comments. Examples are dropped
-        after splitting, so all others stay in their splits.
+      exclude: A file with the ids of examples to drop, one per line, or a folder of such files,
+        as written by `python -m sft_keras.check`; lines that begin with # are comments. Examples
+        are dropped after splitting, so all others stay in their splits.
       data_dir: Folder of tensorflow-datasets; None for its default.
       memory_share: Share of the free memory that decoded examples may occupy, and the same again
         for their cached features. What does not fit is decoded or computed again in every epoch.
@@ -150,9 +150,10 @@ class Data:
         Raises:
           DataError: If one does not.
         """
-        if self.exclude is not None and not Path(self.exclude).expanduser().is_file():
+        if self.exclude is not None and not Path(self.exclude).expanduser().exists():
             raise DataError(
-                f"`data.exclude` must name a file that exists. Received: {self.exclude!r}."
+                "`data.exclude` must name a file that exists, or a folder of such files. "
+                f"Received: {self.exclude!r}."
             )
         if not isinstance(self.source, str):
             return

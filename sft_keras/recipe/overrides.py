@@ -6,7 +6,8 @@ A value's text is parsed by the type of the field that it replaces.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sft_keras.core.errors import RecipeError, numbered
@@ -38,10 +39,52 @@ def apply_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
                 )
             recipe = _replace(recipe, path.strip().split("."), text.strip() or text, walked=())
         except _Fault as fault:
-            faults.append(f"`{path}`: {fault}")
+            hint = "" if "Did you mean" in str(fault) else _full_path_hint(recipe, path.strip())
+            faults.append(f"`{path}`: {fault}{hint}")
     if faults:
         raise RecipeError(numbered("These overrides do not fit the recipe.", faults))
     return recipe
+
+
+_ALIASES = {
+    "bs": "batch_size",
+    "lr": "learning_rate",
+    "max_length": "sequence_length",
+    "max_seq_length": "sequence_length",
+    "model": "preset",
+    "num_epochs": "epochs",
+    "size": "image_size",
+    "wd": "weight_decay",
+}
+_MAX_HINTS = 4
+
+
+def _full_path_hint(recipe: Recipe, path: str) -> str:
+    """Return the full paths of the fields that an unknown path may mean, e.g. for "epochs"."""
+    name = path.split(".")[-1]
+    paths = list(_field_paths(recipe))
+    if path in paths:
+        return ""
+    names = {known.split(".")[-1] for known in paths}
+    name = _ALIASES.get(name, name)
+    if name not in names:
+        name = next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)), "")
+    matches = [known for known in paths if known.split(".")[-1] == name][:_MAX_HINTS]
+    if not matches:
+        return ""
+    return f" Did you mean {' or '.join(f'--set={match}=...' for match in matches)}?"
+
+
+def _field_paths(holder: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the path of every field below a section."""
+    for field in dataclasses.fields(holder):
+        path, value = f"{prefix}{field.name}", getattr(holder, field.name)
+        yield path
+        if _is_section(value):
+            yield from _field_paths(value, f"{path}.")
+        elif _holds_sections(value):
+            for stage in value:
+                yield from _field_paths(stage, f"{path}.{stage.name}.")
 
 
 class _Fault(Exception):

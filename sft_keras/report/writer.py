@@ -24,6 +24,7 @@ _READING_ORDER = (
     "seconds",
     "score",
     "test",
+    "intervals",
     "stages",
     "mistakes",
     "uncertain",
@@ -56,6 +57,7 @@ def write_report(
 
         - `format`, `smoke`, `title`, `description`, `command`, `started`, `seconds`
         - `score`: The name of the main metric in `test`.
+        - `intervals`: What the confidence intervals are, in a sentence or two.
         - `test`, `stages`: The metrics of the test split and of each stage.
         - `mistakes`, `uncertain`: The examples to show, see `ReportExamples`.
         - `data`, `inputs`: The data source, and the preprocessing statistics per split.

@@ -11,6 +11,7 @@ import tensorflow as tf
 from prepared_split import held_split
 
 from sft_keras import Backbone, Data, Recipe, Stage, Texts, finetune
+from sft_keras.check.findings import Checked, Example, Finding
 from sft_keras.check.inspect import check_data, quick_check
 from sft_keras.check.label_errors import likely_label_errors, out_of_fold_probabilities
 from sft_keras.check.near_duplicates import duplicate_groups, near_groups, near_pairs
@@ -180,7 +181,11 @@ def test_the_table_the_page_and_the_list_say_the_same(checked, planted, tmp_path
     page = (tmp_path / "check.html").read_text()
     assert "my &lt;pictures&gt;: data check" in page
     assert page.count("data:image/png;base64,") >= 7
-    listed = [line for line in found.exclude_list().splitlines() if line and line[0] != "#"]
+    listed = [
+        line
+        for line in "\n".join(found.exclude_lists().values()).splitlines()
+        if line and line[0] != "#"
+    ]
     assert listed[:2] == [planted[1]["cut"], planted[1]["empty"]]
     assert "train/colour0/00.png" in listed and planted[1]["same"] not in listed
     assert json.loads(json.dumps(found.as_json()))["spoils"] is True
@@ -188,15 +193,17 @@ def test_the_table_the_page_and_the_list_say_the_same(checked, planted, tmp_path
 
 @pytest.mark.slow
 def test_what_is_excluded_is_gone_and_the_rest_stays(checked, image_recipe, tmp_path):
-    file = tmp_path / "exclude.txt"
-    file.write_text(checked[0].exclude_list())
-    data = dataclasses.replace(image_recipe.data, exclude=str(file))
+    folder = tmp_path / "exclude"
+    folder.mkdir()
+    for name, content in checked[0].exclude_lists().items():
+        (folder / name).write_text(content)
+    data = dataclasses.replace(image_recipe.data, exclude=str(folder))
     again, _ = check_data(dataclasses.replace(image_recipe, data=data), SILENT)
     kinds = {finding.kind for finding in again.findings}
     assert not kinds & {"unreadable", "same across splits", "nearly the same across splits"}
-    assert sum(again.about["facts"]["excluded"].values()) == len(
-        [line for line in file.read_text().splitlines() if line and line[0] != "#"]
-    )
+    lines = {line for file in folder.iterdir() for line in file.read_text().splitlines()}
+    listed = {line for line in lines if line and line[0] != "#"}
+    assert sum(again.about["facts"]["excluded"].values()) == len(listed)
     with pytest.raises(DataError, match=r"with --exclude=FILE; python -m sft_keras\.check"):
         finetune(image_recipe, run_dir=tmp_path / "run")
 
@@ -252,4 +259,18 @@ def test_the_command_exits_with_1_and_leaves_its_folder(planted, tiny_preset, tm
     printed = json.loads(ran.stdout)
     assert printed == json.loads((tmp_path / "found" / "check.json").read_text())
     names = {path.name for path in (tmp_path / "found").iterdir()}
-    assert names == {"check.html", "check.json", "exclude.txt"}
+    assert names == {"check.html", "check.json", "exclude"}
+
+
+def test_there_is_a_list_to_exclude_per_finding():
+    findings = [
+        Finding("unreadable", "...", ((Example("train", "a.png"),), (Example("test", "b.png"),))),
+        Finding("likely wrong labels", "...", ((Example("test", "c.png"),),)),
+        Finding("small classes", "..."),
+    ]
+    lists = Checked({}, findings).exclude_lists()
+    assert lists.keys() == {"unreadable.txt", "likely-wrong-labels.txt"}
+    assert lists["unreadable.txt"].splitlines()[-2:] == ["a.png", "b.png"]
+    assert "c.png" not in lists["unreadable.txt"]
+    # Excluding hard test examples raises the score.
+    assert "1 of them are validation or test examples" in lists["likely-wrong-labels.txt"]

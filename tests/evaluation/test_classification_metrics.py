@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from sft_keras.evaluation.bootstrap import wilson_interval
 from sft_keras.evaluation.classification import classification_metrics
 
 NAMES = ("rose", "tulip", "daisy", "weed")
@@ -112,3 +113,33 @@ def test_half_precision_probabilities_are_taken():
     shares, labels = guesses(50, 4)
     received = figures(shares.astype(np.float16), labels)
     assert received["loss"] == pytest.approx(figures(shares, labels)["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 20, 500])
+def test_a_perfect_score_is_not_certain(count):
+    labels = np.arange(count) % 3
+    received = figures(np.eye(3)[labels], labels, NAMES[:3])
+    # Wilson's bound at n out of n.
+    low = count / (count + 1.959964**2)
+    assert received["accuracy"] == {"value": 1.0, "low": pytest.approx(low), "high": 1.0}
+    if count > 2:
+        assert received["macro_f1"] == {"value": 1.0, "low": pytest.approx(low), "high": 1.0}
+
+
+def test_a_score_of_zero_is_not_certain():
+    labels = np.zeros(20, int)
+    received = figures(np.eye(3)[labels + 1], labels, NAMES[:3])
+    for name in ("accuracy", "macro_f1"):
+        assert received[name]["low"] == received[name]["value"] == 0
+        assert received[name]["high"] == pytest.approx(1.959964**2 / (20 + 1.959964**2))
+
+
+def test_the_wilson_interval_is_that_of_the_literature():
+    # scipy's implementation as the reference.
+    from scipy.stats import binomtest
+
+    for right, count in [(0, 7), (3, 9), (19, 20), (20, 20), (811, 1000)]:
+        expected = binomtest(right, count).proportion_ci(method="wilson")
+        received = wilson_interval(right / count, count)
+        assert received["low"] == pytest.approx(expected.low, abs=1e-6)
+        assert received["high"] == pytest.approx(expected.high, abs=1e-6)

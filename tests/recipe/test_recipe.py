@@ -265,3 +265,19 @@ def test_a_recipe_cannot_be_changed(tiny_recipe):
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny_recipe.seed = 1
     assert isinstance(tiny_recipe, Recipe)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("epochs=3", "--set=stages.head.epochs=... or --set=stages.top.epochs=..."),
+        ("lr=0.1", "--set=stages.head.learning_rate=..."),
+        ("image_size=224", "--set=backbone.image_size=..."),
+        ("bs=4", "--set=data.batch_size=..."),
+        ("epoch=3", "--set=stages.head.epochs=..."),
+    ],
+)
+def test_an_unknown_path_gets_a_hint_to_the_full_one(override, hint):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("quickstart", [override])
+    assert hint in str(caught.value)

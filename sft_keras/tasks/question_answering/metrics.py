@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sft_keras.evaluation.bootstrap import bootstrap_intervals
+from sft_keras.evaluation.bootstrap import bootstrap_intervals, wilson_interval
 from sft_keras.tasks.examples import MAX_MISTAKES, MAX_UNCERTAIN, ReportExamples
 from sft_keras.tasks.question_answering.examples import Question
 
@@ -40,7 +40,7 @@ def question_answering_metrics(
 
     Returns:
       "examples", the number of questions; "exact_match" and "f1" as {"value", "low", "high"} with
-      95 % percentile bootstrap intervals over questions (Efron & Tibshirani 1993, chapter 13). With
+      the 95 % intervals of `sft_keras.evaluation.bootstrap` over questions. With
       a threshold also "answerable_f1" and "unanswerable_f1", F1 over the questions with and without
       an answer (None where there are none), and "best_threshold", see `best_threshold`.
     """
@@ -50,7 +50,10 @@ def question_answering_metrics(
     f1_scores = np.array([f1(*pair) for pair in zip(texts, references)])
     metrics: dict[str, Any] = {
         "examples": len(texts),
-        "exact_match": _mean_with_interval(exact_scores, seed),
+        "exact_match": {
+            "value": float(exact_scores.mean()),
+            **wilson_interval(float(exact_scores.mean()), len(texts)),
+        },
         "f1": _mean_with_interval(f1_scores, seed),
     }
     if no_answer_threshold is None:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn import metrics
 
 from sft_keras.data.examples import Examples
-from sft_keras.evaluation.bootstrap import bootstrap_intervals
+from sft_keras.evaluation.bootstrap import bootstrap_intervals, wilson_interval
 
 
 def true_labels(examples: Examples) -> np.ndarray:
@@ -45,6 +45,7 @@ def multi_label_metrics(
       per class. Ratios with a denominator of 0 count as 0.
     """
     predicted = probabilities > threshold
+    exact_match = float(metrics.accuracy_score(truth, predicted))
     intervals = bootstrap_intervals(_make_resampled_metrics(predicted, truth), len(truth), seed)
 
     def scores(average: str | None) -> Any:
@@ -63,10 +64,7 @@ def multi_label_metrics(
         "loss": float(loss),
         "micro_f1": {"value": float(scores("micro")[2]), **intervals["micro_f1"]},
         "macro_f1": {"value": float(f1.mean()), **intervals["macro_f1"]},
-        "exact_match": {
-            "value": float(metrics.accuracy_score(truth, predicted)),
-            **intervals["exact_match"],
-        },
+        "exact_match": {"value": exact_match, **wilson_interval(exact_match, len(truth))},
         "mean_average_precision": _mean_average_precision(probabilities, truth),
         "macro": _averages(scores("macro")),
         "weighted": _averages(scores("weighted")),
@@ -108,7 +106,6 @@ def _make_resampled_metrics(
     """
     hits = (predicted & truth).astype(np.float64)
     total = predicted.astype(np.float64) + truth
-    is_exact = (predicted == truth).all(axis=1)
     occurring = total.any(axis=0).mean()
 
     def resampled_metrics(positions: np.ndarray) -> Mapping[str, float]:
@@ -119,7 +116,6 @@ def _make_resampled_metrics(
         return {
             "micro_f1": 2 * hit.sum() / sums.sum() if defined.any() else 0.0,
             "macro_f1": occurring * f1.mean() if defined.any() else 0.0,
-            "exact_match": repeats @ is_exact / len(truth),
         }
 
     return resampled_metrics

@@ -167,8 +167,6 @@ def test_a_resample_has_the_figures_that_scikit_learn_gives_it():
     for average in ("micro", "macro"):
         expected = metrics.f1_score(truth[positions], given[positions], average=average)
         assert found[f"{average}_f1"] == pytest.approx(expected)
-    expected = metrics.accuracy_score(truth[positions], given[positions])
-    assert found["exact_match"] == pytest.approx(expected)
 
 
 def test_weights_are_those_of_texts_that_have_a_label():
