@@ -7,6 +7,7 @@ pytest -m shared                tests on real weights and data, see CONTRIBUTING
 pytest tests/training           the tests of one folder or file
 """
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ import pytest
 
 from sft_keras import Arrays, Backbone, Data, Recipe, Stage
 from sft_keras.export.paths import SAVED_MODEL
-from sft_keras.tasks import ImageClassification
+from sft_keras.tasks import Augment, ImageClassification
 
 pytest_plugins = ["image_fixtures"]  # in tests/support
 
@@ -31,6 +32,12 @@ ROOT = Path(__file__).parent.parent
 # Tests use a temporary feature cache, never the user's.
 _CACHE = tempfile.TemporaryDirectory(prefix="sft_keras_tests_")
 os.environ["SFT_KERAS_CACHE"] = _CACHE.name
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was imported from garbage collection: a million objects that stay anyway."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -45,7 +52,6 @@ def probe_server() -> Iterator[None]:
     """Probe SavedModels in one process per worker, see `tests/support/probe_server.py`."""
     from probe_server import SERVER
 
-    # Must run before a module imports the function by name.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sft_keras.export.isolated_process.run_isolated", SERVER.run_isolated)
         yield
@@ -104,18 +110,35 @@ def tiny_recipe(tiny_backbone: Backbone) -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def image_run(tmp_path_factory, tiny_backbone, colour_images):
-    """A finished run on images: one short stage, unusual class names."""
+def colours_recipe(tiny_backbone, colour_images) -> Recipe:
+    """Images of 3 colours with unusual names; a head stage, then everything."""
+    names = ("red", "green\n", "blü")
+    return Recipe(
+        task=ImageClassification(dropout=0.1, augment=Augment(flip=True)),
+        data=Data(
+            source=Arrays(train=colour_images, class_names=names),
+            batch_size=8,
+            validation=0.25,
+            test=0.25,
+        ),
+        backbone=tiny_backbone,
+        stages=(
+            Stage(name="head", epochs=2, learning_rate=1e-2),
+            Stage(name="all", epochs=6, learning_rate=3e-3, unfreeze="all", train_batch_norm=True),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def image_run(tmp_path_factory, colours_recipe):
+    """The finished run of `colours_recipe`, shared by the tests of what is done with a run."""
+    from probe_server import SERVER
+
     import sft_keras
 
-    names = ("red", "green\n", "blü")
-    recipe = Recipe(
-        task=ImageClassification(),
-        data=Data(source=Arrays(train=colour_images, class_names=names), batch_size=8),
-        backbone=tiny_backbone,
-        stages=(Stage(name="head", epochs=1, learning_rate=1e-2),),
-    )
-    return sft_keras.finetune(recipe, run_dir=tmp_path_factory.mktemp("runs") / "colours")
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    with SERVER.fresh_process():  # the export is verified as a user's is
+        return sft_keras.finetune(colours_recipe, run_dir=folder)
 
 
 @pytest.fixture(scope="session")

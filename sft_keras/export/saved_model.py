@@ -14,8 +14,7 @@ import tensorflow as tf
 
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import ExportError
-from sft_keras.export import saved_model_probe
-from sft_keras.export.isolated_process import run_isolated
+from sft_keras.export import isolated_process, saved_model_probe
 from sft_keras.export.warm_up import warm_up_inputs, write_warm_up
 from sft_keras.tasks.signatures import ServingSignatures
 
@@ -106,7 +105,9 @@ def check_saved_model(
         np.savez(inputs, **samples)
         paths = map(str, (folder, inputs, outputs))
         subject = f"The exported model in {folder}, with only TensorFlow,"
-        run_isolated(saved_model_probe.__file__, *paths, output, *needs, subject=subject)
+        isolated_process.run_isolated(
+            saved_model_probe.__file__, *paths, output, *needs, subject=subject
+        )
         with np.load(outputs) as served:
             differences = {name: float(np.abs(served[name] - expected).max()) for name in served}
     worst = max(differences.values())

@@ -127,7 +127,14 @@ def whole(data):
     return losses, predicted
 
 
-@pytest.mark.parametrize("cache", ["off", "memory", pytest.param("disk", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "cache",
+    [
+        pytest.param("off", marks=pytest.mark.slow),
+        "memory",
+        pytest.param("disk", marks=pytest.mark.slow),
+    ],
+)
 def test_cut_and_stored_texts_train_like_padded_ones_step_by_step(data, whole, cache, tmp_path):
     losses, predicted, shapes = losses_of(data, cache, str(tmp_path))
     np.testing.assert_allclose(losses, whole[0], rtol=1e-5)

@@ -105,14 +105,22 @@ def assert_same_training(here, there, plan, info, taken):
     assert_same_batches(found.take(2 * STEPS), expected.take(2 * STEPS))
 
 
-def test_training_batches_are_those_of_a_run_without_it_bit_for_bit(address, here, splits, plan):
+@pytest.mark.parametrize(
+    "taken",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        2 * STEPS + 3,  # within the third epoch, as a resumed run goes on
+    ],
+)
+def test_training_batches_are_those_of_a_run_without_it_bit_for_bit(
+    address, here, splits, plan, taken
+):
     there = read_by(DataService(address), here)
-    assert_same_training(here, there, plan, splits.info, 0)
-    # Within the third epoch, as a resumed run goes on.
-    assert_same_training(here, there, plan, splits.info, 2 * STEPS + 3)
+    assert_same_training(here, there, plan, splits.info, taken)
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_one_worker_gives_the_same_as_two(here, splits, plan):
     with served_by(1) as (address, _):
         there = read_by(DataService(address), here)
@@ -138,11 +146,17 @@ def test_epochs_are_numbered_and_end(address, here):
 
 
 @pytest.mark.slow
-def test_preparing_finds_what_it_finds_without_it(address, splits, tmp_path, write_folders):
+def test_preparing_finds_what_it_finds_without_it(address, splits):
     service = DataService(address)
     found, expected = (prepared(each) for each in (service.reading(splits), splits))
     for name, split in expected.items():
         np.testing.assert_array_equal(found[name].digests, split.digests)
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_preparing_names_the_files_it_names_without_it(address, tmp_path, write_folders):
+    service = DataService(address)
     folder = write_folders(tmp_path, {"train/a": 18, "train/b": 3, "val/a": 1, "test/b": 1})
     for damaged in ("train/a/005.png", "train/b/000.png"):
         (folder / damaged).write_bytes(b"nothing")
@@ -157,6 +171,7 @@ def test_preparing_finds_what_it_finds_without_it(address, splits, tmp_path, wri
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(address, splits, build_staged, tmp_path):
     plan = PLANS["augmented"]
     pictures = prepare_images(splits.by_name(), (16, 16), "crop", 0.0, lambda done, total: None)
@@ -290,6 +305,7 @@ def test_all_workers_are_tried_before_the_start(address, numbered, monkeypatch):
         require_identical_reads(service, numbered)
 
 
+@pytest.mark.slow
 def test_a_file_that_a_worker_does_not_see_is_an_error_in_training(address, numbered):
     service = DataService(address)
     with (

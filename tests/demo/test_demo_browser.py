@@ -2,22 +2,24 @@
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gradio")
-pytest.importorskip("selenium")
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 import browser as browsers
 import screenshots
+from task_cases import task_run
 
-import sft_keras
 from sft_keras.inference.predict import predict
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(
+        not (find_spec("gradio") and find_spec("selenium")), reason="needs gradio and selenium"
+    ),
     pytest.mark.skipif(browsers.programs() is None, reason="no chromium and chromedriver"),
 ]
 
@@ -26,11 +28,6 @@ pytestmark = [
 def window():
     with browsers.Browser() as opened:
         yield opened
-
-
-@pytest.fixture(scope="module")
-def text_run(tmp_path_factory):
-    return sft_keras.finetune("bert_ner", run_dir=tmp_path_factory.mktemp("r") / "n", smoke=True)
 
 
 def test_uploaded_image_gets_its_class(window, image_run, encoded_images, tmp_path):
@@ -62,7 +59,9 @@ def test_uploaded_image_gets_its_class(window, image_run, encoded_images, tmp_pa
     assert window.foreign_requests() == []
 
 
-def test_entered_text_gets_its_entities(window, text_run):
+@pytest.mark.parametrize("kind", ["TokenClassification"])  # by which it finds the worker of the run
+def test_entered_text_gets_its_entities(window, kind):
+    text_run = task_run(kind)
     text = "Ada \N{GRINNING FACE} <b>Lovelace</b> lives in Zürich."
     (expected,) = predict(text_run.run_dir, [text])
     with screenshots.served(text_run.run_dir) as url:

@@ -91,7 +91,9 @@ def test_header_has_training_and_score_but_no_paths(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
+)
 def test_shutdown_prints_one_line_and_deletes_uploads(image_run, tmp_path, how):
     pytest.importorskip("gradio")
     with subprocess.Popen(

@@ -14,8 +14,8 @@ import tensorflow as tf
 from gradio import processing_utils
 from gradio.utils import get_upload_folder
 from starlette.testclient import TestClient
+from task_cases import task_run
 
-import sft_keras
 from sft_keras.demo.header import About, read_about
 from sft_keras.demo.page import application, build_page
 from sft_keras.inference.exported_model import ExportedModel
@@ -120,30 +120,29 @@ def test_page_is_self_contained_and_names_are_escaped(client):
 
 
 EXPECTED = {
-    "bert_sentiment": ["Text"],
-    "bert_multi_label": ["Text"],
-    "bert_regression": ["Text"],
-    "bert_ner": ["Text"],
-    "bert_squad": ["Question", "Passage"],
-    "bert_domain_pretrain": ["Text"],
+    "TextClassification": ["Text"],
+    "TextMultiLabel": ["Text"],
+    "TextRegression": ["Text"],
+    "TokenClassification": ["Text"],
+    "QuestionAnswering": ["Question", "Passage"],
+    "MaskedLM": ["Text"],
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", EXPECTED)
-def test_text_tasks_predict_their_example_and_report_missing_fields(recipe, tmp_path):
-    run = sft_keras.finetune(recipe, run_dir=tmp_path / "run", smoke=True)
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_text_tasks_predict_their_example_and_report_missing_fields(kind):
+    run = task_run(kind)
     about = read_about(run.run_dir)
-    assert "smoke run" in about.lines[0]
     built = build_page(ExportedModel(run.run_dir), about, Limits(text_bytes=200))
     (asking,) = (each for each in built.fns.values() if each.name == "answer")
-    assert [field.label for field in asking.inputs] == EXPECTED[recipe]
+    assert [field.label for field in asking.inputs] == EXPECTED[kind]
     (example,) = (
         each["props"]["samples"][0]
         for each in built.config["components"]
         if each["type"] == "dataset"
     )
-    assert ("[MASK]" in example[0]) == (recipe == "bert_domain_pretrain")
+    assert ("[MASK]" in example[0]) == (kind == "MaskedLM")
     *values, note = asking.fn(*example)
     assert "refused" not in note and values[0] is not None  # {} where no label applies
     for component, value in zip(asking.outputs, [*values, note], strict=True):

@@ -285,6 +285,7 @@ def two_hosts():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_two_hosts_train_what_one_process_does(two_hosts, alone, tiny_preset, tmp_path):
     assert_ended_well(together(2, "plain", tmp_path, tiny_preset, hosts=two_hosts))
     assert_alike(np.load(tmp_path / "result.npz"), alone("plain"))

@@ -105,7 +105,7 @@ def eager():
 # What trains
 
 
-@pytest.mark.parametrize("unfreeze", [1, 2, "all"])
+@pytest.mark.parametrize("unfreeze", [1, pytest.param(2, marks=pytest.mark.slow), "all"])
 def test_the_matrices_and_the_head_train_and_nothing_else(data, unfreeze):
     plan = recipe(stage(unfreeze=unfreeze))
     staged = built(plan, data[1])
@@ -158,7 +158,9 @@ def test_a_stage_leaves_the_kernels_as_they_were_until_it_is_over(data, tmp_path
 # What is left behind
 
 
-@pytest.mark.parametrize("targets", ["all", ("token_embedding", "query")])
+@pytest.mark.parametrize(
+    "targets", ["all", pytest.param(("token_embedding", "query"), marks=pytest.mark.slow)]
+)
 def test_what_is_merged_computes_the_same_in_every_kind_of_layer(data, targets):
     plan = recipe(stage(unfreeze="all", adapter=LoRA(rank=3, alpha=1.5, targets=targets)))
     staged = built(plan, data[1])
@@ -209,6 +211,7 @@ def test_later_stages_train_without_or_with_others(data, tmp_path, eager):
     assert results[1]["total_parameters"] < results[0]["total_parameters"]
 
 
+@pytest.mark.slow
 def test_two_runs_are_bit_identical(data, tmp_path, eager):
     plan = recipe(stage("one"))
     first, second = (trained(plan, data, tmp_path / name)[0] for name in "ab")
@@ -232,6 +235,7 @@ def test_the_first_matrices_depend_on_seed_stage_and_layer_alone(data):
     assert not np.array_equal(same[0], start(dataclasses.replace(plan, seed=1), 0, 1)[0])
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_leaves_the_best_weights_merged(data, tmp_path, monkeypatch):
     from sft_keras.training import trainer as training
 

@@ -152,16 +152,22 @@ def unbroken(name, build_staged, prepared, folder):
 @pytest.mark.parametrize(
     ("name", "stops"),
     [
-        ("remembering", (2, 5)),
+        ("remembering", (8,)),  # between the two batches of one update of the second stage
         *(
             pytest.param(*each, marks=pytest.mark.slow)
             for each in (
-                ("augmented", (1, 2, 2, 4)),  # within epochs, and a round of the second stage
-                ("remembering", (2, 3, 5)),
+                ("remembering", (2, 5)),
                 ("augmented", (3, 3)),  # at the end of an epoch, and of a stage
                 ("half_precision", (4, 5)),
                 ("adapted", (8, 2)),  # within the adapters' stage, and the one after
                 ("found_rate", (1,)),
+            )
+        ),
+        *(
+            pytest.param(*each, marks=[pytest.mark.slow, pytest.mark.nightly])
+            for each in (
+                ("augmented", (1, 2, 2, 4)),  # within epochs, and a round of the second stage
+                ("remembering", (2, 3, 5)),
             )
         ),
     ],
@@ -251,6 +257,7 @@ def test_a_full_disk_is_said_and_training_goes_on(build_staged, prepared, tmp_pa
     assert "could not be written (No space left on device); training goes on" in log
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_what_has_moved_and_no_more(build_staged, prepared, tmp_path):
     plan = recipe(HEAD, Stage(name="top", epochs=1, learning_rate=1e-3, unfreeze=1))
     assert trained(build_staged, prepared, plan, tmp_path / "run", 2 * IN_EPOCH + 1) is None
@@ -263,7 +270,12 @@ def test_a_checkpoint_holds_what_has_moved_and_no_more(build_staged, prepared, t
 @pytest.mark.parametrize(
     ("ends", "every"),
     [
-        pytest.param(KeyboardInterrupt, 300.0, id="asked to stop"),
+        pytest.param(
+            KeyboardInterrupt,
+            300.0,
+            id="asked to stop",
+            marks=[pytest.mark.slow, pytest.mark.nightly],
+        ),
         pytest.param(MemoryError, 0.0, id="killed", marks=pytest.mark.slow),
     ],
 )

@@ -94,7 +94,7 @@ def test_hostile_names_are_escaped_everywhere(tmp_path):
         assert page.text.count(name) >= 4
 
 
-@pytest.mark.parametrize("num_classes", [2, 20, 60])
+@pytest.mark.parametrize("num_classes", [2, pytest.param(20, marks=pytest.mark.slow), 60])
 def test_page_is_self_contained(tmp_path, num_classes):
     page = written_page(tmp_path, make_report([f"class {n}" for n in range(num_classes)]))
     for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
@@ -109,7 +109,7 @@ def test_page_is_self_contained(tmp_path, num_classes):
     assert any(one.startswith("default-src 'none';") for one in page.attributes("content"))
 
 
-@pytest.mark.parametrize("num_classes", [2, 20, 60])
+@pytest.mark.parametrize("num_classes", [2, pytest.param(20, marks=pytest.mark.slow), 60])
 def test_ids_are_unique_and_references_resolve(tmp_path, num_classes):
     report = make_report([f"class {n}" for n in range(num_classes)])
     for entry in report["stages"]:

@@ -91,7 +91,9 @@ def test_a_reader_that_has_read_enough_is_no_error():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "which", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly)]
+)
 def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path, which):
     folder = tmp_path / "run"
     arguments = (*RUN, "--set=stages.head.epochs=400", f"--run_dir={folder}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 GROUPS = {
     "task-MaskedLM": ("masked_lm/test_masked_lm.py",),
@@ -17,6 +18,7 @@ GROUPS = {
     "task-TextRegression": ("text_classification/test_regression.py",),
     "task-TokenClassification": ("token_classification/test_token_classification.py",),
     "image_run": (
+        "pipeline/test_finetune.py",
         "tests/demo/",
         "notebook/test_fragments.py",
         "serving/test_rest.py",
@@ -24,7 +26,25 @@ GROUPS = {
     ),
 }
 """{group: parts of the paths of its files}; every other file is a group of its own."""
-_CONTRACT = re.compile(r"test_contract\.py::\w+\[(\w+)\]")
+LONGEST = (
+    "image_run",
+    "task-TextClassification",
+    "tests/sweeps/test_sweeps.py",
+    "tests/pipeline/test_resume.py",
+    "tests/distributed/test_workers.py",
+    "tests/data/test_service.py",
+    "tests/runs/test_interrupt.py",
+    "tests/export/test_export.py",
+    "tests/export/test_text_export.py",
+    "task-TokenClassification",
+    "task-QuestionAnswering",
+    "task-MaskedLM",
+    "task-TextMultiLabel",
+    "task-TextRegression",
+    "task-ImageClassification",
+)
+"""Groups that take longest, first to start: last, one would keep one worker busy alone."""
+_TASK_TEST = re.compile(r"::\w+\[([A-Z]\w+)\]")
 
 
 def group_of(nodeid: str) -> str:
@@ -35,7 +55,7 @@ def group_of(nodeid: str) -> str:
     >>> group_of("tests/core/test_network.py::test_y")
     'tests/core/test_network.py'
     """
-    if match := _CONTRACT.search(nodeid):
+    if (match := _TASK_TEST.search(nodeid)) and f"task-{match[1]}" in LONGEST:
         return f"task-{match[1]}"
     file = nodeid.partition("::")[0]
     for group, parts in GROUPS.items():
@@ -45,7 +65,13 @@ def group_of(nodeid: str) -> str:
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Sends one group after the other to a worker that is free."""
+    """Sends one group after the other to a worker that is free, the longest first."""
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        ranks = {group: rank for rank, group in enumerate(LONGEST)}
+        group = min(self.workqueue, key=lambda name: ranks.get(name, len(ranks)))
+        self.workqueue.move_to_end(group, last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)

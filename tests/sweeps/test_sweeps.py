@@ -166,6 +166,7 @@ def test_a_sweep_leaves_a_folder_that_says_all(swept):
     assert "stages.top.learning_rate=1e-2" in (swept.folder / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_first_seed_is_the_plain_run_and_the_others_differ(seeded, drawn_recipe, finetuned):
     plain = finetuned(drawn_recipe)
     assert_same_run(seeded, 0, plain)
@@ -176,6 +177,7 @@ def test_the_first_seed_is_the_plain_run_and_the_others_differ(seeded, drawn_rec
     assert any((a != b).any() for a, b in zip(*seeded.weights))
 
 
+@pytest.mark.slow
 def test_seeds_are_summed_up_on_validation_and_test(seeded):
     point = seeded.report["points"][0]
     for split in ("validation", "test"):
@@ -262,6 +264,7 @@ def test_classes_too_small_for_the_folds_are_named_and_nothing_is_left(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_folds_share_what_frozen_blocks_give_and_are_scored_on_test(drawn_recipe, tmp_path):
     report = ran(drawn_recipe, tmp_path / "folds", folds=2).report
     first, second = report["points"][0]["repeats"]
@@ -288,10 +291,10 @@ def count_calls(monkeypatch, name: str) -> list[Any]:
     ("axis", "times"),
     [
         ("data.batch_size=4,8", 1),
-        ("task.dropout=0.1,0.5", 1),
-        ("stages.top.unfreeze=1,2", 1),
+        pytest.param("task.dropout=0.1,0.5", 1, marks=pytest.mark.slow),
+        pytest.param("stages.top.unfreeze=1,2", 1, marks=pytest.mark.slow),
         ("task.fit=crop,pad", 2),
-        ("data.validation=0.1,0.2", 2),
+        pytest.param("data.validation=0.1,0.2", 2, marks=pytest.mark.slow),
     ],
 )
 def test_data_are_read_again_only_where_another_value_changes_them(
@@ -364,6 +367,7 @@ def test_another_backbone_takes_the_place_of_the_first_and_of_its_rows(tiny_reci
     assert bench.memory.find("rows", names) == [-1]
 
 
+@pytest.mark.slow
 def test_a_backbone_that_cannot_be_had_is_a_row_and_the_others_go_on(
     tiny_recipe, tiny_backbone, monkeypatch, tmp_path
 ):
@@ -410,11 +414,15 @@ def test_a_rate_that_moves_nothing_and_blocks_that_are_not_there_are_rows(drawn_
     assert "No trial finished" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_too_little_memory_ends_a_trial_alone(drawn_recipe, monkeypatch, tmp_path):
+def test_too_little_memory_ends_a_trial_alone(
+    drawn_recipe, without_training, monkeypatch, tmp_path
+):
+    trained_nothing = trials.train_stages
+
     def full(experiment: Experiment, **options: Any):
         if experiment.recipe.data.batch_size == 8:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
-        return train_stages(experiment, **options)
+        return trained_nothing(experiment, **options)
 
     monkeypatch.setattr(trials, "train_stages", full)
     plan = plan_trials(drawn_recipe, sweep=["data.batch_size=8,16"])

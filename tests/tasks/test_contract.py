@@ -23,12 +23,17 @@ FAST = ("TextClassification",)
 """Whose run the default tests train; CI trains those of all."""
 
 
-def over(kinds):
-    """Parametrize a test over tasks."""
-    slow = pytest.mark.slow
+def over(kinds, fast=FAST, nightly=()):
+    """Parametrize a test over tasks: those not `fast` are slow, and some are for the night."""
+    marks = {
+        kind: [
+            *([] if kind in fast else [pytest.mark.slow]),
+            *([pytest.mark.nightly] if kind in nightly else []),
+        ]
+        for kind in kinds
+    }
     return pytest.mark.parametrize(
-        "kind",
-        [pytest.param(kind, marks=[] if kind in FAST else [slow]) for kind in kinds],
+        "kind", [pytest.param(kind, marks=marks[kind]) for kind in kinds]
     )
 
 
@@ -36,7 +41,12 @@ def test_every_registered_task_has_a_case():
     assert set(KINDS) == set(TASKS)
 
 
-@over([kind for kind in KINDS if kind != "MaskedLM"])  # whose inputs are masked anew every epoch
+# The default tests prove it in the feature cache's room. Inputs of MaskedLM change every epoch.
+@over(
+    [kind for kind in KINDS if kind != "MaskedLM"],
+    fast=(),
+    nightly=("ImageClassification", "TextMultiLabel", "TextRegression"),
+)
 def test_cached_features_train_step_by_step_as_computed_ones(kind):
     recipe = task_case(kind).recipe
     losses, outputs = losses_and_outputs(recipe, "off")
@@ -102,8 +112,11 @@ def test_the_recipe_is_written_and_the_smoke_recipe_is_valid(kind):
     assert load_recipe(smoke).recipe == smoke
 
 
-@over(["TextClassification", "TextMultiLabel", "TextRegression"])
-@pytest.mark.slow
+@over(
+    ["TextClassification", "TextMultiLabel", "TextRegression"],
+    fast=(),
+    nightly=("TextMultiLabel", "TextRegression"),  # proven in CI by tests of their rooms
+)
 def test_stored_views_keep_the_targets_of_their_examples(kind, tmp_path):
     recipe = task_case(kind).recipe
     augmented = dataclasses.replace(recipe.task, augment=TextAugment(delete=0.2))

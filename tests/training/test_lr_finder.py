@@ -91,7 +91,11 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize(
-    ("fields", "boundary"), [({"unfreeze": 1}, True), (EVERYTHING, False)], ids=["top", "all"]
+    ("fields", "boundary"),
+    [
+        pytest.param({"unfreeze": 1}, True, id="top", marks=pytest.mark.slow),
+        pytest.param(EVERYTHING, False, id="all"),
+    ],
 )
 def test_the_model_is_bit_for_bit_as_before(build_staged, colours, fields, boundary):
     staged = build_staged()
@@ -127,6 +131,7 @@ def test_the_model_is_as_before_when_the_test_is_broken_off(build_staged, colour
     assert state(staged) == before
 
 
+@pytest.mark.slow
 def test_a_stage_after_the_test_is_the_same_as_without_it(build_staged, colours):
     def losses(with_test):
         staged, plan = build_staged(), stage(unfreeze=1, learning_rate=1e-2)
@@ -142,6 +147,7 @@ def test_a_stage_after_the_test_is_the_same_as_without_it(build_staged, colours)
 # How it tests
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_test(build_staged, colours):
     tf.config.experimental.enable_op_determinism()
     first, second = (
@@ -215,7 +221,7 @@ def trained(staged, plan, rate, training, steps=40):
     return np.mean(losses[-10:])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_the_chosen_rate_trains_and_a_far_higher_one_does_not(
     build_staged, colours, tests, optimizer
 ):
@@ -319,7 +325,7 @@ def bad_from(step, colours, value):
     return batches.take(step).concatenate(bad)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite_ends_it_and_not_the_run(build_staged, colours, value):
     staged = build_staged(head_dropout=0.0)
     before = state(staged)

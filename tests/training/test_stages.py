@@ -407,6 +407,7 @@ def test_mixed_precision_trains_float32_weights_to_float32_logits(build_staged, 
     assert layers_of(changed(before, values(staged))) <= {"block3_conv", "hidden_1", "logits"}
 
 
+@pytest.mark.slow
 def test_one_seed_gives_the_same_bits_twice(build_staged, colours):
     tf.config.experimental.enable_op_determinism()
     images, labels = colours

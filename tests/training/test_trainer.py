@@ -66,22 +66,29 @@ def test_a_rate_that_was_found_trains_as_if_it_had_been_given(build_staged, prep
     assert f"head  learning rate {head['learning_rate']:.2g}, by a range test: in the mid" in log
 
 
-def test_the_test_split_is_scored_once_at_the_end_and_only_if_asked(
-    build_staged, prepared, tmp_path
-):
+@pytest.fixture(scope="module")
+def scored(build_staged, prepared, tmp_path_factory):
+    """The model and the results of both stages, with scores on the test split."""
+    folder = tmp_path_factory.mktemp("runs") / "scored"
+    return trained(build_staged, prepared, recipe(1e-2), folder, scores_test=True)
+
+
+def test_the_test_split_is_scored_once_at_the_end(scored, prepared):
     plan = recipe(1e-2)
-    _, unasked = trained(build_staged, prepared, plan, tmp_path / "unasked")
-    assert [each["test"] for each in unasked] == [None, None]
-    staged, (head, top) = trained(
-        build_staged, prepared, plan, tmp_path / "asked", scores_test=True
-    )
+    staged, (head, top) = scored
     assert head["test"] is None
     batches = build_task(plan, INFO).batches.evaluation(prepared["test"])
     outputs = predict_batches(staged.model, batches)
     expected = build_task(plan, INFO).evaluator.evaluate(outputs, prepared["test"])
     assert top["test"]["loss"] == pytest.approx(expected["loss"], rel=1e-5)
     assert top["test"]["confusion_matrix"] == expected["confusion_matrix"]
-    assert [each["history"] for each in unasked] == [head["history"], top["history"]]
+
+
+@pytest.mark.slow
+def test_the_test_split_is_scored_only_if_asked(scored, build_staged, prepared, tmp_path):
+    _, unasked = trained(build_staged, prepared, recipe(1e-2), tmp_path / "unasked")
+    assert [each["test"] for each in unasked] == [None, None]
+    assert [each["history"] for each in unasked] == [each["history"] for each in scored[1]]
 
 
 @pytest.mark.slow

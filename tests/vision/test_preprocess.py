@@ -23,11 +23,23 @@ def splits(tmp_path_factory, write_folders):
     return open_data(Data(source=f"folder:{root}", validation=0.2, test=0.2), seed=0).by_name()
 
 
-def test_pixels_are_kept_in_stored_order(splits, monkeypatch):
-    monkeypatch.setattr(store, "_BATCH", 5)  # so that splits take several
-    prepared = _prepare(splits)
+@pytest.fixture(scope="module")
+def progress():
+    """The calls while `kept` was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def kept(splits, progress):
+    """All splits with their pixels in memory, read in batches of which splits take several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_BATCH", 5)
+        return _prepare(splits, progress=lambda done, total: progress.append((done, total)))
+
+
+def test_pixels_are_kept_in_stored_order(splits, kept):
     for name, examples in splits.items():
-        features = prepared[name].features.tensors
+        features = kept[name].features.tensors
         assert features.dtype == np.uint8
         assert features.shape == (len(examples), *SIZE, 3)
         assert "CPU" in features.device
@@ -39,8 +51,6 @@ def test_pixels_are_kept_in_stored_order(splits, monkeypatch):
 def test_pixels_beyond_the_share_of_free_memory_are_not_kept_but_read_all_the_same(
     splits, monkeypatch
 ):
-    assert all(each.features is None for each in _prepare(splits, memory_share=0.0).values())
-
     class Memory:
         available = 4 * len(splits["train"]) * 6 * 8 * 3 + 3
 
@@ -51,15 +61,13 @@ def test_pixels_beyond_the_share_of_free_memory_are_not_kept_but_read_all_the_sa
     assert prepared["test"].features is None
 
 
-def test_streamed_pixels_are_those_in_memory(splits):
-    kept, streamed = _prepare(splits), _prepare(splits, memory_share=0.0)
-    for name in splits:
-        for one, other in zip(
-            ordered_batches(kept[name], 5), ordered_batches(streamed[name], 5), strict=True
-        ):
-            assert sorted(one) == ["index", "input", "label"]
-            assert all((one[key].numpy() == other[key].numpy()).all() for key in one)
-        assert (kept[name].digests == streamed[name].digests).all()
+def test_streamed_pixels_are_those_in_memory(splits, kept):
+    some = {"train": splits["train"]}
+    kept, streamed = kept["train"], _prepare(some, memory_share=0.0)["train"]
+    for one, other in zip(ordered_batches(kept, 5), ordered_batches(streamed, 5), strict=True):
+        assert sorted(one) == ["index", "input", "label"]
+        assert all((one[key].numpy() == other[key].numpy()).all() for key in one)
+    assert (kept.digests == streamed.digests).all()
 
 
 def test_digests_tell_images_apart_and_nothing_else(tmp_path, write_folders):
@@ -73,19 +81,19 @@ def test_digests_tell_images_apart_and_nothing_else(tmp_path, write_folders):
     }
     assert digest_of["a/000.png"] == digest_of["b/003.png"]
     assert len(set(digest_of.values())) == 23
-    other_size = prepare_images(splits, (8, 6), "stretch", 0.25, lambda done, total: None)
+    test = {"test": splits["test"]}
+    other_size = prepare_images(test, (8, 6), "stretch", 0.25, lambda done, total: None)
     assert digest_of[splits["test"].ids[0]] != other_size["test"].digests[0].tobytes()
 
 
-def test_progress_runs_to_the_total_over_all_splits(splits):
-    calls = []
-    _prepare(splits, progress=lambda done, total: calls.append((done, total)))
-    assert calls == sorted(calls)
-    assert calls[-1] == (24, 24)
-    assert {total for _, total in calls} == {24}
+def test_progress_runs_to_the_total_over_all_splits(kept, progress):
+    assert len(progress) > len(kept)
+    assert progress == sorted(progress)
+    assert progress[-1] == (24, 24)
+    assert {total for _, total in progress} == {24}
 
 
-@pytest.mark.parametrize("memory_share", [0.25, 0.0])
+@pytest.mark.parametrize("memory_share", [0.25, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_every_file_that_cannot_be_read_is_named_over_all_splits(
     tmp_path, write_folders, memory_share
 ):

@@ -94,7 +94,13 @@ def test_the_stream_holds_encoded_images_that_belong_to_their_ids(coloured, seed
             assert split.labels[one["index"]] == number % 3
 
 
-@pytest.mark.parametrize("window", [7, 100], ids=["in parts", "as a whole"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        pytest.param(7, id="in parts"),
+        pytest.param(100, id="as a whole", marks=pytest.mark.slow),
+    ],
+)
 def test_epochs_of_a_streamed_set_are_whole_shuffled_and_repeatable(coloured, monkeypatch, window):
     monkeypatch.setattr(streams, "_SHUFFLE_WINDOW", window)
     splits = _open("coloured", coloured)

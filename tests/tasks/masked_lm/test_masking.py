@@ -205,7 +205,7 @@ def test_a_gap_is_where_the_text_says_or_at_its_end(encoder):
     assert not inputs["segment_ids"].numpy().any()
 
 
-@pytest.mark.parametrize("ends_twice", [False, True])
+@pytest.mark.parametrize("ends_twice", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_long_texts_keep_their_gap_whatever_stands_between_pairs(encoder, ends_twice):
     special = SpecialTokens(pad=0, start=2, end=3, mask=4)
     own = TextEncoder(
