@@ -171,7 +171,7 @@ def test_devices_of_one_process_train_what_one_does(plan, count, alone, tiny_pre
     [
         pytest.param("averaging", 3, marks=pytest.mark.nightly),
         pytest.param("batch_norm", 2, marks=pytest.mark.nightly),
-        ("tokens", 2),
+        pytest.param("tokens", 2, marks=pytest.mark.nightly),
     ],
 )
 def test_devices_with_batches_of_one_size_train_what_one_does(

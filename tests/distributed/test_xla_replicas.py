@@ -304,7 +304,14 @@ def lines(preset, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [images, sentences, lines])
+@pytest.mark.parametrize(
+    "made",
+    [
+        images,
+        pytest.param(sentences, marks=pytest.mark.nightly),
+        pytest.param(lines, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_run_is_that_of_one_device(made, tiny_preset, tmp_path, monkeypatch):
     recipe = made(tiny_preset, tmp_path)
     expected = sft_keras.finetune(recipe, run_dir=tmp_path / "plain")

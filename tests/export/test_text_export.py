@@ -71,7 +71,9 @@ def tagged(tmp_path_factory):
     return run, export_run(run.run_dir, FORMATS, reporter=SILENT), recipe
 
 
-@pytest.mark.parametrize("fixture", ["classified", "tagged"])
+@pytest.mark.parametrize(
+    "fixture", ["classified", pytest.param("tagged", marks=pytest.mark.nightly)]
+)
 def test_token_files_match_the_trained_model(fixture, request):
     run, facts, recipe = request.getfixturevalue(fixture)
     assert [row["format"] for row in facts["rows"]] == FORMATS
@@ -87,7 +89,9 @@ def test_token_files_match_the_trained_model(fixture, request):
             assert all("int32" in spec for spec in row["takes"].values())
 
 
-@pytest.mark.parametrize("fixture", ["classified", "tagged"])
+@pytest.mark.parametrize(
+    "fixture", ["classified", pytest.param("tagged", marks=pytest.mark.nightly)]
+)
 def test_tokenizer_card_describes_the_tokenizer_of_the_run(fixture, request):
     run, facts, recipe = request.getfixturevalue(fixture)
     tokenizer = facts["tokenizer"]
