@@ -33,8 +33,8 @@ _RUN = flags.DEFINE_string("run", None, "The run folder, written by `python -m s
 _COLUMN = flags.DEFINE_multi_string(
     "column",
     [],
-    "The column of a table that holds the texts; for pairs, pass it twice. Default: text and "
-    "text_pair, question and context, or the only columns.",
+    "The column of a table that holds the texts; for pairs, pass it twice. Default: that of the "
+    "training data, text and text_pair, question and context, or the only columns.",
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object per line, with all probabilities.")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import preview
@@ -29,6 +30,7 @@ def read_inputs(
     inputs: str | Path | Iterable[str | Path],
     arguments: Sequence[str],
     columns: Sequence[str] = (),
+    trained: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Input | Prediction]:
     """Yield an `Input`, or a `Prediction` with an error, for each input of a model, in order.
 
@@ -39,6 +41,7 @@ def read_inputs(
         latter as `Path`. A single one need not be in a list; it may be the path of a table as text.
       arguments: The names of the model's arguments.
       columns: The column of a table for each argument; empty to find them by their names.
+      trained: {argument: column of the table that the model was trained on}.
 
     Raises:
       DataError: If a table cannot be read or its columns are not found.
@@ -49,7 +52,7 @@ def read_inputs(
         if columns:
             raise DataError("Columns are for tables of texts. This model reads image files.")
         return _read_files(several, arguments[0])
-    return _read_texts(several, arguments, columns)
+    return _read_texts(several, arguments, columns, trained)
 
 
 def table_or_text(given: str | Path) -> str | Path:
@@ -59,8 +62,15 @@ def table_or_text(given: str | Path) -> str | Path:
 
 
 def _read_texts(
-    inputs: Iterable[str | Path], arguments: Sequence[str], columns: Sequence[str]
+    inputs: Iterable[str | Path],
+    arguments: Sequence[str],
+    columns: Sequence[str],
+    trained: Mapping[str, str],
 ) -> Iterator[Input | Prediction]:
+    usual = {
+        argument: [*([trained[argument]] if argument in trained else []), *_COLUMNS[argument]]
+        for argument in arguments
+    }
     kinds = ", ".join(_TABLES)
     for given in inputs:
         if isinstance(given, os.PathLike):
@@ -68,7 +78,7 @@ def _read_texts(
             if kind is None:
                 yield Prediction(str(given), error=f"must be a text, or a table ({kinds})")
             else:
-                yield from _read_table(Path(given), kind, arguments, columns)
+                yield from _read_table(Path(given), kind, columns, usual)
             continue
         if _existing_file(given) is not None:
             _LOG.warning(
@@ -93,16 +103,16 @@ def _existing_file(given: str | Path) -> Path | None:
 
 
 def _read_table(
-    file: Path, kind: str, arguments: Sequence[str], columns: Sequence[str]
+    file: Path, kind: str, columns: Sequence[str], usual: Mapping[str, Sequence[str]]
 ) -> Iterator[Input | Prediction]:
     (rows,) = read_tables(kind, str(file)).values()
     existing = list(dict.fromkeys(name for row in rows[:100] for name in row))
-    names = _find_columns(file, existing, arguments, columns)
+    names = _find_columns(file, existing, columns, usual)
     for number, row in enumerate(rows, 1):
         values = [_value(row, name) for name in names]
         name = "\t".join(values)
         if all(value.strip() for value in values):
-            yield Input(name, dict(zip(arguments, values)))
+            yield Input(name, dict(zip(usual, values)))
         else:
             yield Prediction(f"row {number} of {file}", error="has no text")
 
@@ -113,26 +123,31 @@ def _value(row: Row, name: str) -> str:
 
 
 def _find_columns(
-    file: Path, existing: Sequence[str], arguments: Sequence[str], columns: Sequence[str]
+    file: Path,
+    existing: Sequence[str],
+    columns: Sequence[str],
+    usual: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Return the column of each argument: as requested, by name, or the only one."""
-    usual = [
-        next((name for name in _COLUMNS[argument] if name in existing), None)
-        for argument in arguments
-    ]
+    """Return the column of each argument: as requested, by name, or the only one.
+
+    Args:
+      file: The table, for messages.
+      existing: Its columns.
+      columns: The requested columns, or none.
+      usual: {argument: names that its column may have}.
+    """
+    by_name = [next((name for name in names if name in existing), None) for names in usual.values()]
     if columns:
         found = list(columns)
-    elif len(existing) == len(arguments):
-        others = [name for name in existing if name not in usual]
-        found = [name or others.pop(0) for name in usual]
+    elif len(existing) == len(usual):
+        others = [name for name in existing if name not in by_name]
+        found = [name or others.pop(0) for name in by_name]
     else:
-        found = [name for name in usual if name is not None]
+        found = [name for name in by_name if name is not None]
     missing = [name for name in found if name not in existing]
-    if len(found) != len(arguments) or missing:
-        nouns = (
-            ["NAME"] if len(arguments) == 1 else [_COLUMNS[name][0].upper() for name in arguments]
-        )
-        flags = " ".join(f"--column={noun}" for noun in nouns)
+    if len(found) != len(usual) or missing:
+        nouns = [_COLUMNS[argument][0].upper() for argument in usual]
+        flags = " ".join(f"--column={noun}" for noun in (nouns if len(nouns) > 1 else ["NAME"]))
         raise DataError(
             f"The texts of {file} must be in named columns: pass {flags} on the command line, or "
             f"`columns` in Python. Received the columns {preview(list(map(repr, existing)))}"

@@ -6,11 +6,15 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from sft_keras.core.files import read_json, reading_run_file
 from sft_keras.inference.exported_model import ExportedModel, Input, load_cached
 from sft_keras.inference.inputs import read_inputs
+from sft_keras.runs.folder import RECIPE
 from sft_keras.tasks.predictions import Prediction
 
 _BATCH_SIZE = 32
+_DATA_COLUMNS = {"texts": "text", "text_pairs": "text_pair"}
+"""{argument of a model: key of `Data.columns`}."""
 
 
 def predict(
@@ -38,23 +42,29 @@ def predict(
         (.csv, .tsv, .jsonl, .parquet), which stand for their rows. A pair of texts, or a question
         and its passage, is one input with a tab between the two.
       columns: The column of a table that holds the texts, or both columns for pairs; by default
-        "text" and "text_pair", "question" and "context", or the only columns.
+        those of the training data, "text" and "text_pair", "question" and "context", or the only
+        columns.
 
     Raises:
       RunFolderError: If the run folder holds no exported model.
       DataError: If a table cannot be read; raised when it is reached.
     """
-    return predict_with(load_cached(run), inputs, columns)
-
-
-def predict_with(
-    model: ExportedModel,
-    inputs: str | Path | Iterable[str | Path],
-    columns: str | Sequence[str] = (),
-) -> Iterator[Prediction]:
-    """Return one prediction per input as `predict` does, with a model that is already loaded."""
+    model = load_cached(run)
     names = [columns] if isinstance(columns, str) else columns
-    return _predict_in_batches(model, read_inputs(inputs, model.arguments, names))
+    return _predict_in_batches(
+        model, read_inputs(inputs, model.arguments, names, _trained_columns(Path(run)))
+    )
+
+
+def _trained_columns(run: Path) -> dict[str, str]:
+    """Return {argument: column} of the table that a run was trained on, if it names any."""
+    file = run.expanduser() / RECIPE
+    if not file.is_file():
+        return {}
+    with reading_run_file(file):
+        columns = read_json(file)["data"]["columns"]
+        named = {argument: columns.get(name) for argument, name in _DATA_COLUMNS.items()}
+    return {argument: name for argument, name in named.items() if isinstance(name, str)}
 
 
 def _predict_in_batches(

@@ -10,6 +10,8 @@ from sft_keras.core.errors import DataError
 from sft_keras.inference import exported_model
 from sft_keras.inference.exported_model import load_cached
 from sft_keras.inference.inputs import read_inputs, table_or_text
+from sft_keras.inference.predict import predict
+from sft_keras.tasks.predictions import Prediction
 
 IMAGES, TEXTS, PAIRS = ("image_bytes",), ("texts",), ("questions", "contexts")
 
@@ -75,6 +77,26 @@ def test_a_table_stands_for_its_rows(tmp_path, content, arguments, columns, expe
     assert names(tmp_path / "a.csv", arguments, columns) == expected
     assert names(str(tmp_path / "a.csv"), arguments, columns) == expected
     assert names([table_or_text(str(tmp_path / "a.csv"))], arguments, columns) == expected
+
+
+def test_the_column_of_training_is_the_default(run_folder, tmp_path, monkeypatch):
+    class Model:
+        arguments = TEXTS
+
+        def __init__(self, run):
+            pass
+
+        def predict(self, inputs):
+            return [Prediction(item.name) for item in inputs]
+
+    monkeypatch.setattr(exported_model, "ExportedModel", Model)
+    exported_model._load.cache_clear()
+    (run_folder / "recipe.json").write_text('{"data": {"columns": {"text": "review"}}}')
+    (tmp_path / "a.csv").write_text("text,review\na,b\n")
+    assert [each.input for each in predict(run_folder, tmp_path / "a.csv")] == ["b"]
+    assert [each.input for each in predict(run_folder, tmp_path / "a.csv", "text")] == ["a"]
+    assert [each.input for each in predict(str(run_folder), "A film.")] == ["A film."]
+    exported_model._load.cache_clear()
 
 
 def test_other_kinds_of_tables_are_read(tmp_path):
