@@ -247,6 +247,9 @@ class _Reading:
                 " If the first line names the columns, name them in data.columns, such as "
                 f'{{"text": {faulty[0].cells[0]!r}, "label": {faulty[0].cells[-1]!r}}}.'
             )
+        mark = next((mark for mark in ",;|" if mark in faulty[0].text), None)
+        if file.num_columns == 1 and mark is not None:
+            hint = f" The columns may be separated by {mark!r}: replace it by tabs."
         headline += hint or (
             " Correct these lines, or drop their sentences with --set=data.on_fault=drop."
         )

@@ -69,6 +69,7 @@ def test_a_folder_has_a_file_or_a_folder_for_each_split(tmp_path):
         ("a PER\n", r"\n  1. line 1: 'a PER'"),
         ("a B-\n", r"line 1: "),
         ("word\n", r"line 1: "),
+        ("a;O\nb;B-X\n", r"may be separated by ';': replace it by tabs"),
         (
             "a O\nb B_\nc -X\n",
             r"2 lines .*also has: '-X', 'B_'.*line 2: 'b B_'\n  2. line 3: 'c -X'",
