@@ -105,7 +105,8 @@ def test_an_entity_must_be_right_at_both_ends_and_in_its_type():
     assert figures["f1"]["value"] == pytest.approx(1 / 3)
     assert [each["support"] for each in figures["per_class"]] == [2, 1, 0]
     nothing = entity_metrics([["O"]], [["O"]], ("A",), 0)
-    assert nothing["f1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert nothing["f1"]["value"] == nothing["f1"]["low"] == 0.0
+    assert nothing["f1"]["high"] > 0.0  # one sentence proves nothing
 
 
 @pytest.mark.slow  # trains a whole run
