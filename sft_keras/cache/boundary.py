@@ -70,7 +70,8 @@ def boundary_of(staged: StagedModel, below: int, store: Store, inputs: Structure
       inputs: A batch of model inputs, padded to the maximum sequence length.
     """
     prefix, _ = staged.backbone.split(len(staged.backbone.blocks) - below)
-    assert prefix is not None  # only below the first block is there none
+    if prefix is None:
+        raise ValueError(f"`below` must be 1 or more. Received: {below}.")
     block = staged.backbone.blocks[below - 1]
     like = full_size = keras.tree.map_structure(_spec, block.boundary)
     if any(None in spec.shape for spec in tf.nest.flatten(like)):

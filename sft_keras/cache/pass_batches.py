@@ -103,10 +103,9 @@ def _held_inputs(parts: Parts, batch_size: int) -> Iterator[Structure]:
             before += len(rows)
             if len(selected):
                 prepared, longest = request.prepared, None
-                assert prepared.features is not None  # checked by `_inputs`
                 if prepared.lengths is not None:
                     longest = padded_length(
                         prepared.lengths[selected].max(), prepared.pad_to_multiple_of
                     )
-                pieces.append(prepared.features.take(tf.constant(selected), longest))
+                pieces.append(prepared.require_features().take(tf.constant(selected), longest))
         yield tf.nest.map_structure(lambda *tensors: tf.concat(tensors, axis=0), *pieces)

@@ -13,7 +13,7 @@ from sft_keras.backbones.blocks import BOUNDARY
 from sft_keras.cache.feature_cache import FeatureCache
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo
-from sft_keras.data.features import Features, Structure
+from sft_keras.data.features import Structure
 from sft_keras.data.prepared import Prepared
 from sft_keras.models.staged import StagedModel
 from sft_keras.recipe.recipe import Recipe
@@ -65,8 +65,7 @@ def _without_augmentation(task: Any) -> Any:
 
 def _pooled_features(prepared: Prepared) -> np.ndarray:
     """Return the pooled cached features of a split, float32 [n, d]."""
-    features: Features | None = prepared.features
-    assert features is not None  # this is the input of a stage that starts at a boundary
+    features = prepared.require_features()
     count = len(prepared.examples)
     return np.concatenate(
         [

@@ -160,8 +160,7 @@ def _feature_batches(
     """
     labels = tf.constant(prepared.examples.labels, tf.int32)
     lengths = None if prepared.lengths is None else tf.constant(prepared.lengths, tf.int64)
-    features, steps = prepared.features, -(-count // batch_size)
-    assert features is not None
+    features, steps = prepared.require_features(), -(-count // batch_size)
 
     @in_graph
     def batch(step: tf.Tensor) -> dict[str, Any]:
@@ -190,8 +189,7 @@ def _streamed_batches(
 ) -> tf.data.Dataset:
     """Return batches of inputs that are computed as the examples are read."""
     labels = tf.constant(prepared.examples.labels, tf.int32)
-    read = prepared.read
-    assert read is not None
+    read = prepared.require_read()
 
     @in_graph
     def example(raw: dict[str, tf.Tensor]) -> dict[str, Any]:

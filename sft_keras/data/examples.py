@@ -73,6 +73,16 @@ class Examples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def require_service(self) -> RemoteReader:
+        """Return `service`.
+
+        Raises:
+          ValueError: If there is none, since this process reads the files.
+        """
+        if self.service is None:
+            raise ValueError(f"The split {self.name!r} is read here, not by a data service.")
+        return self.service
+
     def class_counts(
         self, num_classes: int, positions: np.ndarray | None = None
     ) -> tuple[int, ...]:

@@ -59,6 +59,26 @@ class Prepared:
             return positions
         return np.flatnonzero(np.isin(self.parents, positions))
 
+    def require_features(self) -> Features:
+        """Return `features`.
+
+        Raises:
+          ValueError: If there are none, since inputs are computed from the stream.
+        """
+        if self.features is None:
+            raise ValueError(f"The split {self.examples.name!r} has no stored features.")
+        return self.features
+
+    def require_read(self) -> Callable[[dict[str, tf.Tensor]], Structure]:
+        """Return `read`.
+
+        Raises:
+          ValueError: If there is none, since inputs are stored features.
+        """
+        if self.read is None:
+            raise ValueError(f"The split {self.examples.name!r} has stored features, no reader.")
+        return self.read
+
     def require_targets(self) -> Features:
         """Return `targets`.
 

@@ -220,6 +220,7 @@ def stage_length(stage: Stage, examples: int, batch_size: int) -> Length:
     steps_per_pass = math.ceil(examples / batch_size)
     if stage.epochs is not None:
         return Length(stage.epochs, steps_per_pass)
-    assert stage.steps is not None  # a valid stage sets one of the two
+    if stage.steps is None:
+        raise ValueError(f"Stage {stage.name!r} must set `epochs` or `steps`.")
     validations = math.ceil(stage.steps / steps_per_pass)
     return Length(validations, math.ceil(stage.steps / validations))

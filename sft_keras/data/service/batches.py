@@ -29,8 +29,7 @@ def served_training_batches(
       start: The epoch and the step to start with.
       end_epoch: The epoch after the last; None for no end.
     """
-    service, read = prepared.examples.service, prepared.read
-    assert service is not None and read is not None
+    service, read = prepared.examples.require_service(), prepared.require_read()
     size = len(prepared.examples)
     numbered = NumberedBatches(
         prepared.examples,
@@ -62,8 +61,7 @@ def served_ordered_batches(
       batch_size: Examples per batch.
       positions: The examples to return, int64 [m] in ascending order.
     """
-    service, read = prepared.examples.service, prepared.read
-    assert service is not None and read is not None
+    service, read = prepared.examples.require_service(), prepared.require_read()
     numbered = NumberedBatches.in_stored_order(prepared.examples, read, batch_size, positions)
     batches = service.batches(numbered, 0, numbered.steps)
     return batches.map(in_graph(lambda batch: _with_labels(prepared, batch)))
