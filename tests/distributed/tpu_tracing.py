@@ -123,7 +123,7 @@ def main(name, folder, preset):
             with devices.sync_batch_norm(trained_batch_norms(staged, stage)):
                 trace(steps.train, next(iter(training)))
                 trace(steps.validate, validation)
-            trace(task.predict_outputs, model, validation, devices)
+            trace(task.evaluator.predict, model, validation, devices)
     print(json.dumps(found))
 
 
