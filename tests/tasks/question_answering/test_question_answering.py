@@ -160,7 +160,8 @@ def test_answers_at_the_right_places_score_one(recipe, opened):
     for split in prepared.values():
         y = split.targets.take(tf.range(len(split.targets))).numpy()
         figures = build_task(recipe, info).evaluator.evaluate(9.0 * y, split)
-        assert figures["exact_match"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+        assert figures["exact_match"]["value"] == figures["exact_match"]["high"] == 1.0
+        assert 0.5 < figures["exact_match"]["low"] < 1.0  # few questions do not make it certain
         assert figures["examples"] == len({window.question.name for window in split.details})
         assert figures["loss"] < 0.01
 
