@@ -59,7 +59,7 @@ class ExportBenchmark:
         names, has_tokens = restored.info.class_names, len(restored.model.output_shape) == 3
         self.class_names = tag_names(names) if has_tokens else names
         self._splits: dict[str, tuple[ProbeInputs, dict[str, Any]]] = {}
-        require_same_score(run, self._split("test")[1])
+        require_same_score(run, self._split("test")[1], restored.half_precision)
 
     def convert(self, target: Format, path: Path) -> None:
         """Write the model in a format.

@@ -66,7 +66,13 @@ def export_run(
     refused: dict[str, str] = {}
     with configured_keras(finished.recipe), tempfile.TemporaryDirectory() as scratch:
         reporter.line(f"loading  {finished.path}")
-        benchmark = ExportBenchmark(finished, restore_run(finished), Path(scratch), threads)
+        restored = restore_run(finished)
+        if restored.half_precision:
+            reporter.line(
+                f"note  the run computed in {restored.half_precision}; the files compute in "
+                "float32, with the same weights, and are verified against that model"
+            )
+        benchmark = ExportBenchmark(finished, restored, Path(scratch), threads)
         for target in targets:
             reporter.line(f"{target.name}  exporting and verifying in a fresh process")
             try:

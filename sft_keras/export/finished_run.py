@@ -23,6 +23,8 @@ MODEL, SPLITS = "model.keras", "splits.json"
 _REQUIRED_FILES = (MODEL, RECIPE, SPLITS, REPORT)
 _PYTHON_SOURCES = ("Arrays", "Texts", "TaggedWords", "Questions")
 _SCORE_TOLERANCE = 0.005
+_HALF_SCORE_TOLERANCE = 0.02  # bfloat16 has two digits, so close decisions differ
+_HALF_POLICIES = ("mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +47,16 @@ class RestoredRun:
     """The trained model of a run, with its data.
 
     Attributes:
-      model: The trained model.
+      model: The trained model; it computes in float32.
       prepared: The preprocessed splits by name.
       info: Facts about the data.
+      half_precision: The type that the run computed in, if that is not float32.
     """
 
     model: keras.Model
     prepared: Mapping[str, Prepared]
     info: DataInfo
+    half_precision: str = ""
 
 
 def read_run(run: str | Path) -> FinishedRun:
@@ -100,10 +104,13 @@ def restore_run(run: FinishedRun) -> RestoredRun:
             "or train again."
         )
     prepared = task.preprocessor.preprocess(splits, lambda done, total: None)
-    return RestoredRun(_load(run.path / MODEL), prepared, splits.info)
+    model, half_precision = _load(run.path / MODEL)
+    return RestoredRun(model, prepared, splits.info, half_precision)
 
 
-def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
+def require_same_score(
+    run: FinishedRun, metrics: Mapping[str, Any], half_precision: str = ""
+) -> None:
     """Check that the restored model reaches the test score in the report of its run.
 
     A different score means that the examples or the model have changed. A difference of one
@@ -112,6 +119,7 @@ def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
     Args:
       run: The finished run.
       metrics: The metrics of the restored model on the test split.
+      half_precision: The type that the run computed in, if that is not float32.
 
     Raises:
       DataError: The scores differ.
@@ -119,7 +127,8 @@ def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
     name = run.recipe.task.score.name
     current = metrics[name]["value"]
     reported = run.report["test"][name]["value"]
-    if abs(current - reported) > max(_SCORE_TOLERANCE, 1.5 / metrics["examples"]):
+    tolerance = _HALF_SCORE_TOLERANCE if half_precision else _SCORE_TOLERANCE
+    if abs(current - reported) > max(tolerance, 1.5 / metrics["examples"]):
         raise DataError(
             f"The model must reach the test score in the report of its run: {name} "
             f"{reported:.4f}. Received: {current:.4f}. The data or {MODEL} in {str(run.path)!r} "
@@ -127,12 +136,12 @@ def require_same_score(run: FinishedRun, metrics: Mapping[str, Any]) -> None:
         )
 
 
-def _load(path: Path) -> keras.Model:
+def _load(path: Path) -> tuple[keras.Model, str]:
+    """Return the model in float32, and the half-precision type that it was trained in, or ""."""
     import keras
     import keras_hub  # noqa: F401  registers its layers for deserialization
 
     from sft_keras.backbones import text  # noqa: F401  registers those of this package
-    from sft_keras.backbones.layers import iter_layers
 
     try:
         model = keras.models.load_model(path, compile=False)
@@ -140,12 +149,43 @@ def _load(path: Path) -> keras.Model:
         raise RunFolderError(
             f"{path} must be the model that the run saved. It cannot be loaded: {error}"
         ) from error
-    other_dtypes = {layer.compute_dtype for layer in iter_layers(model)} - {"float32"}
-    half_precision = {dtype for dtype in other_dtypes if "float" in dtype}
-    if half_precision:
-        raise RunFolderError(
-            "Only models that compute in float32 can be exported to these formats. Received: a "
-            f"model that computes in {', '.join(sorted(half_precision))}, the default on GPUs. "
-            "Train with --set=precision=float32."
-        )
-    return model
+    half_precision = half_precision_of(model)
+    if not half_precision:
+        return model, ""
+    return in_float32(model), half_precision
+
+
+def half_precision_of(model: keras.Model) -> str:
+    """Return the half-precision types that a model computes in, or ""."""
+    from sft_keras.backbones.layers import iter_layers
+
+    dtypes = {layer.compute_dtype for layer in iter_layers(model)}
+    return ", ".join(sorted(dtypes & {"bfloat16", "float16"}))
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Return a copy of a model with mixed precision that computes in float32.
+
+    LiteRT and ONNX have no bfloat16 kernels for most operations. The weights of mixed precision are
+    float32 already, so the copy has the same ones.
+    """
+    import keras
+
+    config = _with_float32_policies(keras.saving.serialize_keras_object(model))
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # of layers that others create without a policy
+    try:
+        copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    finally:
+        keras.config.set_dtype_policy(before)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _with_float32_policies(config: Any) -> Any:
+    """Return a model's configuration with "float32" in place of half-precision policies."""
+    if isinstance(config, Mapping):
+        return {key: _with_float32_policies(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_float32_policies(value) for value in config)
+    return "float32" if config in _HALF_POLICIES else config

@@ -70,7 +70,7 @@ def require_exportable(formats: Sequence[Format], recipe: Recipe) -> None:
     """Check everything that can be checked before anything is computed.
 
     Raises:
-      RecipeError: Formats are not supported for the recipe's task or precision, or their
+      RecipeError: Formats are not supported for the recipe's task, or their
         dependencies are not installed. The message lists all faults.
     """
     converted = [target for target in formats if target is not SAVED_MODEL]
@@ -80,12 +80,6 @@ def require_exportable(formats: Sequence[Format], recipe: Recipe) -> None:
         if reason is not None:
             task = type(recipe.task).__name__
             faults.append(f"{target.name} is not supported for {task}: {reason}")
-    # What "auto" meant on the run's machine is recorded in the model, and checked on loading.
-    if converted and recipe.precision not in ("auto", "float32"):
-        faults.append(
-            "Only models that compute in float32 can be exported to these formats. Received: "
-            f"`precision` is {recipe.precision!r}. Train with --set=precision=float32."
-        )
     missing = {
         target.extra: [name for name in target.modules if importlib.util.find_spec(name) is None]
         for target in converted
