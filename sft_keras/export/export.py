@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
@@ -64,7 +65,9 @@ def export_run(
     folder.mkdir(exist_ok=True)
     rows: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    with configured_keras(finished.recipe), tempfile.TemporaryDirectory() as scratch:
+    # Some layers of KerasHub create others when they are called, in the precision set then.
+    in_float32 = dataclasses.replace(finished.recipe, precision="float32")
+    with configured_keras(in_float32), tempfile.TemporaryDirectory() as scratch:
         reporter.line(f"loading  {finished.path}")
         restored = restore_run(finished)
         if restored.half_precision:
