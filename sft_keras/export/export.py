@@ -14,7 +14,7 @@ from sft_keras.core.files import write_atomic
 from sft_keras.core.reporter import CONSOLE, Reporter
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.export.benchmark import ExportBenchmark
-from sft_keras.export.finished_run import FinishedRun, read_run, restore_run
+from sft_keras.export.finished_run import FinishedRun, RestoredRun, read_run, restore_run
 from sft_keras.export.formats import PART, Format, require_exportable, select_formats
 from sft_keras.export.manifest import MANIFEST, build_manifest
 from sft_keras.export.table import format_table
@@ -69,12 +69,7 @@ def export_run(
     in_float32 = dataclasses.replace(finished.recipe, precision="float32")
     with configured_keras(in_float32), tempfile.TemporaryDirectory() as scratch:
         reporter.line(f"loading  {finished.path}")
-        restored = restore_run(finished)
-        if restored.half_precision:
-            reporter.line(
-                f"note  the run computed in {restored.half_precision}; the files compute in "
-                "float32, with the same weights, and are verified against that model"
-            )
+        restored = _restore(finished, reporter)
         benchmark = ExportBenchmark(finished, restored, Path(scratch), threads)
         for target in targets:
             reporter.line(f"{target.name}  exporting and verifying in a fresh process")
@@ -89,6 +84,17 @@ def export_run(
         reporter.line(line)
     _raise_refused(list(refused.values()))
     return manifest
+
+
+def _restore(finished: FinishedRun, reporter: Reporter) -> RestoredRun:
+    """Return the model and the data of the run; log if the model was trained in half precision."""
+    restored = restore_run(finished)
+    if restored.half_precision:
+        reporter.line(
+            f"note  the run computed in {restored.half_precision}; the files compute in float32, "
+            "with the same weights, and are verified against that model"
+        )
+    return restored
 
 
 def _raise_refused(reasons: list[str]) -> None:
