@@ -125,7 +125,7 @@ def _text_rows(split: str, table: Sequence[Row], data: Data, labelled: bool) -> 
         raise DataError(
             f"The table of {data.source!r} must have the columns {' and '.join(always)}, or "
             "`data.columns` must name the columns to use, for example "
-            '--set=data.columns=\'{"text": "review", "label": "stars"}\'. '
+            "--set=data.columns.text=review --set=data.columns.label=stars. "
             f"Missing: {', '.join(missing)}. Received: {', '.join(existing) or 'none'}.{hints}"
         )
     text_columns = [*columns["text"], *columns["text_pair"]]

@@ -60,8 +60,9 @@ def _keys(builder: Any, data: Data) -> tuple[list[str], str]:
         missing = next((name for name in selected if name not in texts), "")
         raise DataError(
             f"{data.source!r} must have one Text and one ClassLabel, or `data.columns` must name "
-            'those to use, for example --set=data.columns=\'{"text": "premise", "text_pair": '
-            f'"hypothesis"}}\'. Received: {received}.{did_you_mean(missing, texts)}'
+            "those to use, for example --set=data.columns.text=premise "
+            "--set=data.columns.text_pair=hypothesis. "
+            f"Received: {received}.{did_you_mean(missing, texts)}"
         )
     return selected, label
 
