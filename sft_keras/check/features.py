@@ -42,7 +42,7 @@ def backbone_features(
     # The boundary of a stage that trains only the head is the backbone's output.
     stage = Stage(name="check", epochs=1, learning_rate=1e-3)
     store = dataclasses.replace(recipe.store, views=None)
-    task = _without_augmentation(recipe.task)
+    task = recipe.task.without_augmentation()
     plain = dataclasses.replace(recipe, stages=(stage,), task=task, store=store)
     cache = FeatureCache(staged, plain, prepared, info, reporter=reporter, splits=SPLITS)
     try:
@@ -55,12 +55,6 @@ def backbone_features(
         return _computed_features(staged, recipe, prepared, info)
     finally:
         cache.close()
-
-
-def _without_augmentation(task: Any) -> Any:
-    if "augment" not in {field.name for field in dataclasses.fields(task)}:
-        return task
-    return dataclasses.replace(task, augment=type(task.augment)())
 
 
 def _pooled_features(prepared: Prepared) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -49,9 +48,9 @@ def check_data(recipe: Recipe, reporter: Reporter) -> tuple[Checked, Mapping[str
         print(finding.describe())
     ```
     """
-    drops_duplicates = _drops_duplicates(recipe)
+    keeping = dataclasses.replace(recipe, task=recipe.task.keeping_duplicates())
     with configured_keras(recipe):
-        backbone, splits = open_backbone_and_data(_keeping_duplicates(recipe))
+        backbone, splits = open_backbone_and_data(keeping)
         info = splits.info
         report_data(reporter, info)
         for note in backbone.notes:
@@ -60,7 +59,7 @@ def check_data(recipe: Recipe, reporter: Reporter) -> tuple[Checked, Mapping[str
         findings += label_findings(info)
         findings += [*_empty_texts(info), *_content_findings(recipe, prepared, reporter)]
         view = DatasetView(prepared, info)
-        findings += duplicate_findings(view, drops_duplicates)
+        findings += duplicate_findings(view, recipe.task.drops_duplicates())
         staged = build_staged(recipe, backbone, info)
         by_features, skipped = _feature_findings(staged, recipe, prepared, view, info, reporter)
     findings = sorted([*findings, *by_features], key=lambda finding: not finding.spoils)
@@ -73,21 +72,6 @@ def quick_check(prepared: Mapping[str, Prepared], info: DataInfo) -> list[Findin
     view = DatasetView(prepared, info)
     findings = [*label_findings(info), *duplicate_findings(view, drops_duplicates=False)]
     return sorted(findings, key=lambda finding: not finding.spoils)
-
-
-def _drops_duplicates(recipe: Recipe) -> bool:
-    """Return whether a run of the recipe drops duplicates by itself."""
-    clean = getattr(recipe.task, "clean", None)
-    return clean is not None and clean.duplicates
-
-
-def _keeping_duplicates(recipe: Recipe) -> Recipe:
-    """Return the recipe without dropping duplicates, so that they can be reported."""
-    if not _drops_duplicates(recipe):
-        return recipe
-    task: Any = recipe.task
-    clean = dataclasses.replace(task.clean, duplicates=False)
-    return dataclasses.replace(recipe, task=dataclasses.replace(task, clean=clean))
 
 
 def _prepare(
@@ -133,8 +117,7 @@ def _content_findings(
     recipe: Recipe, prepared: Mapping[str, Prepared], reporter: Reporter
 ) -> list[Finding]:
     """Return findings about the images or texts themselves."""
-    spec = prepared["train"].examples.stream(None).element_spec
-    if "image" in spec:
+    if recipe.task.modality == "image":
         return image_file_findings(
             {name: prepared[name].examples for name in SPLITS},
             recipe.backbone.image_size,

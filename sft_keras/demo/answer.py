@@ -15,6 +15,13 @@ from sft_keras.vision.faults import first_line
 
 LOG = logging.getLogger("sft_keras.demo")
 
+_LABELS = {
+    "image_bytes": "Image",
+    "texts": "Text",
+    "text_pairs": "Second text",
+    "questions": "Question",
+    "contexts": "Passage",
+}
 _MISSING = {
     "image_bytes": "Choose an image first.",
     "texts": "Enter a text first.",
@@ -22,6 +29,15 @@ _MISSING = {
     "questions": "Enter a question first.",
     "contexts": "Enter the passage too.",
 }
+
+
+def field_label(argument: str) -> str:
+    """Return the label of the field for an argument of the model.
+
+    >>> field_label("contexts"), field_label("wind_speed")
+    ('Passage', 'Wind speed')
+    """
+    return _LABELS.get(argument, argument.replace("_", " ").capitalize())
 
 
 def predict_fields(
@@ -64,7 +80,7 @@ def _fault(
     for name in arguments:
         value = values.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
-            return _MISSING[name]
+            return _MISSING.get(name, f"{field_label(name)} is empty. Fill it in first.")
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
     if size > limits.text_bytes:
         return (

@@ -18,12 +18,10 @@ class About:
     Attributes:
       name: The name of the run folder.
       lines: What was trained on which data, and the test score; empty without a report.
-      fills_gaps: Whether the model is a masked language model, whose inputs contain a [MASK].
     """
 
     name: str
     lines: tuple[str, ...] = ()
-    fills_gaps: bool = False
 
 
 def read_about(run: str | Path) -> About:
@@ -38,9 +36,8 @@ def read_about(run: str | Path) -> About:
         return About(folder.name)
     report = read_json(file)
     with reading_run_file(file):
-        lines = (_training_line(report), _score_line(report["score"], report["test"]))
-        fills_gaps = report["recipe"]["task"]["kind"] == "MaskedLM"
-    return About(folder.name, lines, fills_gaps)
+        lines = (_training_line(report), _score_line(report))
+    return About(folder.name, lines)
 
 
 def _training_line(report: Mapping[str, Any]) -> str:
@@ -56,12 +53,14 @@ def _training_line(report: Mapping[str, Any]) -> str:
     )
 
 
-def _score_line(name: str, test: Mapping[str, Any]) -> str:
-    from sft_keras.report.format import counted, interval, metric_label, percent
+def _score_line(report: Mapping[str, Any]) -> str:
+    from sft_keras.report.format import counted, metric_interval, metric_label, metric_value
 
+    name, test = report["score"], report["test"]
+    metric = report.get("metrics", {}).get(name)
     score, examples = test[name], counted(test["examples"], "test example")
-    bounds = f"95 % interval {interval(score)}, {examples}"
-    return f"Test {metric_label(name)} {percent(score['value'])} ({bounds})."
+    bounds = f"95 % interval {metric_interval(score, metric)}, {examples}"
+    return f"Test {metric_label(name)} {metric_value(score['value'], metric)} ({bounds})."
 
 
 def _short(source: str) -> str:

@@ -9,22 +9,15 @@ from typing import Any
 import fastapi
 import gradio as gr
 
-from sft_keras.demo.answer import predict_fields
+from sft_keras.demo.answer import field_label, predict_fields
 from sft_keras.demo.header import About
 from sft_keras.demo.security import SameOriginPolicy, read_upload, restrict_to_uploads
-from sft_keras.demo.views import VIEWS, View
+from sft_keras.demo.views import VIEWS, LineView, View
 from sft_keras.inference.exported_model import ExportedModel
-from sft_keras.inference.predictions import prediction_kind
 from sft_keras.serving.limits import Limits
 from sft_keras.tasks.predictions import Prediction
+from sft_keras.tasks.signatures import is_binary
 
-_LABELS = {
-    "image_bytes": "Image",
-    "texts": "Text",
-    "text_pairs": "Second text",
-    "questions": "Question",
-    "contexts": "Passage",
-}
 _MULTILINE = ("texts", "contexts")
 _EXAMPLES = {
     ("texts",): ["Ada Lovelace came to London in the spring."],
@@ -34,7 +27,6 @@ _EXAMPLES = {
         "Ada wrote the letter in the morning, and Charles read it at night.",
     ],
 }
-_GAP_EXAMPLE = ["The train leaves at [MASK] in the morning."]
 _QUEUE_SIZE = 64  # requests; further ones are rejected
 _KEEP_SECONDS = 3600  # how long an uploaded image stays on disk
 _IMAGE_HEIGHT = 400
@@ -50,8 +42,8 @@ def build_page(model: ExportedModel, about: About, limits: Limits) -> gr.Blocks:
       about: The description of its run, for the header.
       limits: The limits on inputs.
     """
-    view = VIEWS[prediction_kind(model.outputs)]()
-    is_image = model.arguments == ("image_bytes",)
+    view = VIEWS.get(model.config.display, LineView)()
+    is_image = is_binary(model.arguments[0])
 
     def answer(*fields: Any) -> list[Any]:
         values = [read_upload(field) if is_image else field for field in fields]
@@ -74,8 +66,15 @@ def build_page(model: ExportedModel, about: About, limits: Limits) -> gr.Blocks:
                 outputs = view.components()
                 note = gr.HTML(elem_id="note")
         if not is_image:
-            example = _GAP_EXAMPLE if about.fills_gaps else _EXAMPLES[model.arguments]
-            gr.Examples([example], fields, label="Example", cache_examples=False, elem_id="example")
+            example = model.config.example or _EXAMPLES.get(model.arguments)
+            if example:
+                gr.Examples(
+                    [list(example)],
+                    fields,
+                    label="Example",
+                    cache_examples=False,
+                    elem_id="example",
+                )
         triggers = [fields[0].change] if is_image else [button.click, fields[0].submit]
         # Without Gradio's preprocessing: the model decodes the original bytes, as `predict` does.
         gr.on(
@@ -114,15 +113,15 @@ def application(page: gr.Blocks, max_upload_mb: int) -> Any:
 
 
 def _field(name: str) -> gr.components.Component:
-    if name == "image_bytes":
+    if is_binary(name):
         return gr.Image(
             elem_id="picture",
-            label=_LABELS[name],
+            label=field_label(name),
             sources=["upload", "clipboard"],
             height=_IMAGE_HEIGHT,
             buttons=[],
         )
-    return gr.Textbox(label=_LABELS[name], lines=5 if name in _MULTILINE else 1, max_lines=20)
+    return gr.Textbox(label=field_label(name), lines=5 if name in _MULTILINE else 1, max_lines=20)
 
 
 def _updates(prediction: Prediction, view: View, text: Any, count: int) -> list[Any]:

@@ -106,14 +106,27 @@ class _Answer(View):
         return "" if prediction.label else "The model finds no answer in the passage."
 
 
+class LineView(View):
+    """Displays any prediction, as the command line does."""
+
+    def components(self) -> list[gr.components.Component]:
+        """Create one label."""
+        return [gr.Label(elem_id=ANSWER, label="Prediction", buttons=[])]
+
+    def values(self, prediction: Prediction, text: str) -> list[Any]:
+        """Return the description of the prediction."""
+        return [prediction.describe().strip()]
+
+
 VIEWS: Mapping[str, Callable[[], View]] = {
     "answer": _Answer,
-    "text_index": _Entities,
-    "label": _OneClass,
-    "chosen": _AnyClasses,
-    "value": _Number,
+    "class_scores": _OneClass,
+    "labels": _AnyClasses,
+    "line": LineView,
+    "marked_text": _Entities,
+    "number": _Number,
 }
-"""Views by kind of prediction, see `sft_keras.inference.predictions.prediction_kind`."""
+"""Views by `TaskConfig.display`."""
 
 
 def split_spans(text: str, spans: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:

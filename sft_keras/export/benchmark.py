@@ -27,7 +27,6 @@ from sft_keras.export.probe_inputs import (
     write_probe_inputs,
 )
 from sft_keras.tasks.base import build_task
-from sft_keras.tasks.token_classification.source import tag_names
 
 _CALIBRATION_SAMPLES = 200
 """The number of training examples that calibrate the scales of a quantized file."""
@@ -56,8 +55,7 @@ class ExportBenchmark:
         """
         self._run, self._restored, self._scratch, self._threads = run, restored, scratch, threads
         self._task = build_task(run.recipe, restored.info)
-        names, has_tokens = restored.info.class_names, len(restored.model.output_shape) == 3
-        self.class_names = tag_names(names) if has_tokens else names
+        self.class_names = self._task.exporter.output_names()
         self._splits: dict[str, tuple[ProbeInputs, dict[str, Any]]] = {}
         require_same_score(run, self._split("test")[1], restored.half_precision)
 

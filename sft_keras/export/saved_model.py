@@ -15,7 +15,9 @@ import tensorflow as tf
 from sft_keras.backbones.layers import iter_layers
 from sft_keras.core.errors import ExportError
 from sft_keras.export import isolated_process, saved_model_probe
+from sft_keras.export.task_file import TASK, task_json
 from sft_keras.export.warm_up import warm_up_inputs, write_warm_up
+from sft_keras.recipe.task_config import TaskConfig
 from sft_keras.tasks.signatures import ServingSignatures
 
 CLASS_NAMES = "class_names.json"
@@ -29,17 +31,23 @@ def output_tolerance(model: keras.Model) -> float:
     return _HALF_TOLERANCE if dtypes & {"bfloat16", "float16"} else _FLOAT32_TOLERANCE
 
 
-def export_saved_model(signatures: ServingSignatures, model: keras.Model, folder: Path) -> None:
+def export_saved_model(
+    signatures: ServingSignatures,
+    model: keras.Model,
+    folder: Path,
+    config: TaskConfig | None = None,
+) -> None:
     """Write a SavedModel with these signatures, in the layout of TensorFlow Serving.
 
     This uses `tf.saved_model.save`, since `keras.export.ExportArchive` traces every function
-    twice. The SavedModel contains `assets/class_names.json`, a list, if the classes have names,
-    and warm-up requests.
+    twice. The SavedModel contains `assets/task.json`, the task; `assets/class_names.json`, a list,
+    if the classes have names; and warm-up requests.
 
     Args:
       signatures: The functions to serve.
       model: The model that they call.
       folder: The folder of the SavedModel, e.g. ".../export/1".
+      config: The task, by which front ends decode the outputs; None for a model without one.
 
     Raises:
       ExportError: A signature fails on its own warm-up request.
@@ -52,6 +60,11 @@ def export_saved_model(signatures: ServingSignatures, model: keras.Model, folder
         for name, (function, specs) in signatures.functions.items()
     }
     with tempfile.TemporaryDirectory() as scratch:
+        if config is not None:
+            _, specs = signatures.functions["serving_default"]
+            task = Path(scratch, TASK)
+            task.write_text(task_json(config, [spec.name for spec in specs]), encoding="utf-8")
+            served.task = tf.saved_model.Asset(str(task))
         if signatures.class_names:
             names = Path(scratch, CLASS_NAMES)
             names.write_text(json.dumps(list(signatures.class_names)), encoding="utf-8")

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sft_keras.export.paths import load_exported, saved_model_path
-from sft_keras.inference.predictions import to_predictions
+from sft_keras.export.task_file import read_served_task
 from sft_keras.tasks.predictions import Prediction
 from sft_keras.tasks.signatures import is_binary
-
-_ARGUMENTS = ("image_bytes", "texts", "text_pairs", "questions", "contexts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +39,7 @@ class ExportedModel:
     Attributes:
       arguments: The names of the model's arguments in the order in which users give them:
         "image_bytes"; "texts", and "text_pairs" for pairs; or "questions" and "contexts".
-      outputs: The names of its outputs, see `prediction_kind`.
+      config: The configuration of its task, which decodes its outputs.
     """
 
     def __init__(self, run: str | Path) -> None:
@@ -52,9 +50,8 @@ class ExportedModel:
         """
         self._loaded = load_exported(run)  # kept: the signature alone does not keep its variables
         self._signature = self._loaded.signatures["serving_default"]
-        signature_arguments = self._signature.structured_input_signature[1]
-        self.arguments = tuple(name for name in _ARGUMENTS if name in signature_arguments)
-        self.outputs = frozenset(self._signature.structured_outputs)
+        served = read_served_task(run, tuple(self._signature.structured_input_signature[1]))
+        self.config, self.arguments = served.config, served.arguments
 
     def predict(self, inputs: Sequence[Input]) -> list[Prediction]:
         """Return one prediction per input, in order, computed as one batch.
@@ -78,7 +75,7 @@ class ExportedModel:
             for name in self.arguments
         }
         outputs = {name: tensor.numpy() for name, tensor in self._signature(**columns).items()}
-        return to_predictions([one_input.name for one_input in inputs], outputs)
+        return self.config.predictions([one_input.name for one_input in inputs], outputs)
 
 
 def load_cached(run: str | Path) -> ExportedModel:

@@ -114,6 +114,7 @@ def _prediction_row(prediction: Prediction, is_image: bool) -> dict[str, Any]:
         "error": prediction.error,
         "value": prediction.value,
         "entities": prediction.entities,
+        "line": "" if prediction.error is not None else prediction.describe().strip(),
         "classes": [
             {"name": label, "probability": probability, "is_chosen": label in chosen}
             for label, probability in ordered[:_NUM_CLASSES]

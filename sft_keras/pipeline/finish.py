@@ -19,7 +19,6 @@ from sft_keras.core.timer import Timer
 from sft_keras.data.notes import data_notes
 from sft_keras.distributed.devices import ONE_DEVICE
 from sft_keras.evaluation.bootstrap import KINDS
-from sft_keras.evaluation.calibration import apply_temperature, calibration
 from sft_keras.export.paths import EXPORT, SAVED_MODEL, VERSION
 from sft_keras.export.saved_model import (
     check_saved_model,
@@ -85,12 +84,15 @@ class RunFinisher:
         with timer("export"):
             exported = checkpoints.run_once("exported", lambda: self.export(evaluated))
         metrics, notes = evaluated.facts["metrics"], saved.facts["notes"]
+        task = experiment.recipe.task
+        score, test_metrics = task.score, task.test_metrics
         report = {
             **about_run(experiment, began, timer),
             "inputs": {name: dict(split.facts) for name, split in experiment.prepared.items()},
             "checked": [{"what": each.describe(), "spoils": each.spoils} for each in findings],
             "stages": stages,
-            "score": experiment.task.config.score.name,
+            "score": score.name,
+            "metrics": {metric.name: metric.as_json() for metric in (score, *test_metrics)},
             "test": metrics,
             "mistakes": evaluated.facts["mistakes"],
             "uncertain": evaluated.facts["uncertain"],
@@ -155,13 +157,7 @@ class RunFinisher:
         arrays = {_SAMPLE + name: values for name, values in packed(samples).items()}
         for number, picture in enumerate(examples.pictures):
             arrays[f"{_PICTURE}{number:03d}"] = np.frombuffer(picture, np.uint8)
-        metrics = task.evaluator.evaluate(outputs, test)
-        if "calibration" in metrics:
-            before = apply_temperature(outputs, 1 / self._temperature)
-            metrics["calibration"] |= {
-                "temperature": self._temperature,
-                "before": calibration(before, test.examples.labels),
-            }
+        metrics = task.evaluator.evaluate(outputs, test, self._temperature)
         facts = {
             "metrics": metrics,
             "mistakes": examples.mistakes,
@@ -176,7 +172,8 @@ class RunFinisher:
         path, part = self._run.file(EXPORT), self._run.file(f".part-{EXPORT}")
         for folder in (part, path):  # left behind by a run that was stopped here
             shutil.rmtree(folder, ignore_errors=True)
-        export_saved_model(signatures, self.model, part / str(VERSION))
+        task = self._experiment.recipe.task
+        export_saved_model(signatures, self.model, part / str(VERSION), task)
         part.rename(path)
         samples = {
             name.removeprefix(_SAMPLE): values

@@ -16,7 +16,7 @@ from sft_keras.recipe.field_types import field_types, structure_error
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.recipe.task_config import TaskConfig
-from sft_keras.recipe.task_registry import TASKS, task_class
+from sft_keras.recipe.task_registry import task_class, task_kinds
 
 _MAX_BYTES = 2**20  # a recipe takes a few thousand
 
@@ -47,6 +47,16 @@ def recipe_from_plain(values: Any) -> Recipe:
     """
     recipe: Recipe = _read_section("", Recipe, values)
     return recipe
+
+
+def task_from_plain(values: Any) -> TaskConfig:
+    """Return the task that plain values describe, as `recipe_from_plain` does.
+
+    Raises:
+      RecipeError: If its kind is unknown, or a field is wrong.
+    """
+    task: TaskConfig = _read_section("task", TaskConfig, values)
+    return task
 
 
 def _read_section(path: str, cls: type, values: Any) -> Any:
@@ -89,8 +99,8 @@ def _named_task(path: str, values: Any) -> type[TaskConfig]:
     """Return the task class that "kind" names."""
     kind = values.get("kind") if isinstance(values, Mapping) else None
     # A list or an object cannot be looked up.
-    if not isinstance(kind, str) or kind not in TASKS:
-        raise structure_error(f"{path}.kind", f"must be one of {', '.join(TASKS)}", kind)
+    if not isinstance(kind, str) or (kind not in task_kinds() and ":" not in kind):
+        raise structure_error(f"{path}.kind", f"must be one of {', '.join(task_kinds())}", kind)
     return task_class(kind)
 
 

@@ -17,6 +17,7 @@ from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.recipe.section import did_you_mean
 from sft_keras.recipe.task_config import TaskConfig
+from sft_keras.recipe.task_registry import task_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def to_plain(value: Any) -> Any:
     """Return a recipe, or a part of one, as plain values that JSON can represent."""
     if _is_section(value):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields} if _is_polymorphic(value) else fields
+        return {"kind": task_kind(value), **fields} if _is_polymorphic(value) else fields
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sft_keras.recipe.metric import ACCURACY, LOSS, Metric
 from sft_keras.recipe.stage import Stage
@@ -24,7 +24,13 @@ class TaskConfig(abc.ABC):
       presets: Supported kinds of `backbone.preset`, e.g. "hub".
       predict_argument: Placeholder for the argument of `sft_keras.predict`, e.g. "FILE".
       pipeline_tag: The task's name on the Hugging Face Hub, for the model card.
+      modality: What examples are, "image" or "text"; decides which files `sft_keras.check` reads.
+      display: How front ends show a prediction: "class_scores", "labels", "number", "marked_text",
+        "answer", or "line", which is `Prediction.describe` and works for every task.
+      example: An input to try, one value per argument of the exported model; empty for none.
       score: The metric of a split that ranks runs, one of the keys of `Evaluator.evaluate`.
+      test_metrics: Those other metrics of a split that are no shares; reports show all others that
+        have a confidence interval in percent.
       training_metrics: The metrics of an epoch, which `Stage.monitor` may name after "val_".
       unsupported_fields: Fields of `Stage` that the task ignores; they must keep their defaults.
       evaluates_before_training: Whether the untrained model is validated first because it already
@@ -38,7 +44,11 @@ class TaskConfig(abc.ABC):
     presets: ClassVar[tuple[str, ...]]
     predict_argument: ClassVar[str]
     pipeline_tag: ClassVar[str]
+    modality: ClassVar[str]
+    display: ClassVar[str] = "line"
+    example: ClassVar[tuple[str, ...]] = ()
     score: ClassVar[Metric] = ACCURACY
+    test_metrics: ClassVar[tuple[Metric, ...]] = ()
     training_metrics: ClassVar[tuple[Metric, ...]] = (LOSS, ACCURACY)
     unsupported_fields: ClassVar[tuple[str, ...]] = ()
     evaluates_before_training: ClassVar[bool] = False
@@ -77,6 +87,18 @@ class TaskConfig(abc.ABC):
     def augmentation_fingerprint(self) -> str:
         """Return a fingerprint of the augmentation configuration; "" without augmentation."""
         return ""
+
+    def without_augmentation(self) -> Self:
+        """Return the task without random augmentation."""
+        return self
+
+    def drops_duplicates(self) -> bool:
+        """Return whether examples that occur twice are dropped when data is opened."""
+        return False
+
+    def keeping_duplicates(self) -> Self:
+        """Return the task without dropping duplicates, so that they can be reported."""
+        return self
 
     @abc.abstractmethod
     def predictions(self, inputs: Sequence[str], outputs: Mapping[str, Any]) -> list[Any]:

@@ -33,6 +33,26 @@ def interval(estimate: dict[str, Any]) -> str:
     return f"{low.removesuffix(f'{_SPACE}%')} to {high}".replace(" ", _SPACE)
 
 
+def metric_value(value: float | None, metric: Mapping[str, Any] | None = None) -> str:
+    """Return the value of a metric: a share as a percentage, others with four digits.
+
+    Args:
+      value: The value.
+      metric: The metric as plain values, with "is_share"; None for a share.
+    """
+    if metric is None or metric["is_share"]:
+        return percent(value)
+    return DASH if value is None else f"{value:.4g}"
+
+
+def metric_interval(estimate: dict[str, Any], metric: Mapping[str, Any] | None = None) -> str:
+    """Return the bounds of {"value", "low", "high"}, in the unit of `metric_value`."""
+    if metric is None or metric["is_share"]:
+        return interval(estimate)
+    low, high = metric_value(estimate["low"], metric), metric_value(estimate["high"], metric)
+    return f"{low} to {high}".replace(" ", _SPACE)
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     """Return a number with `digits` decimal places."""
     return DASH if value is None else f"{value:.{digits}f}"
@@ -104,6 +124,8 @@ FILTERS = {
     for function in (
         percent,
         interval,
+        metric_value,
+        metric_interval,
         decimal,
         compact,
         count,

@@ -7,7 +7,7 @@ parts that several tasks need are beside the rooms, e.g. `sft_keras.tasks.labell
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -31,8 +31,7 @@ Outputs = Any
 
 By default the model's outputs for a split in stored order, a float32 array [n, ...]. A task may
 return an object of its own where the outputs of a whole split would not fit into memory, such as
-those of `MaskedLM` over a vocabulary. Other code only hands it back to the task, except that
-temperature scaling is applied to the outputs of tasks whose metrics include "calibration".
+those of `MaskedLM` over a vocabulary. Other code only hands it back to the task.
 """
 
 Samples = tuple[dict[str, dict[str, np.ndarray]], np.ndarray]
@@ -160,18 +159,21 @@ class Evaluator(abc.ABC):
         return predict_batches(model, batches, devices)
 
     @abc.abstractmethod
-    def evaluate(self, outputs: Outputs, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: Outputs, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         """Return all metrics of a split for the report.
 
         Args:
           outputs: The result of `predict` for the split.
           prepared: The split.
+          temperature: The calibration temperature that `outputs` were computed with; None if they
+            are not calibrated yet.
 
         Returns:
           JSON-serializable {name: metric}, among them "examples", the number of examples, and the
           metric that `TaskConfig.score` names. A metric with a confidence interval is {"value",
-          "low", "high"}. "calibration" may be present only if `outputs` are class probabilities,
-          float32 [n, num_classes].
+          "low", "high"}.
         """
 
     def temperature(self, outputs: Outputs, prepared: Prepared) -> float:
@@ -194,6 +196,10 @@ class Evaluator(abc.ABC):
 
 class Exporter(abc.ABC):
     """Defines the exported SavedModel, from raw inputs to predictions."""
+
+    def output_names(self) -> Sequence[str]:
+        """Return the names along the last axis of the model's outputs; empty if it has none."""
+        return ()
 
     @abc.abstractmethod
     def signatures(self, model: keras.Model) -> ServingSignatures:

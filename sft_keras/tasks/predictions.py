@@ -68,6 +68,8 @@ class Prediction:
         if self.labels is not None:
             shown = (f"{name} {self.probabilities[name]:.1%}" for name in self.labels)
             return f"{', '.join(shown) or '-':<32}"
+        if self.entities is not None:
+            return ", ".join(f"{entity.label} {entity.text}" for entity in self.entities) or "-"
         if self.label is None:
             raise ValueError(f"There is no prediction for {self.input!r}: {self.error}")
         return f"{self.probabilities[self.label]:6.1%}  {self.label:<24}"

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from sft_keras.data.examples import DataInfo
 from sft_keras.data.prepared import Prepared
-from sft_keras.evaluation.calibration import calibration, fit_temperature
+from sft_keras.evaluation.calibration import apply_temperature, calibration, fit_temperature
 from sft_keras.evaluation.classification import classification_metrics
 from sft_keras.evaluation.output_monitors import CollapseMonitor, OutputMonitor
 from sft_keras.recipe.stage import Stage
@@ -72,12 +72,16 @@ class SingleLabelEvaluator(Evaluator):
         self._examples_of = examples_of
 
     @override
-    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         labels, names = prepared.examples.labels, self._info.class_names
-        return {
-            **classification_metrics(outputs, labels, names, self._top_k, self._seed),
-            "calibration": calibration(outputs, labels),
-        }
+        calibrated = calibration(outputs, labels)
+        if temperature is not None:
+            before = apply_temperature(outputs, 1 / temperature)
+            calibrated |= {"temperature": temperature, "before": calibration(before, labels)}
+        metrics = classification_metrics(outputs, labels, names, self._top_k, self._seed)
+        return {**metrics, "calibration": calibrated}
 
     @override
     def temperature(self, outputs: np.ndarray, prepared: Prepared) -> float:

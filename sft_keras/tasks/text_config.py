@@ -30,6 +30,7 @@ class TextTaskConfig(TaskConfig):
       smoke_source: The `data.source` of `--smoke` runs.
     """
 
+    modality: ClassVar = "text"
     presets: ClassVar = ("hub", "hf", "tiny")
     predict_argument: ClassVar = '"TEXT"'
     pipeline_tag: ClassVar = "text-classification"

@@ -82,7 +82,6 @@ def test_header_has_training_and_score_but_no_paths(tmp_path):
         "hf:minilm, trained on 1 200 examples of csv:x.csv in 1 class.",
         "Test macro F1 90.0 % (95 % interval 85.0 to 100.0 %, 1 test example).",
     ]
-    assert about.fills_gaps
     (tmp_path / "report.json").write_text(json.dumps({**report, "smoke": True}))
     assert "smoke run" in read_about(tmp_path).lines[0]
     (tmp_path / "report.json").write_text(json.dumps({**report, "test": []}))

@@ -33,32 +33,32 @@ def bars(label):
 
 def test_classes_are_sorted_and_limited():
     every = {f"class {n}": n / 15 for n in range(6)} | {HOSTILE: 0.0}
-    remark, (label,) = render("label", Prediction("x", "class 5", every))
+    remark, (label,) = render("class_scores", Prediction("x", "class 5", every))
     assert label["label"] == "class 5"
     assert bars(label) == [(f"class {n}", n / 15) for n in (5, 4, 3, 2, 1)]
     assert remark == "The 5 most probable of 7 classes."
-    remark, (label,) = render("label", Prediction("x", "b", {"a": 0.2, "b": 0.8}))
+    remark, (label,) = render("class_scores", Prediction("x", "b", {"a": 0.2, "b": 0.8}))
     assert bars(label) == [("b", 0.8), ("a", 0.2)] and remark == ""
 
 
 def test_only_labels_that_apply_are_shown():
     every = {"a": 0.45, "b": 0.1, HOSTILE: 0.9}
     found = Prediction("x", probabilities=every, labels=(HOSTILE, "a"))
-    remark, (label,) = render("chosen", found)
+    remark, (label,) = render("labels", found)
     assert bars(label) == [(HOSTILE, 0.9), ("a", 0.45)] and remark == "2 of 3 labels."
-    remark, (label,) = render("chosen", Prediction("x", probabilities=every, labels=()))
+    remark, (label,) = render("labels", Prediction("x", probabilities=every, labels=()))
     assert not label
     assert remark == f"No label applies. The most probable is {HOSTILE}, with 90.0%."
 
 
 def test_numbers():
-    assert render("value", Prediction("x", value=-1234.5678))[1][0]["label"] == "-1234.57"
+    assert render("number", Prediction("x", value=-1234.5678))[1][0]["label"] == "-1234.57"
 
 
 def test_entities_are_marked_and_listed():
     text = f"Ada\n{HOSTILE}"
     found = (Entity("person", "Ada", 0, 3, 0.5), Entity(HOSTILE, HOSTILE, 4, len(text), 0.25))
-    remark, (pieces, table) = render("text_index", Prediction(text, entities=found), text)
+    remark, (pieces, table) = render("marked_text", Prediction(text, entities=found), text)
     assert [(each["token"], each["class_or_confidence"]) for each in pieces] == [
         ("Ada", "person"),
         ("\n", None),
@@ -66,7 +66,7 @@ def test_entities_are_marked_and_listed():
     ]
     assert "<td>Ada</td><td>person</td><td>50.0%</td>" in table and "<img" not in table
     assert remark == ""
-    remark, (pieces, table) = render("text_index", Prediction(text, entities=()), text)
+    remark, (pieces, table) = render("marked_text", Prediction(text, entities=()), text)
     assert [each["token"] for each in pieces] == [text]
     assert (table, remark) == ("", "No entities found.")
 

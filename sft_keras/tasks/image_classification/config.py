@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from typing_extensions import override
 
@@ -43,6 +43,8 @@ class ImageClassification(TaskConfig):
     """
 
     implementation: ClassVar = "sft_keras.tasks.image_classification.task:ImageClassificationTask"
+    modality: ClassVar = "image"
+    display: ClassVar = "class_scores"
     sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
     presets: ClassVar = ("keras", "hub", "bundled")
     predict_argument: ClassVar = "FILE"
@@ -80,6 +82,10 @@ class ImageClassification(TaskConfig):
     @override
     def augmentation_fingerprint(self) -> str:
         return "" if self.augment == Augment() else repr(self.augment)
+
+    @override
+    def without_augmentation(self) -> Self:
+        return dataclasses.replace(self, augment=Augment())
 
     @override
     def export_limitation(self, quantized: bool) -> str | None:

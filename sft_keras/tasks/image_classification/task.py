@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -79,6 +80,10 @@ class ImageClassificationTask(Task[ImageClassification]):
 class _ImageExporter(Exporter):
     def __init__(self, task: ImageClassificationTask) -> None:
         self._task = task
+
+    @override
+    def output_names(self) -> Sequence[str]:
+        return self._task.info.class_names
 
     @override
     def signatures(self, model: keras.Model) -> ServingSignatures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from typing_extensions import override
 
@@ -45,6 +45,8 @@ class MaskedLM(TextTaskConfig):
     """
 
     implementation: ClassVar = "sft_keras.tasks.masked_lm.task:MaskedLMTask"
+    display: ClassVar = "class_scores"
+    example: ClassVar = ("The train leaves at [MASK] in the morning.",)
     sources: ClassVar = ("texts", "csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
     predict_argument: ClassVar = '"TEXT WITH A [MASK]"'
     pipeline_tag: ClassVar = "fill-mask"
@@ -62,6 +64,14 @@ class MaskedLM(TextTaskConfig):
         checks.at_least("sequence_length", 8)
         checks.require("share", 0.0 < self.share < 1.0, "above 0 and below 1")
         return [*checks.faults, *section_faults("task.clean", self.clean)]
+
+    @override
+    def drops_duplicates(self) -> bool:
+        return self.clean.duplicates
+
+    @override
+    def keeping_duplicates(self) -> Self:
+        return dataclasses.replace(self, clean=dataclasses.replace(self.clean, duplicates=False))
 
     @override
     def augmentation_fingerprint(self) -> str:

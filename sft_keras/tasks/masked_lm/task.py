@@ -158,7 +158,9 @@ class _Evaluator(Evaluator):
         return predict_masked_tokens(model, batches, devices)
 
     @override
-    def evaluate(self, outputs: MaskedTokenPredictions, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: MaskedTokenPredictions, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         return masked_lm_metrics(outputs, len(prepared.examples), self._task.recipe.seed)
 
     @override

@@ -55,6 +55,7 @@ class QuestionAnswering(TextTaskConfig):
     """
 
     implementation: ClassVar = "sft_keras.tasks.question_answering.task:QuestionAnsweringTask"
+    display: ClassVar = "answer"
     sources: ClassVar = ("squad", "synthetic", "Questions")
     predict_argument: ClassVar = '"QUESTION<TAB>PASSAGE"'
     pipeline_tag: ClassVar = "question-answering"

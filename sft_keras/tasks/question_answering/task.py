@@ -173,7 +173,9 @@ class _Evaluator(Evaluator):
         self._max_answer_length = task.config.max_answer_length
 
     @override
-    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         """Return the metrics of a split, see `question_answering_metrics`.
 
         "loss" is the mean over the windows. The test split has no "best_threshold".

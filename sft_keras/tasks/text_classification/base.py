@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
 import keras
@@ -139,6 +140,10 @@ class TextExporter(Exporter):
     def __init__(self, task: SupervisedTextTask[SupervisedTextConfig]) -> None:
         """`task` has the tokenizer and `postprocess`."""
         self._task = task
+
+    @override
+    def output_names(self) -> Sequence[str]:
+        return self._task.info.class_names
 
     @override
     def signatures(self, model: keras.Model) -> ServingSignatures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from typing_extensions import override
 
@@ -64,6 +64,18 @@ class SupervisedTextConfig(TextTaskConfig):
     def augmentation_fingerprint(self) -> str:
         return "" if self.augment == TextAugment() else repr(self.augment)
 
+    @override
+    def without_augmentation(self) -> Self:
+        return dataclasses.replace(self, augment=TextAugment())
+
+    @override
+    def drops_duplicates(self) -> bool:
+        return self.clean.duplicates
+
+    @override
+    def keeping_duplicates(self) -> Self:
+        return dataclasses.replace(self, clean=dataclasses.replace(self.clean, duplicates=False))
+
 
 @section
 class TextClassification(SupervisedTextConfig):
@@ -84,6 +96,7 @@ class TextClassification(SupervisedTextConfig):
     """
 
     implementation: ClassVar = f"{_ROOM}.single_label:TextClassificationTask"
+    display: ClassVar = "class_scores"
     sources: ClassVar = ("tfds", *SupervisedTextConfig.sources)
 
     top_k: int = 5
@@ -133,6 +146,7 @@ class TextMultiLabel(SupervisedTextConfig):
     """
 
     implementation: ClassVar = f"{_ROOM}.multi_label:TextMultiLabelTask"
+    display: ClassVar = "labels"
     score: ClassVar = Metric("micro_f1", label="micro F1", is_share=True)
 
     threshold: float = 0.5
@@ -173,8 +187,10 @@ class TextRegression(SupervisedTextConfig):
     """
 
     implementation: ClassVar = f"{_ROOM}.regression:TextRegressionTask"
+    display: ClassVar = "number"
     # A correlation is no judge: it is as high if all predictions are ten times too large.
     score: ClassVar = Metric("r2", label="R2")
+    test_metrics: ClassVar = (Metric("pearson"), Metric("spearman"))
     training_metrics: ClassVar = (LOSS, Metric("mean_absolute_error", higher_is_better=False))
     unsupported_fields: ClassVar = ("class_weights", "label_smoothing")
 

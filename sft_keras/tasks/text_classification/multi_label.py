@@ -99,7 +99,9 @@ class _Evaluator(Evaluator):
         self._info, self._threshold, self._seed = info, threshold, seed
 
     @override
-    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         truth, names = true_labels(prepared.examples), self._info.class_names
         return multi_label_metrics(outputs, truth, names, self._threshold, self._seed)
 

@@ -131,7 +131,9 @@ class _Evaluator(Evaluator):
         self._variance, self._seed = variance, seed
 
     @override
-    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         return regression_metrics(outputs[:, 0], _labels(prepared), self._variance, self._seed)
 
     @override

@@ -45,6 +45,7 @@ class TokenClassification(TextTaskConfig):
     """
 
     implementation: ClassVar = "sft_keras.tasks.token_classification.task:TokenClassificationTask"
+    display: ClassVar = "marked_text"
     pipeline_tag: ClassVar = "token-classification"
     score: ClassVar = Metric("f1", label="entity F1", is_share=True)
     sources: ClassVar = ("conll", "synthetic", "TaggedWords")

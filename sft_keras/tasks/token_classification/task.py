@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -135,7 +135,9 @@ class _Evaluator(Evaluator):
         self._seed = task.recipe.seed
 
     @override
-    def evaluate(self, outputs: np.ndarray, prepared: Prepared) -> dict[str, Any]:
+    def evaluate(
+        self, outputs: np.ndarray, prepared: Prepared, temperature: float | None = None
+    ) -> dict[str, Any]:
         predicted = predicted_tags(outputs, prepared, self._tags)
         true = true_tags(prepared, self._tags)
         metrics = entity_metrics(true, predicted, self._types, self._seed)
@@ -159,6 +161,10 @@ class _Evaluator(Evaluator):
 class _Exporter(Exporter):
     def __init__(self, task: TokenClassificationTask) -> None:
         self._task = task
+
+    @override
+    def output_names(self) -> Sequence[str]:
+        return self._task.tags
 
     @override
     def signatures(self, model: keras.Model) -> ServingSignatures:
