@@ -33,7 +33,8 @@ def write_sweep_page(report: Mapping[str, Any], folder: Path) -> None:
 def _render(report: Mapping[str, Any]) -> str:
     fields = _fields(report)
     points = [_point(report, index) for index in range(len(report["points"]))]
-    rows = _best_first(points)
+    metric = report.get("metrics", {}).get(report["metric"])
+    rows = _best_first(points, metric is None or metric["higher_is_better"])
     best = next((point for point in points if point["is_best"]), None)
     return page_template("trials.html.j2").render(
         report=report,
@@ -83,13 +84,16 @@ def _point(report: Mapping[str, Any], index: int) -> dict[str, Any]:
     }
 
 
-def _best_first(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the points by descending score, ties by ascending loss, failed points last."""
+def _best_first(
+    points: Sequence[dict[str, Any]], higher_is_better: bool = True
+) -> list[dict[str, Any]]:
+    """Return the points, best score first, ties by ascending loss, failed points last."""
 
     def rank(point: dict[str, Any]) -> tuple[float, float]:
         if not point["scores"]:
             return math.inf, math.inf
-        return -point["scores"]["validation"]["mean"], point["loss"]["mean"]
+        mean = point["scores"]["validation"]["mean"]
+        return -mean if higher_is_better else mean, point["loss"]["mean"]
 
     return sorted(points, key=rank)
 
@@ -104,14 +108,16 @@ def _plot(
     else:
         scored = [Scored(_label(row, fields), row["scores"], row["is_best"]) for row in rows]
     finished = [row for row in scored if row.scores]
+    metric = report.get("metrics", {}).get(report["metric"])
+    is_share = metric is None or metric["is_share"]
     if not finished:
         return None
     values = [_number(row["cells"][0]) for row in rows] if len(fields) == 1 else []
     numbers = [value for value in values if value is not None]
     if len(numbers) == len(rows):
-        plot = score_over_value(fields[0], report["metric"], numbers, scored)
+        plot = score_over_value(fields[0], report["metric"], numbers, scored, is_share)
         return {**plot_context(plot), "has_failed": len(finished) < len(scored), "left_out": 0}
-    plot = score_by_row(report["metric"], finished[:_MAX_PLOT_ROWS])
+    plot = score_by_row(report["metric"], finished[:_MAX_PLOT_ROWS], is_share)
     left_out = max(0, len(finished) - _MAX_PLOT_ROWS)
     return {
         **plot_context(plot),

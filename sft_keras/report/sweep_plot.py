@@ -37,7 +37,7 @@ class Scored:
 
     Attributes:
       label: The name beside its row.
-      scores: {split: {"mean", "low", "high"}}, fractions in 0..1; empty if it failed.
+      scores: {split: {"mean", "low", "high"}}; empty if it failed.
       is_best: Whether to mark it with a ring.
     """
 
@@ -47,7 +47,11 @@ class Scored:
 
 
 def score_over_value(
-    field: str, metric: str, values: Sequence[float], points: Sequence[Scored]
+    field: str,
+    metric: str,
+    values: Sequence[float],
+    points: Sequence[Scored],
+    is_share: bool = True,
 ) -> Plot:
     """Plot the validation score over a field's value. Failed trials are crosses on the axis.
 
@@ -56,6 +60,7 @@ def score_over_value(
       metric: The name of the score.
       values: The value of the field at each of `points`.
       points: The scores; at least one point must have some.
+      is_share: Whether the score is a share in 0..1, shown in percent.
     """
     order = sorted(range(len(values)), key=lambda index: values[index])
     scored = [index for index in order if points[index].scores]
@@ -88,12 +93,13 @@ def score_over_value(
             clip_on=False,
         )
         axes.set(xlabel=short_label(field, 60))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        if is_share:
+            axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         name = f"Validation {metric} by {short_label(field, 60)}"
         return Plot(name, as_svg(figure, "trials", name))
 
 
-def score_by_row(metric: str, rows: Sequence[Scored]) -> Plot:
+def score_by_row(metric: str, rows: Sequence[Scored], is_share: bool = True) -> Plot:
     """Plot one row of dots per entry of `rows`, from the top down. Failed entries have no dots."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH, 0.75 + 0.3 * len(rows)), layout="constrained")
@@ -115,7 +121,8 @@ def score_by_row(metric: str, rows: Sequence[Scored]) -> Plot:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.margins(x=0.08)
         axes.locator_params(axis="x", nbins=5)
-        axes.xaxis.set_major_formatter(FuncFormatter(_percent))
+        if is_share:
+            axes.xaxis.set_major_formatter(FuncFormatter(_percent))
         name = f"{metric} by trial" if len(rows[0].scores) > 1 else f"Validation {metric} by row"
         return Plot(name, as_svg(figure, "trials", name))
 

@@ -26,6 +26,7 @@ from sft_keras.data.notes import report_data
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.models.lora import layers_to_adapt
 from sft_keras.recipe.loader import LoadedRecipe, to_plain
+from sft_keras.recipe.metric import Metric
 from sft_keras.recipe.recipe import Recipe
 from sft_keras.report.sweep_page import write_sweep_page
 from sft_keras.runs.console import Log, relay_warnings
@@ -236,7 +237,8 @@ def _report(
 ) -> dict[str, Any]:
     results = [result for point in points for result in point["repeats"]]
     done = [result for result in results if result["failure"] is None]
-    best = _best(points)
+    score = loaded.recipe.task.score
+    best = _best(points, score)
     return {
         "format": 1,
         "smoke": smoke,
@@ -249,7 +251,8 @@ def _report(
         "planned": plan.trials,
         "seeds": list(plan.seeds),
         "folds": plan.folds,
-        "metric": done[0]["metric"] if done else None,
+        "metric": score.name if done else None,
+        "metrics": {score.name: score.as_json()},
         "best": best,
         "run_best": None if best is None else one_run(command, points[best]["overrides"]),
         "points": list(points),
@@ -259,13 +262,14 @@ def _report(
     }
 
 
-def _best(points: Sequence[dict[str, Any]]) -> int | None:
-    """Return the index of the point with the highest validation score, ties by lowest loss."""
+def _best(points: Sequence[dict[str, Any]], score: Metric) -> int | None:
+    """Return the index of the point with the best validation score, ties by lowest loss."""
     scored = [index for index, point in enumerate(points) if point["scores"]]
 
     def rank(index: int) -> tuple[float, float]:
         point = points[index]
-        return point["scores"]["validation"]["mean"], -point["loss"]["mean"]
+        mean = point["scores"]["validation"]["mean"]
+        return mean if score.higher_is_better else -mean, -point["loss"]["mean"]
 
     return max(scored, key=rank, default=None)
 

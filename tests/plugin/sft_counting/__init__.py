@@ -1,0 +1,1 @@
+"""Counting, as a task of a package of its own."""
