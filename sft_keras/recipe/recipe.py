@@ -12,7 +12,7 @@ from typing import Literal
 from sft_keras.core.errors import RecipeError, numbered
 from sft_keras.recipe.backbone import Backbone
 from sft_keras.recipe.data import Data
-from sft_keras.recipe.section import section, section_faults, type_faults
+from sft_keras.recipe.section import did_you_mean, section, section_faults, type_faults
 from sft_keras.recipe.stage import LoRA, Stage
 from sft_keras.recipe.storage import Checkpointing, Store
 from sft_keras.recipe.task_config import TaskConfig
@@ -127,6 +127,6 @@ class Recipe:
             if kind not in supported:
                 faults.append(
                     f"`{name}` for {task} must be one of {', '.join(supported)}. "
-                    f"Received: {kind!r}."
+                    f"Received: {kind!r}.{did_you_mean(kind, supported)}"
                 )
         return faults
