@@ -197,12 +197,21 @@ def _run_one(
         **facts,
         "metric": score.name,
         "scores": scores,
-        "loss": last["validation"]["loss"],
+        "loss": _validation_loss(last),
         "learning_rates": {stage["name"]: stage["learning_rate"] for stage in stages},
         "epochs": {stage["name"]: stage["epochs_run"] for stage in stages},
         "frozen_blocks": [stage["frozen_blocks"] for stage in stages],
         "parameters": count_parameters(staged.model.weights),
     }
+
+
+def _validation_loss(stage: Mapping[str, Any]) -> float:
+    """Return the loss in a stage's evaluation or, if there is none, that of its best epoch."""
+    evaluated = stage["validation"].get("loss")
+    if evaluated is not None:
+        return float(evaluated)
+    best = max(stage["best_epoch"], 1)  # 0 stands for the initial weights
+    return float(stage["history"]["val_loss"][best - 1])
 
 
 def _row(point: Point, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
