@@ -198,7 +198,7 @@ def find_blocks(model: keras.Model, names: re.Pattern[str], stem: str = STEM) ->
             )
         ends[end] = name
     ends[len(operations) - 1] = ends.pop(max(ends))
-    return _slices(model, operations, ends, boundaries)
+    return blocks_between(model, operations, ends, boundaries)
 
 
 def _block_name(match: re.Match[str]) -> str:
@@ -270,13 +270,23 @@ def _flat(tensors: object) -> Sequence[keras.KerasTensor]:
     return keras.tree.flatten(tensors)
 
 
-def _slices(
+def blocks_between(
     model: keras.Model,
     operations: Sequence[keras.Operation],
     ends: dict[int, str],
     boundaries: dict[int, tuple[keras.KerasTensor, ...]],
 ) -> tuple[Block, ...]:
-    """Return a block per range of operations, after checking that every layer is in one."""
+    """Return a block per range of operations, after checking that every layer is in one.
+
+    Args:
+      model: A Functional model.
+      operations: Its operations, from `find_boundaries`.
+      ends: {index of the last operation of a block: its name}; the last operation is among them.
+      boundaries: From `find_boundaries`.
+
+    Raises:
+      BackboneError: If a layer is in no block, or in two.
+    """
     blocks = []
     start = 0
     for end in sorted(ends):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sft_keras.backbones.applications import APPLICATIONS, build_application
 from sft_keras.backbones.blocks import BuiltBackbone
 from sft_keras.backbones.hub import BUNDLED, build_bundled, build_hub_preset
+from sft_keras.backbones.keras_file import build_keras_file
 from sft_keras.recipe.backbone import Backbone
 
 # The presets that are listed in this package; "hub:" accepts any KerasHub preset as well.
@@ -34,5 +35,10 @@ def build_backbone(backbone: Backbone) -> BuiltBackbone:
     ```
     """
     kind, _, name = backbone.preset.partition(":")
-    builders = {"keras": build_application, "hub": build_hub_preset, "bundled": build_bundled}
+    builders = {
+        "keras": build_application,
+        "hub": build_hub_preset,
+        "bundled": build_bundled,
+        "file": build_keras_file,
+    }
     return builders[kind](name, backbone)

@@ -29,9 +29,10 @@ class Backbone:
 
     Attributes:
       preset: "hub:PRESET" (a KerasHub preset or the path of a preset folder); for images also
-        "keras:NAME" (keras.applications) or "bundled:efficientnet_lite0"; for texts also
-        "hf:FOLDER" (a folder written by Hugging Face's `save_pretrained`) or "tiny:bert" (two
-        layers, for trying out a recipe).
+        "keras:NAME" (keras.applications), "bundled:efficientnet_lite0" or "file:MODEL.keras" (a
+        model of your own, see `backbones.keras_file`); for texts also "hf:FOLDER" (a folder
+        written by Hugging Face's `save_pretrained`) or "tiny:bert" (two layers, for trying out a
+        recipe).
       weights: "pretrained" for the preset's weights ("imagenet" is a synonym), the path of a
         weights file, or None for random weights.
       image_size: (height, width) in pixels.
@@ -57,12 +58,12 @@ class Backbone:
     def faults(self) -> list[str]:
         """Return one sentence for each field whose value is wrong."""
         checks = Checks("backbone", self)
-        known = ("keras", "hub", "hf", "bundled", "tiny")
+        known = ("keras", "hub", "hf", "bundled", "file", "tiny")
         kind, _, name = self.preset.partition(":")
         if kind not in known or not name:
             checks.faults.append(
                 "`backbone.preset` must be 'keras:NAME', 'hub:PRESET', 'hf:FOLDER', "
-                f"'bundled:NAME' or 'tiny:bert'. Received: {self.preset!r}."
+                f"'bundled:NAME', 'file:MODEL.keras' or 'tiny:bert'. Received: {self.preset!r}."
                 f"{did_you_mean(kind, known)}"
             )
         elif kind == "keras" and name not in KERAS_PRESETS:

@@ -46,7 +46,7 @@ class ImageClassification(TaskConfig):
     modality: ClassVar = "image"
     display: ClassVar = "class_scores"
     sources: ClassVar = ("tfds", "folder", "csv", "digits", "synthetic", "Arrays")
-    presets: ClassVar = ("keras", "hub", "bundled")
+    presets: ClassVar = ("keras", "hub", "bundled", "file")
     predict_argument: ClassVar = "FILE"
     pipeline_tag: ClassVar = "image-classification"
     service_sources: ClassVar = ("folder", "csv")
