@@ -101,7 +101,6 @@ recipe = Recipe(
     backbone=Backbone(preset="bundled:efficientnet_lite0", image_size=(32, 32)),
     stages=(Stage(name="head", steps=4, learning_rate=1e-2),
             Stage(name="top", steps=4, learning_rate=1e-3, unfreeze=2)),
-    seed=int(sys.argv[2]),
 )
 model = sft_keras.finetune(recipe, run_dir=sys.argv[1]).model
 weights = b"".join(np.asarray(weight).tobytes() for weight in model.get_weights())
@@ -111,19 +110,18 @@ print("HASH", hashlib.sha256(weights).hexdigest())
 
 @pytest.mark.slow
 def test_two_processes_with_one_seed_end_with_the_same_bits(tmp_path):
-    def weights_of(seed, name):
+    def weights_of(name):
         ran = subprocess.run(
-            [sys.executable, "-c", _ONE_RUN, str(tmp_path / name), str(seed)],
+            [sys.executable, "-c", _ONE_RUN, str(tmp_path / name)],
             capture_output=True,
             text=True,
             check=True,
         )
         return ran.stdout.splitlines()[-1]
 
-    first = weights_of(0, "a")
+    first = weights_of("a")
     assert first.startswith("HASH")
-    assert weights_of(0, "b") == first
-    assert weights_of(1, "c") != first
+    assert weights_of("b") == first  # another seed differs: see the tests of --seeds
 
 
 def test_a_loss_gone_bad_stops_the_run_and_keeps_the_last_good_weights(colours_recipe, tmp_path):
