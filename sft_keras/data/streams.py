@@ -79,10 +79,24 @@ def random_access_part(
     return Part(tuple(ids), labels, stream)
 
 
-def file_part(ids: Sequence[str], paths: Sequence[str], labels: np.ndarray) -> Part:
-    """Return a part of encoded image files."""
+def file_part(
+    ids: Sequence[str],
+    paths: Sequence[str],
+    labels: np.ndarray,
+    convert: Callable[[tf.Tensor], tf.Tensor] = lambda content: content,
+) -> Part:
+    """Return a part of encoded image files.
+
+    Args:
+      ids: The id of each example.
+      paths: The file of each example.
+      labels: int64 [n], the class of each example.
+      convert: Maps the content of a file to an encoded image; runs in a graph.
+    """
     files = tf.constant(list(paths), tf.string)
-    part = random_access_part(ids, labels, lambda position: tf.io.read_file(files[position]))
+    part = random_access_part(
+        ids, labels, lambda position: convert(tf.io.read_file(files[position]))
+    )
     return dataclasses.replace(part, paths=tuple(paths))
 
 

@@ -59,6 +59,7 @@ class ExportedModel:
         The prediction for an image that cannot be decoded, or for a text that is not valid Unicode,
         has only an `error`.
         """
+        inputs = [_readable(one_input) for one_input in inputs]
         faults = [_fault(one_input.values) for one_input in inputs]
         valid = [one_input for one_input, fault in zip(inputs, faults) if fault is None]
         predictions = iter(self._predict_batch(valid) if valid else ())
@@ -92,6 +93,24 @@ def load_cached(run: str | Path) -> ExportedModel:
 def _load(run: Path, modified: int) -> ExportedModel:
     """Load a model; `modified`, in nanoseconds, tells a new export in the same folder apart."""
     return ExportedModel(run)
+
+
+def _readable(one_input: Input) -> Input:
+    """Return the input with images that only Pillow reads converted to PNG, as in training."""
+    return dataclasses.replace(
+        one_input, values={name: _convert(name, value) for name, value in one_input.values.items()}
+    )
+
+
+def _convert(name: str, value: bytes | str) -> bytes | str:
+    if not is_binary(name) or isinstance(value, str):
+        return value
+    from sft_keras.vision.conversion import to_png
+
+    try:
+        return to_png(value)
+    except ValueError:  # its reason is reported as a fault
+        return value
 
 
 def _fault(values: Mapping[str, bytes | str]) -> str | None:

@@ -10,14 +10,15 @@ from sft_keras.recipe.recipe import Recipe
 from sft_keras.tasks.parts import Preprocessor, Progress
 from sft_keras.vision.decode import Fit
 from sft_keras.vision.preprocess import prepare_images
+from sft_keras.vision.transparency import Background
 
 
 class ImagePreprocessor(Preprocessor):
     """Decodes and resizes images to `Backbone.image_size`."""
 
-    def __init__(self, recipe: Recipe, fit: Fit) -> None:
-        """`fit` says how images are resized, e.g. "stretch"."""
-        self._recipe, self._fit = recipe, fit
+    def __init__(self, recipe: Recipe, fit: Fit, background: Background) -> None:
+        """`fit` says how images are resized, `background` what is behind transparent pixels."""
+        self._recipe, self._fit, self._background = recipe, fit, background
 
     @override
     def preprocess(self, splits: Splits, progress: Progress) -> dict[str, Prepared]:
@@ -27,11 +28,12 @@ class ImagePreprocessor(Preprocessor):
             fit=self._fit,
             memory_share=self._recipe.data.memory_share,
             progress=progress,
+            background=self._background,
         )
 
     @override
     def fingerprint(self) -> str:
-        return f"{self._fit} {self._recipe.backbone.image_size}"
+        return f"{self._fit} {self._recipe.backbone.image_size} on {self._background}"
 
     @override
     def describe_input(self) -> str:

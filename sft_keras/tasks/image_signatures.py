@@ -12,23 +12,27 @@ import tensorflow as tf
 from sft_keras.data.batches import ordered_batches
 from sft_keras.data.prepared import Prepared
 from sft_keras.tasks.signatures import ServingSignatures
-from sft_keras.vision.decode import Fit, decode_image, resize_image
+from sft_keras.vision.decode import Fit, read_pixels, resize_image
+from sft_keras.vision.transparency import Background
 
 ENCODED = "serving_default"
 FLOATS = "images"
 
 
-def image_signatures(model: keras.Model, class_names: Sequence[str], fit: Fit) -> ServingSignatures:
+def image_signatures(
+    model: keras.Model, class_names: Sequence[str], fit: Fit, background: Background = "white"
+) -> ServingSignatures:
     """Return the signatures of an image classifier.
 
-    "serving_default" takes encoded images (JPEG, PNG, GIF or BMP bytes), string [batch]. "images"
-    takes RGB pixels in 0..255, float32 [batch, height, width, 3], of any size. Both decode and
-    resize as in training.
+    "serving_default" takes encoded images (JPEG, PNG, GIF, BMP or WebP bytes), string [batch].
+    "images" takes RGB pixels in 0..255, float32 [batch, height, width, 3], of any size. Both decode
+    and resize as in training.
 
     Args:
       model: From pixels to class probabilities, [batch, num_classes].
       class_names: Class names in the order of the columns.
       fit: How images are resized, see `ImageClassification.fit`.
+      background: The colour behind transparent pixels of encoded images.
 
     Returns:
       The two signatures. Their outputs are
@@ -56,7 +60,7 @@ def image_signatures(model: keras.Model, class_names: Sequence[str], fit: Fit) -
     def from_encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return predict(
             resized(
-                image_bytes, lambda image: resize_image(decode_image(image), (height, width), fit)
+                image_bytes, lambda image: read_pixels(image, (height, width), fit, background)
             )
         )
 

@@ -5,27 +5,35 @@ Training, prediction and the exported SavedModel share these functions.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import tensorflow as tf
 
-from sft_keras.vision.gif import first_frame
+from sft_keras.vision.chunks import jpeg_exif, may_have_exif, read_png_header, webp_exif
+from sft_keras.vision.gif import first_frame, recolour_transparent
 from sft_keras.vision.image_size import require_moderate_size
+from sft_keras.vision.orientation import turn_upright
+from sft_keras.vision.transparency import LEVELS, Background, composite
 
 Fit = Literal["stretch", "crop", "pad"]
 
 _BMP_HEADER = 54  # bytes
 _PALETTE_BITS = 8
+_DEPTHS = (8, 10, 12, 14, 16)  # bits per channel of sensors
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode one image file.
+def decode_image(encoded: tf.Tensor, background: Background = "white") -> tf.Tensor:
+    """Decode one image file to the pixels that a viewer shows.
 
-    Transparency is dropped, animated GIFs are reduced to their first frame, 16 bits to 8, and CMYK
-    is converted to RGB. The Exif orientation is not applied.
+    Images are turned upright by their Exif orientation, transparent ones are put on a background,
+    animated GIFs are reduced to their first frame, and CMYK is converted to RGB. 16 bits per
+    channel are reduced to 8 by the range in use, see `reduce_to_8_bits`.
 
     Args:
       encoded: The file's bytes (JPEG, PNG, GIF, BMP or WebP), a scalar string.
+      background: The colour behind transparent pixels; "none" to drop the opacity.
 
     Returns:
       RGB pixels, uint8 [height, width, 3].
@@ -35,17 +43,34 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
         more than `MAX_PIXELS` pixels, or is of a kind that `undecodable_reason` reports.
     """
     with tf.control_dependencies([require_moderate_size(encoded)]):
-        start = tf.strings.substr(encoded, 0, 2)
+        is_jpeg = tf.strings.substr(encoded, 0, 2) == b"\xff\xd8"
         image = tf.cond(
-            (start == b"BM") | (start == b"GI"),
-            lambda: tf.cond(
-                start == b"BM",
-                lambda: _decode_bmp(encoded),
-                lambda: _decode(first_frame(encoded)),
-            ),
-            lambda: _decode(encoded),
+            is_jpeg,
+            lambda: _decode_jpeg(encoded),
+            lambda: _function(_decode_other, background)(encoded),
         )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def reduce_to_8_bits(image: tf.Tensor) -> tf.Tensor:
+    """Return pixels of 16 bits per channel as 8 bits per channel, by the range in use.
+
+    Microscopes, scanners and cameras store 10, 12 or 14 bits in 16. Without scaling, these would
+    be almost black. The range is the smallest of these depths that holds the largest colour of the
+    image that is not transparent, so that it depends on nothing but the image.
+
+    Args:
+      image: uint16 [height, width, 4], the fourth channel being the opacity.
+
+    Returns:
+      uint8 [height, width, 4].
+    """
+    colours, opacity = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)
+    largest = tf.reduce_max(tf.where(opacity > 0, colours, 0))
+    surplus = tf.reduce_sum(tf.cast(largest >= [2**bits for bits in _DEPTHS[:-1]], tf.int32))
+    shift = tf.gather(_DEPTHS, surplus) - 8
+    scaled = tf.minimum(tf.bitwise.right_shift(colours, shift), 255)
+    return tf.cast(tf.concat([scaled, tf.bitwise.right_shift(opacity, 8)], axis=-1), tf.uint8)
 
 
 def resize_image(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.Tensor:
@@ -72,14 +97,86 @@ def resize_image(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.
     return tf.broadcast_to(pixels, [height, width, 3])
 
 
-def read_pixels(image: tf.Tensor, image_size: tuple[int, int], fit: Fit) -> tf.Tensor:
+def read_pixels(
+    image: tf.Tensor, image_size: tuple[int, int], fit: Fit, background: Background = "white"
+) -> tf.Tensor:
     """Return an image of `Examples.stream`, encoded or not, as uint8 [height, width, 3]."""
-    decoded = decode_image(image) if image.dtype == tf.string else image
+    decoded = decode_image(image, background) if image.dtype == tf.string else image
     return resize_image(decoded, image_size, fit)
 
 
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+@functools.cache
+def _function(
+    decode: Callable[[tf.Tensor, Background], tf.Tensor], background: Background
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a decoder as a function that TensorFlow does not inline.
+
+    An inlined branch takes time even where it is not taken: 2 ms per image for all of them.
+    """
+    return tf.function(
+        lambda encoded: decode(encoded, background),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+        experimental_attributes={"_noinline": True},
+    )
+
+
+def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        may_have_exif(encoded),
+        lambda: _function(_decode_turned_jpeg, "none")(encoded),
+        lambda: _decode(encoded),
+    )
+
+
+def _decode_turned_jpeg(encoded: tf.Tensor, background: Background) -> tf.Tensor:
+    del background  # a JPEG is never transparent
+    return turn_upright(_decode(encoded), encoded, jpeg_exif(encoded))
+
+
+def _decode_other(encoded: tf.Tensor, background: Background) -> tf.Tensor:
+    start = tf.strings.substr(encoded, 0, 4)
+    return tf.case(
+        [
+            (start == b"\x89PNG", lambda: _function(_decode_png, background)(encoded)),
+            (start == b"GIF8", lambda: _function(_decode_gif, background)(encoded)),
+            (start == b"RIFF", lambda: _function(_decode_webp, background)(encoded)),
+            (tf.strings.substr(encoded, 0, 2) == b"BM", lambda: _decode_bmp(encoded)),
+        ],
+        default=lambda: _decode(encoded),
+    )
+
+
+def _decode_gif(encoded: tf.Tensor, background: Background) -> tf.Tensor:
+    return _decode(first_frame(recolour_transparent(encoded, LEVELS.get(background))))
+
+
+def _decode_png(encoded: tf.Tensor, background: Background) -> tf.Tensor:
+    header = read_png_header(encoded)
+
+    def decode_deep() -> tf.Tensor:
+        pixels = tf.io.decode_png(encoded, channels=4, dtype=tf.uint16)
+        return composite(reduce_to_8_bits(pixels), background)
+
+    def decode_transparent() -> tf.Tensor:
+        return composite(tf.io.decode_png(encoded, channels=4), background)
+
+    image = tf.case(
+        [(header.bits == 16, decode_deep), (header.is_transparent, decode_transparent)],
+        default=lambda: _decode(encoded),
+    )
+    return turn_upright(image, encoded, header.exif)
+
+
+def _decode_webp(encoded: tf.Tensor, background: Background) -> tf.Tensor:
+    # TensorFlow requires the number of channels that the file has.
+    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    image = composite(tf.ensure_shape(image, [None, None, None]), background)
+    return turn_upright(image, encoded, webp_exif(encoded))
 
 
 def _sides(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,6 +6,7 @@ import re
 
 import tensorflow as tf
 
+from sft_keras.vision.conversion import image_format, is_convertible, to_png
 from sft_keras.vision.decode import decode_image
 from sft_keras.vision.image_size import MAX_PIXELS
 
@@ -20,7 +21,13 @@ _WEBP_ANIMATED = 0b10  # a flag in the VP8X chunk, RFC 9649, section 2.7
 
 
 def undecodable_reason(encoded: bytes) -> str | None:
-    """Return why a file's bytes cannot be decoded as an image, or None if they can."""
+    """Return why a file's bytes cannot be decoded by the exported model, or None if they can."""
+    if is_convertible(encoded):
+        try:
+            to_png(encoded)
+        except ValueError as error:
+            return str(error)
+        return f"a {image_format(encoded)}, which TensorFlow cannot decode; save it as PNG or JPEG"
     try:
         decode_image(tf.constant(encoded))
     except tf.errors.InvalidArgumentError as error:
@@ -35,7 +42,7 @@ def _explain(encoded: bytes, message: str) -> str:
     if "pixels are too many" in message:
         return f"a {kind} of more than {MAX_PIXELS:,} pixels; scale it down"
     if kind is None:
-        return "not an image: neither JPEG, PNG, GIF, BMP nor WebP"
+        return "not an image: neither JPEG, PNG, GIF, BMP, WebP, TIFF, HEIC nor AVIF"
     if kind == "WebP" and encoded[12:16] == b"VP8X" and encoded[20] & _WEBP_ANIMATED:
         return "an animated WebP, which is not supported; save a single frame"
     bits = int.from_bytes(encoded[28:30], "little")

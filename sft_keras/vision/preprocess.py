@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -19,6 +20,7 @@ from sft_keras.data.service.preflight import require_identical_reads
 from sft_keras.data.streams import THREADS, in_graph
 from sft_keras.vision.decode import Fit, read_pixels
 from sft_keras.vision.faults import first_line, undecodable_reason
+from sft_keras.vision.transparency import Background
 
 _BATCH = 16
 _MAX_LISTED = 20
@@ -30,6 +32,7 @@ def prepare_images(
     fit: Fit,
     memory_share: float,
     progress: Callable[[int, int], None],
+    background: Background = "white",
 ) -> dict[str, Prepared]:
     """Decode every example once, in parallel, and return the splits, ready to be batched.
 
@@ -40,6 +43,7 @@ def prepare_images(
       memory_share: Share of the free memory that pixels may occupy, 0..1. At most half of it is
         used, because a split is in memory twice while it is converted to tensors.
       progress: Called with (done, total) examples over all splits.
+      background: The colour behind transparent pixels.
 
     Raises:
       UnreadableError: If examples of any split cannot be decoded; lists all of them.
@@ -49,7 +53,7 @@ def prepare_images(
     budget = min(memory_share, 0.5) * psutil.virtual_memory().available
 
     def read(example: dict[str, tf.Tensor]) -> tf.Tensor:
-        return read_pixels(example["image"], image_size, fit)
+        return read_pixels(example["image"], image_size, fit, background)
 
     first = next(iter(examples_by_split.values()))
     if first.service is not None:
@@ -162,5 +166,10 @@ def _reasons(examples: Examples, indices: np.ndarray) -> dict[int, str]:
         except tf.errors.OpError as error:  # The file itself cannot be read.
             failure = first_line(error)
             continue
-        reasons[int(example["index"])] = undecodable_reason(example["image"].numpy()) or transient
+        index = int(example["index"])
+        reason = undecodable_reason(example["image"].numpy())
+        if reason is None and examples.service is not None and examples.paths is not None:
+            # Its workers read the file itself, this process converts it.
+            reason = undecodable_reason(Path(examples.paths[index]).read_bytes())
+        reasons[index] = reason or transient
     return {int(index): reasons.get(int(index), failure) for index in indices}

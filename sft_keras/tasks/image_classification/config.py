@@ -31,6 +31,8 @@ class ImageClassification(TaskConfig):
       pooling: How the feature map becomes a vector: "average", "max", or "flatten" all of it.
       fit: How images are resized to `backbone.image_size`: "stretch" them, "crop" the center, or
         "pad" with black.
+      background: The colour behind transparent pixels: "white", "grey", "black", or "none" to drop
+        the opacity and read the colours as they are stored.
       augment: Random augmentation of training images.
       top_k: The k of top-k accuracy, which is omitted if there are at most k classes.
 
@@ -55,6 +57,7 @@ class ImageClassification(TaskConfig):
     hidden: tuple[int, ...] = ()
     pooling: Literal["average", "max", "flatten"] = "average"
     fit: Literal["stretch", "crop", "pad"] = "stretch"
+    background: Literal["white", "grey", "black", "none"] = "white"
     augment: Augment = dataclasses.field(default_factory=Augment)
     top_k: int = 5
 

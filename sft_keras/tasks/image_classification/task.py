@@ -53,7 +53,7 @@ class ImageClassificationTask(Task[ImageClassification]):
     @functools.cached_property
     @override
     def preprocessor(self) -> ImagePreprocessor:
-        return ImagePreprocessor(self.recipe, self.config.fit)
+        return ImagePreprocessor(self.recipe, self.config.fit, self.config.background)
 
     @functools.cached_property
     @override
@@ -87,7 +87,10 @@ class _ImageExporter(Exporter):
 
     @override
     def signatures(self, model: keras.Model) -> ServingSignatures:
-        return image_signatures(model, self._task.info.class_names, self._task.config.fit)
+        config = self._task.config
+        return image_signatures(
+            model, self._task.info.class_names, config.fit, config.background
+        )
 
     @override
     def samples(self, outputs: np.ndarray, prepared: Prepared, limit: int) -> Samples:

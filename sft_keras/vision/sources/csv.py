@@ -13,6 +13,7 @@ from sft_keras.data.listing import Listing, known_split_names, parse_split_name,
 from sft_keras.data.split_files import outside_faults
 from sft_keras.data.streams import file_part
 from sft_keras.recipe.section import did_you_mean
+from sft_keras.vision.conversion import in_stream
 
 
 def list_csv(path: str, outside: bool = False) -> Listing:
@@ -70,6 +71,7 @@ def list_csv(path: str, outside: bool = False) -> Listing:
             [row["path"] for row, _ in selected],
             [str(file) for _, file in selected],
             np.array([label_of[row["label"]] for row, _ in selected], np.int64),
+            convert=in_stream,
         )
     return Listing(class_names, parts, tuple(faults))
 
