@@ -26,7 +26,9 @@ def read_excluded_ids(path: str | None) -> frozenset[str]:
     try:
         root = Path(path).expanduser()
         files = sorted(root.glob("*.txt")) if root.is_dir() else [root]
-        lines = [line for file in files for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [
+            line for file in files for line in file.read_text(encoding="utf-8-sig").splitlines()
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"`data.exclude` cannot be read: {path!r} ({error}).") from error
     return frozenset(line for line in lines if line.strip() and not line.startswith("#"))

@@ -59,9 +59,7 @@ def image_signatures(
 
     def from_encoded(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return predict(
-            resized(
-                image_bytes, lambda image: read_pixels(image, (height, width), fit, background)
-            )
+            resized(image_bytes, lambda image: read_pixels(image, (height, width), fit, background))
         )
 
     def from_floats(images: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -7,6 +7,7 @@ Sources: Exif 2.32, section 4.7.2 (JPEG markers); PNG specification, third editi
 from __future__ import annotations
 
 import dataclasses
+
 import tensorflow as tf
 
 from sft_keras.vision.file_bytes import big_endian, little_endian, read_bytes, slice_bytes
@@ -61,6 +62,15 @@ def may_have_exif(encoded: tf.Tensor) -> tf.Tensor:
 def jpeg_exif(encoded: tf.Tensor) -> tf.Tensor:
     """Return the offset of the Exif data in a JPEG, int64; 0 for none."""
     return _jpeg_exif(encoded)
+
+
+def is_transparent_webp(encoded: tf.Tensor) -> tf.Tensor:
+    """Return whether a WebP has an alpha channel and is not animated, bool."""
+    start = read_bytes(encoded, 12, 13)
+    flags = tf.where(start[3] == ord("X"), start[8], start[12])  # of the extended, or lossless
+    is_animated = (start[3] == ord("X")) & (tf.bitwise.bitwise_and(flags, 0b10) > 0)
+    has_flags = (start[3] == ord("X")) | (start[3] == ord("L"))
+    return has_flags & ~is_animated & (tf.bitwise.bitwise_and(flags, 0b10000) > 0)
 
 
 def webp_exif(encoded: tf.Tensor) -> tf.Tensor:

@@ -130,12 +130,12 @@ def _to_png_mode(image: Image.Image, name: str) -> Image.Image:
             )
         return Image.fromarray(values.astype(np.uint16))
     bits = getattr(image, "tag_v2", {}).get(258, (8,))
-    if max(np.ravel(bits)) > 8 and image.mode != "L":
-        # Pillow keeps the upper half of 16 bits, of which 12 bits leave a few levels.
-        if np.asarray(image.convert("RGB")).max() < 64:
-            raise _UnreadableError(
-                f"a {name} of 16 bits per channel that uses the lowest only; save it with 8"
-            )
+    is_deep = max(np.ravel(bits)) > 8 and image.mode != "L"
+    # Pillow keeps the upper half of 16 bits, of which 12 bits leave a few levels.
+    if is_deep and np.asarray(image.convert("RGB")).max() < 64:
+        raise _UnreadableError(
+            f"a {name} of 16 bits per channel that uses the lowest only; save it with 8"
+        )
     if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA"):
         return image
     return image.convert("RGBA" if "A" in image.getbands() or "a" in image.mode else "RGB")

@@ -11,7 +11,13 @@ from typing import Literal
 
 import tensorflow as tf
 
-from sft_keras.vision.chunks import jpeg_exif, may_have_exif, read_png_header, webp_exif
+from sft_keras.vision.chunks import (
+    is_transparent_webp,
+    jpeg_exif,
+    may_have_exif,
+    read_png_header,
+    webp_exif,
+)
 from sft_keras.vision.gif import first_frame, recolour_transparent
 from sft_keras.vision.image_size import require_moderate_size
 from sft_keras.vision.orientation import turn_upright
@@ -173,9 +179,15 @@ def _decode_png(encoded: tf.Tensor, background: Background) -> tf.Tensor:
 
 
 def _decode_webp(encoded: tf.Tensor, background: Background) -> tf.Tensor:
-    # TensorFlow requires the number of channels that the file has.
-    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
-    image = composite(tf.ensure_shape(image, [None, None, None]), background)
+    # The number of channels must be that of the file; to let TensorFlow find it (0) aborts the
+    # process on animations.
+    image = tf.cond(
+        is_transparent_webp(encoded),
+        lambda: composite(
+            tf.io.decode_image(encoded, channels=4, expand_animations=False), background
+        ),
+        lambda: _decode(encoded),
+    )
     return turn_upright(image, encoded, webp_exif(encoded))
 
 

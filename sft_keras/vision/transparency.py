@@ -19,7 +19,7 @@ def composite(image: tf.Tensor, background: Background) -> tf.Tensor:
     """Return colours on a background.
 
     Args:
-      image: uint8 [height, width, 3 or 4], the fourth channel being the opacity, 0..255.
+      image: uint8 [height, width, 4], the fourth channel being the opacity, 0..255.
       background: A colour; "none" to drop the opacity and to take the colours as they are stored.
 
     Returns:
@@ -30,10 +30,7 @@ def composite(image: tf.Tensor, background: Background) -> tf.Tensor:
         return colours
     level = LEVELS[background]
 
-    def blended() -> tf.Tensor:
-        # Integers, so that training and every server compute the same.
-        opacity = tf.cast(image[..., 3:], tf.int32)
-        weighted = tf.cast(colours, tf.int32) * opacity + level * (255 - opacity)
-        return tf.cast((weighted + 127) // 255, tf.uint8)
-
-    return tf.cond(tf.shape(image)[-1] == 4, blended, lambda: colours)
+    # Integers, so that training and every server compute the same.
+    opacity = tf.cast(image[..., 3:], tf.int32)
+    weighted = tf.cast(colours, tf.int32) * opacity + level * (255 - opacity)
+    return tf.cast((weighted + 127) // 255, tf.uint8)

@@ -311,6 +311,8 @@ def test_what_cannot_be_excluded_is_refused(inside):
         excluding(inside, ["a/1.png", "a/9.png"])
     with pytest.raises(DataError, match=r"`data\.exclude` cannot be read"):
         open_data(Data(source=f"folder:{inside}", exclude=str(inside / "nowhere")), seed=0)
+    (inside.parent / "marked").write_text("a/1.png\n", encoding="utf-8-sig")
+    open_data(Data(source=f"folder:{inside}", exclude=str(inside.parent / "marked")), seed=0)
     (inside.parent / "latin").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match=r"`data\.exclude` cannot be read"):
         open_data(Data(source=f"folder:{inside}", exclude=str(inside.parent / "latin")), seed=0)

@@ -30,6 +30,7 @@ from sft_keras.tasks.question_answering.source import list_questions
 from sft_keras.tasks.token_classification.source import list_tagged_sentences
 from sft_keras.text.labels import LabelKind, MultiLabelKind, NumericLabelKind, SingleLabelKind
 from sft_keras.text.sources.texts import list_texts
+from sft_keras.vision.conversion import to_png
 from sft_keras.vision.decode import decode_image
 from sft_keras.vision.faults import undecodable_reason
 from sft_keras.vision.sources.csv import list_csv
@@ -270,6 +271,48 @@ def encoded_images() -> tuple[bytes, ...]:
     return tuple(files)
 
 
+def _metadata_images() -> tuple[bytes, ...]:
+    """Return images with an orientation, transparency or 16 bits, and of Pillow's formats."""
+    pixels = np.random.default_rng(1).integers(0, 256, (SQUARE, SQUARE, 4)).astype(np.uint8)
+    image, other = Image.fromarray(pixels), Image.fromarray(255 - pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("PNG", "RGBA", {"exif": exif}),
+        ("PNG", "P", {"transparency": 1}),
+        ("PNG", "L", {"transparency": 1}),
+        ("JPEG", "RGB", {"exif": exif, "comment": b"a comment"}),
+        ("GIF", "RGBA", {"comment": b"a comment"}),
+        ("WEBP", "RGBA", {"lossless": True, "exif": exif}),
+        ("WEBP", "RGBA", {}),
+        ("WEBP", "RGBA", {"save_all": True, "append_images": [other]}),
+        ("TIFF", "RGBA", {"exif": exif}),
+        ("TIFF", "L", {"compression": "tiff_lzw"}),
+        ("PPM", "RGB", {}),
+        ("JPEG2000", "RGB", {}),
+        ("AVIF", "RGB", {}),
+    )
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 16)
+    files = []
+    for source, (kind, _, options) in (
+        *((image.convert(kind[1]), kind) for kind in kinds),
+        *((deep, (kind, "", {})) for kind in ("PNG", "TIFF", "PPM")),
+    ):
+        file = io.BytesIO()
+        source.save(file, kind, **options)
+        files.append(file.getvalue())
+    return tuple(files)
+
+
+def _read_converted(content: bytes) -> bool:
+    try:
+        png = to_png(content)
+    except ValueError as error:
+        assert undecodable_reason(content) == str(error)
+        return False
+    return _read_image(png)
+
+
 _decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)])
 
 
@@ -314,4 +357,5 @@ READERS: dict[str, Reader] = {
         _listing_reader(lambda file: list_questions(Data(source=f"squad:{file}"), 0), "a.json"),
     ),
     "image files": Reader(mutated(encoded_images()), _read_image),
+    "images with metadata": Reader(mutated(_metadata_images()), _read_converted),
 }

@@ -115,3 +115,52 @@ def test_images_without_class_folders_are_answered_with_what_is_expected(tmp_pat
     (tmp_path / "2.png").touch()
     with pytest.raises(DataError, match=r"one subfolder of images per class.* has 2 images and"):
         _open(tmp_path)
+
+
+def test_names_with_further_words_are_splits_and_said(tmp_path, write_folders):
+    write_folders(tmp_path, {"training_set/a": 5, "training_set/b": 5, "test_set/a": 2})
+    info = _open(tmp_path).info
+    assert info.class_names == ("a", "b")
+    assert info.sizes["test"] == 2
+    assert "'training_set' was read as the split train." in info.facts["notes"]
+
+
+def test_repeated_folders_and_images_without_classes_are_said(tmp_path, write_folders):
+    folders = {f"seg_{split}/seg_{split}/{name}": 4 for split in ("train", "test") for name in "ab"}
+    info = _open(write_folders(tmp_path, {**folders, "seg_pred/seg_pred": 3})).info
+    assert info.class_names == ("a", "b")
+    assert info.sizes["test"] == 8
+    assert any("not read (images): 'seg_pred' (3)" in note for note in info.facts["notes"])
+
+
+def test_class_folders_one_level_deeper_are_found_and_said(tmp_path, write_folders):
+    info = _open(write_folders(tmp_path, {"mine/a": 9, "mine/b": 9, "__MACOSX/mine": 3})).info
+    assert info.class_names == ("a", "b")
+    assert info.facts["notes"] == ["The images were found one level deeper, in 'mine'."]
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ({"train": 9, "test": 9}, "test, train look like splits, but have no class folders"),
+        ({f"{group}/{name}": 5 for group in "xy" for name in "ab"}, "such as 'folder:.*/x'"),
+        (
+            {f"{split}/{name}": 5 for split in ("val", "train", "valid_set") for name in "ab"},
+            "Two folders are the 'validation' split: 'val' and 'valid_set'",
+        ),
+    ],
+)
+def test_ambiguous_folders_are_not_trained_on(tmp_path, write_folders, folders, expected):
+    with pytest.raises(DataError, match=expected):
+        _open(write_folders(tmp_path, folders))
+
+
+def test_images_are_known_by_their_content_and_others_are_counted(tmp_path, write_folders):
+    write_folders(tmp_path, {"a": 9, "b": 9})
+    for number, ending in enumerate(("", ".jfif", ".jpe", ".heic", ".photo")):
+        (tmp_path / f"a/00{number}.png").rename(tmp_path / f"a/{number}{ending}")
+    (tmp_path / "b/notes.txt").write_text("BM is a start that a text may have, too.")
+    (tmp_path / "b/README").touch()
+    info = _open(tmp_path).info
+    assert sum(info.sizes.values()) == 18
+    assert info.facts["dropped"] == {"not an image (.txt)": 1, "not an image (no ending)": 1}

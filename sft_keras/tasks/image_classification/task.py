@@ -88,9 +88,7 @@ class _ImageExporter(Exporter):
     @override
     def signatures(self, model: keras.Model) -> ServingSignatures:
         config = self._task.config
-        return image_signatures(
-            model, self._task.info.class_names, config.fit, config.background
-        )
+        return image_signatures(model, self._task.info.class_names, config.fit, config.background)
 
     @override
     def samples(self, outputs: np.ndarray, prepared: Prepared, limit: int) -> Samples:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,11 +57,10 @@ def list_folder(path: str, outside: bool = False) -> Listing:
     )
     ignored: Counter[str] = Counter()
     if not class_names:
-        count = sum(_is_image(file, ignored) for file in _visible_files(root))
         raise DataError(
             "`data.source` must name a folder with one subfolder of images per class, or with "
             f"train, val and test folders of such subfolders. Received: 'folder:{path}', which has "
-            f"{count} images and no class folders."
+            f"{_count_images(root)} images and no class folders."
         )
     faults += _ambiguity_faults(path, base, class_folders)
     parts = {}
@@ -79,15 +79,21 @@ def list_folder(path: str, outside: bool = False) -> Listing:
             links += [path for path in (folder, *images) if path.is_symlink()]
             labels += [class_names.index(folder.name)] * len(images)
         ids = [_id(file, root) for file in files]
-        parts[split] = file_part(ids, [str(file) for file in files], np.array(labels, np.int64), in_stream)
+        parts[split] = file_part(
+            ids, [str(file) for file in files], np.array(labels, np.int64), in_stream
+        )
     links += [folder for folder in split_folders.values() if folder.is_symlink()]
     faults += [] if outside else outside_faults(links, root)
-    facts: dict[str, Any] = {"notes": notes} if notes else {}
+    return Listing(class_names, parts, tuple(faults), _facts(root, notes, ignored))
+
+
+def _facts(root: Path, notes: Sequence[str], ignored: Counter[str]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"notes": list(notes)} if notes else {}
     if ignored:
-        facts["dropped"] = {
-            f"not an image ({kind})": count for kind, count in ignored.most_common()
-        }
-    return Listing(class_names, parts, tuple(faults), facts)
+        kinds = preview([f"{count} x {kind}" for kind, count in ignored.most_common()])
+        _LOG.warning("Ignored files in %s that are not images: %s.", root, kinds)
+        facts["dropped"] = {f"not an image ({kind})": n for kind, n in ignored.most_common()}
+    return facts
 
 
 def _split_folders(root: Path, faults: list[str], notes: list[str]) -> dict[str, Path]:
@@ -118,10 +124,7 @@ def _split_folders(root: Path, faults: list[str], notes: list[str]) -> dict[str,
             "holds either splits or classes; move the others elsewhere."
         )
     if split_folders and unlabelled:
-        counts = [
-            f"{folder.name!r} ({sum(_is_image(file, Counter()) for file in _visible_files(folder))})"
-            for folder in unlabelled
-        ]
+        counts = [f"{folder.name!r} ({_count_images(folder)})" for folder in unlabelled]
         notes.append(f"Folders without class folders were not read (images): {preview(counts)}.")
     return split_folders or {"train": root}
 
@@ -129,7 +132,9 @@ def _split_folders(root: Path, faults: list[str], notes: list[str]) -> dict[str,
 def _unwrapped(folder: Path, notes: list[str], root: Path) -> Path:
     """Return the folder, or the only one in it if that one holds the folders."""
     inner = _visible_folders(folder)
-    if len(inner) != 1 or any(path.is_file() and _is_image(path, Counter()) for path in folder.iterdir()):
+    if len(inner) != 1 or any(
+        path.is_file() and _is_image(path, Counter()) for path in folder.iterdir()
+    ):
         return folder
     is_repeated = inner[0].name == folder.name
     if not is_repeated and len(_visible_folders(inner[0])) < 2:
@@ -184,6 +189,10 @@ def _is_image(file: Path, ignored: Counter[str]) -> bool:
         return True
     ignored[extension or "no ending"] += 1
     return False
+
+
+def _count_images(folder: Path) -> int:
+    return sum(_is_image(file, Counter()) for file in _visible_files(folder))
 
 
 def _has_image_content(file: Path) -> bool:
