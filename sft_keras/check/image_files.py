@@ -106,8 +106,8 @@ def _mode_findings(modes: Mapping[str, _Groups], count: int) -> list[Finding]:
         findings.append(
             Finding(
                 "neither RGB nor grey",
-                f"Their color mode is {', '.join(other_modes)}. Transparency is dropped and CMYK "
-                "is converted to RGB, which may not look as intended.",
+                f"Their color mode is {', '.join(other_modes)}. Transparent images are put on "
+                "task.background and CMYK is converted to RGB, which may not look as intended.",
                 tuple(other),
             )
         )
