@@ -6,7 +6,7 @@ Every source returns a `Listing`; `sft_keras.data.splits` turns it into the thre
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,24 @@ class Part:
     group_noun: str = "groups"
     paths: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
 
+    def subset(self, positions: np.ndarray) -> Part:
+        """Return the part with the examples at `positions`, int64 [m]."""
+
+        def stream(selected: np.ndarray, seed: tf.Tensor | None) -> tf.data.Dataset:
+            return self.stream(positions[selected], seed)
+
+        return dataclasses.replace(
+            self,
+            ids=tuple(self.ids[position] for position in positions),
+            labels=self.labels[positions],
+            stream=stream,
+            occurrences=None if self.occurrences is None else self.occurrences[positions],
+            groups=None if self.groups is None else self.groups[positions],
+            paths=None
+            if self.paths is None
+            else tuple(self.paths[position] for position in positions),
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
@@ -54,19 +72,41 @@ class Listing:
       parts: By split name; "train" is required.
       faults: What the source itself found wrong, one sentence each.
       facts: As in `DataInfo`.
+      dropped_ids: Ids of examples in no part, which the source dropped; `data.exclude` may list
+        them.
     """
 
     class_names: tuple[str, ...]
     parts: Mapping[str, Part]
     faults: tuple[str, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dropped_ids: frozenset[str] = frozenset()
+
+    def without(self, ids: Collection[str]) -> Listing:
+        """Return the listing without some examples."""
+        if not ids:
+            return self
+        parts = {}
+        for name, part in self.parts.items():
+            kept = [position for position, id_ in enumerate(part.ids) if id_ not in ids]
+            parts[name] = part
+            if len(kept) < len(part.ids):
+                parts[name] = part.subset(np.array(kept, np.int64))
+        return dataclasses.replace(self, parts=parts)
 
     def all_faults(self) -> list[str]:
         """Return every fault that can be detected without decoding, one sentence each."""
         faults = [*self.faults, *self._label_faults()]
-        if not self.parts.get("train") or not len(self.parts["train"].ids):
+        has_examples = "train" in self.parts and bool(self.parts["train"].ids)
+        if not has_examples and self.faults:
+            return faults  # which say why there are none
+        if not has_examples:
             sizes = ", ".join(f"{name} ({len(part.ids)})" for name, part in self.parts.items())
-            faults.append(f"There are no examples to train on. Received: {sizes or 'none'}.")
+            dropped = [f"{n} {reason}" for reason, n in self.facts.get("dropped", {}).items() if n]
+            left_out = f" Dropped: {preview(dropped)}." if dropped else ""
+            faults.append(
+                f"There are no examples to train on. Received: {sizes or 'none'}.{left_out}"
+            )
         faults += [
             f"The {name!r} split has no examples."
             for name, part in self.parts.items()

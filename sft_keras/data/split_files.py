@@ -11,6 +11,7 @@ from typing import Any
 
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import preview
+from sft_keras.data.split_names import find_split_name
 
 _SKIPPED = re.compile(
     r"^(\.|#.*#$|__MACOSX$)|(~|\.(bak|backup|orig|old|tmp|sw[op]))$", re.IGNORECASE
@@ -64,6 +65,44 @@ def skipped_note(skipped: Sequence[Path], folder: Path) -> list[str]:
     return [f"Skipped {noun} of {folder.name} as hidden, backups or of another kind: {names}."]
 
 
+def split_tables(folder: Path, ending: str, unread: list[str]) -> dict[str, Path]:
+    """Return the file of each split in a folder, named after it, as in "reviews_train.csv".
+
+    A folder with a single file is read as the training split, whatever its name.
+
+    Args:
+      folder: The folder.
+      ending: The files' ending, without a dot.
+      unread: Receives the names of files that are in no split.
+
+    Raises:
+      DataError: If two files are named after one split.
+    """
+    files = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() == f".{ending}" and file.name[0] != "." and file.is_file()
+    ]
+    names = {file: find_split_name(file.stem) for file in files}
+    if len(files) == 1 and names[files[0]] is None:
+        return {"train": files[0]}
+    splits: dict[str, Path] = {}
+    for split in ("train", "validation", "test"):
+        named = [file for file, name in names.items() if name is not None and name.split == split]
+        # "test_labels.csv" beside "test.csv" is something else.
+        certain = [file for file in named if names[file].is_certain]  # type: ignore[union-attr]
+        candidates = certain or named
+        if len(candidates) > 1:
+            raise DataError(
+                f"{folder} must have one file per split. Received for {split}: "
+                f"{', '.join(file.name for file in candidates)}. Join them, or move those that are "
+                "not to be read elsewhere."
+            )
+        splits |= {split: candidates[0]} if candidates else {}
+    unread += [file.name for file in files if file not in splits.values()]
+    return splits
+
+
 def outside_faults(paths: Iterable[Path], root: Path) -> list[str]:
     """Return a sentence on paths that lead out of a folder: absolute, by `..` or by links.
 
@@ -85,25 +124,6 @@ def outside_faults(paths: Iterable[Path], root: Path) -> list[str]:
 
 def _is_in(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def read_text(file: Path, encoding: str | None) -> str:
-    """Return the text of a file.
-
-    Args:
-      file: The file.
-      encoding: As in `Data.encoding`.
-
-    Raises:
-      DataError: If the file is not text in this encoding.
-    """
-    try:
-        return file.read_text(encoding=encoding or "utf-8-sig")
-    except UnicodeError as error:
-        raise DataError(
-            f"{file} must be in {encoding or 'UTF-8'}. It cannot be decoded: {error}. Convert it, "
-            "or name its encoding with --set=data.encoding=NAME, such as cp1252."
-        ) from error
 
 
 def parse_json(text: str) -> Any:

@@ -7,8 +7,11 @@ import re
 
 _ALIASES = {
     "train": ("train", "training", "trn"),
-    "validation": ("validation", "valid", "val", "dev", "eval", "validate", "evaluation"),
-    "test": ("test", "testing", "tst"),
+    "validation": (
+        *("validation", "valid", "val", "validate"),
+        *("dev", "development", "eval", "evaluation"),
+    ),
+    "test": ("test", "testing", "tst", "holdout"),
 }
 _SPLIT_OF = {alias: split for split, aliases in _ALIASES.items() for alias in aliases}
 _SPLIT_OF |= {
@@ -24,6 +27,7 @@ _GENERIC = frozenset((
 ))
 # fmt: on
 # An upper-case letter after a lower-case one begins a word, as in "trainImages".
+_SEPARATORS = re.compile(r"[-_\s]")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
@@ -47,7 +51,7 @@ def parse_split_name(word: str) -> str | None:
     >>> parse_split_name("Val"), parse_split_name("dev"), parse_split_name("cats")
     ('validation', 'validation', None)
     """
-    return _SPLIT_OF.get(word.strip().lower())
+    return _SPLIT_OF.get(_SEPARATORS.sub("", word.lower()))
 
 
 def find_split_name(name: str) -> SplitName | None:
@@ -62,12 +66,24 @@ def find_split_name(name: str) -> SplitName | None:
     >>> find_split_name("train_vs_test"), find_split_name("restaurant")
     (None, None)
     """
+    whole = parse_split_name(name)
+    if whole is not None:
+        return SplitName(whole, is_certain=True)
     words = [word.lower() for word in _WORD.findall(name)]
     splits = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
     if len(splits) != 1:
         return None
     others = {word for word in words if word not in _SPLIT_OF}
     return SplitName(splits.pop(), is_certain=others <= _GENERIC)
+
+
+def is_plain_split_name(name: str) -> bool:
+    """Return whether a name is one of `known_split_names`, which needs no explanation.
+
+    >>> is_plain_split_name("Val"), is_plain_split_name("training_set")
+    (True, False)
+    """
+    return any(name.lower() in aliases for aliases in _ALIASES.values())
 
 
 def known_split_names() -> str:

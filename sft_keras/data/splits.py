@@ -6,6 +6,7 @@ Splits are stratified by class, or made of whole groups where examples belong to
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Mapping
 
@@ -16,6 +17,7 @@ from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
 from sft_keras.data.exclude import read_excluded_ids, require_known_ids
 from sft_keras.data.listing import Listing, Part, preview
+from sft_keras.data.rare_classes import settle_rare_classes, without_empty_classes
 from sft_keras.recipe.data import Data
 
 _LOG = logging.getLogger(__name__)
@@ -30,12 +32,11 @@ def missing_splits(listing: Listing) -> tuple[str, ...]:
 
 
 def split_faults(listing: Listing) -> list[str]:
-    """Return one sentence if classes are too small, or groups too few, to create the splits."""
+    """Return one sentence if examples or groups are too few to create the splits."""
     missing = missing_splits(listing)
     if not missing or "train" not in listing.parts or not listing.parts["train"].ids:
         return []
     train = listing.parts["train"]
-    labels, counts = np.unique(train.labels, return_counts=True)
     needed = len(missing) + 1
     splits = " and ".join(missing)
     if train.groups is not None:
@@ -49,24 +50,14 @@ def split_faults(listing: Listing) -> list[str]:
         ]
     if any(part.occurrences is not None for part in listing.parts.values()):
         # The labels are strata chosen by the source, small only if there are few examples.
+        _, counts = np.unique(train.labels, return_counts=True)
         if counts.min() >= needed:
             return []
         return [
             f"There must be at least {needed} training examples, because the source has no split "
             f"for {splits}, which is created from them. Received: {counts.min()}."
         ]
-    small = [
-        f"{listing.class_names[label]!r} ({count})"
-        for label, count in zip(labels, counts)
-        if count < needed and 0 <= label < len(listing.class_names)
-    ]
-    if not small:
-        return []
-    return [
-        f"Each class needs at least {needed} training examples, because the source has no split "
-        f"for {splits}, which is created from them. Too small: {preview(small, 20)}. "
-        "Add examples, remove these classes, or provide the splits yourself."
-    ]
+    return []
 
 
 def make_splits(
@@ -75,6 +66,7 @@ def make_splits(
     shares: Mapping[str, float],
     seed: int,
     excluded: frozenset[str] = frozenset(),
+    kept_in_train: frozenset[int] = frozenset(),
 ) -> Splits:
     """Return the three splits; those of the source stay unchanged.
 
@@ -84,13 +76,15 @@ def make_splits(
       shares: Per split, its share of the source's training examples (0..1) if it is created here.
       seed: The same seed creates the same splits.
       excluded: Ids of examples to remove from the finished splits.
+      kept_in_train: Classes of which no example is held out.
 
     Raises:
       DataError: If the shares are too large for the number of examples, or a split ends up empty.
     """
     train = listing.parts["train"]
     total = len(train.ids)
-    remaining = np.arange(total)
+    is_kept = np.isin(train.labels, list(kept_in_train))
+    remaining = np.flatnonzero(~is_kept)
     chosen: dict[str, tuple[Part, np.ndarray]] = {}
     origin = dict.fromkeys(SPLITS, "from the source")
     for name in missing_splits(listing):
@@ -105,13 +99,13 @@ def make_splits(
             method = f"of the {train.group_noun} of train, none of which is in two splits"
         chosen[name] = train, held_out
         origin[name] = f"created here: {share:.4g} {method}, seed {seed}"
+    remaining = np.sort(np.concatenate([remaining, np.flatnonzero(is_kept)]))
     if chosen:
         origin["train"] = f"created here: the remaining {len(remaining):,} of {total:,}"
     chosen["train"] = train, remaining
-    for name in SPLITS:
-        if name not in chosen:
-            part = listing.parts[name]
-            chosen[name] = part, np.arange(len(part.ids))
+    for name in set(SPLITS) - set(chosen):
+        part = listing.parts[name]
+        chosen[name] = part, np.arange(len(part.ids))
     splits = {name: _examples(name, *parts, excluded) for name, parts in chosen.items()}
     facts = dict(listing.facts)
     if excluded:
@@ -218,13 +212,21 @@ def build_splits(listing: Listing, data: Data, seed: int) -> Splits:
       DataError: Listing every fault of the source.
     """
     source = data.source if isinstance(data.source, str) else repr(data.source)
-    faults = [*listing.all_faults(), *split_faults(listing)]
+    excluded = read_excluded_ids(data.exclude)
+    known = itertools.chain(listing.dropped_ids, *(part.ids for part in listing.parts.values()))
+    require_known_ids(excluded, known)
+    rare = settle_rare_classes(listing, missing_splits(listing), data.rare_classes, excluded)
+    listing = rare.listing
+    faults = [
+        *rare.faults,
+        *listing.without(excluded).all_faults(),
+        *split_faults(listing),
+    ]
     if faults:
         raise DataError(numbered(f"The data of {source!r} cannot be trained on.", faults))
     shares = {"validation": data.validation, "test": data.test}
-    excluded = read_excluded_ids(data.exclude)
-    require_known_ids(excluded, (id_ for part in listing.parts.values() for id_ in part.ids))
-    splits = make_splits(listing, source, shares, seed, excluded)
+    splits = make_splits(listing, source, shares, seed, excluded, rare.kept_in_train)
+    splits = without_empty_classes(splits, rare.emptied)
     _warn_of_unused_classes(splits)
     return splits
 

@@ -175,7 +175,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")  # of layers that others create without a policy
     try:
-        copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
+        copy = keras.saving.deserialize_keras_object(config)
     finally:
         keras.config.set_dtype_policy(before)
     copy.set_weights(model.get_weights())

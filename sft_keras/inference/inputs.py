@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import preview
-from sft_keras.data.tables import Row, read_tables
+from sft_keras.data.tables import BadRow, read_table
 from sft_keras.inference.exported_model import Input
+from sft_keras.recipe.data import Data
 from sft_keras.tasks.predictions import Prediction
 
 _LOG = logging.getLogger(__name__)
@@ -105,20 +108,26 @@ def _existing_file(given: str | Path) -> Path | None:
 def _read_table(
     file: Path, kind: str, columns: Sequence[str], usual: Mapping[str, Sequence[str]]
 ) -> Iterator[Input | Prediction]:
-    (rows,) = read_tables(kind, str(file)).values()
-    existing = list(dict.fromkeys(name for row in rows[:100] for name in row))
-    names = _find_columns(file, existing, columns, usual)
-    for number, row in enumerate(rows, 1):
-        values = [_value(row, name) for name in names]
+    wanted = [*columns, *itertools.chain.from_iterable(usual.values())]
+    table = read_table(kind, file, Data(source=f"{kind}:{file}"), wanted)
+    names = _find_columns(file, table.columns, columns, usual)
+    positions = [table.columns.index(name) for name in names]
+    for number, row in enumerate(table.rows):
+        place = f"{table.place(number)} of {file}"
+        if isinstance(row, BadRow):
+            yield Prediction(place, error=f"is one of the rows {row.reason}: {row.shown}")
+            continue
+        values = [_value(row, position) for position in positions]
         name = "\t".join(values)
         if all(value.strip() for value in values):
             yield Input(name, dict(zip(usual, values)))
         else:
-            yield Prediction(f"row {number} of {file}", error="has no text")
+            yield Prediction(place, error="has no text")
 
 
-def _value(row: Row, name: str) -> str:
-    value = row.get(name)
+def _value(row: Sequence[Any], position: int) -> str:
+    """Return a value as text; "" for one that is missing, as at the end of a short row."""
+    value = row[position] if position < len(row) else None
     return "" if value is None else str(value)
 
 

@@ -29,11 +29,13 @@ class TextRow:
       name: The id of the example.
       texts: One or two texts.
       label: The label from the source, or as parsed by a `LabelKind`.
+      place: Where the row is in its file, for messages, e.g. "line 12".
     """
 
     name: str
     texts: tuple[str, ...]
     label: Any
+    place: str = ""
 
 
 def clean_text(text: str, clean: Clean) -> str:

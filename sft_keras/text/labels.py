@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import re
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -13,8 +15,15 @@ import numpy as np
 from typing_extensions import override
 
 from sft_keras.data.stratify import groups_by_rarest_label, groups_by_size
+from sft_keras.text.label_notes import separator_notes, spelling_notes
 
 _Names = tuple[str, ...]
+UNKNOWN = object()
+"""A label that was withheld; for several labels per text, None means none of them."""
+
+_BRACKETS = ("[]", "()", "{}")
+_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _MAX_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -33,6 +42,10 @@ class EncodedLabels:
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
+class MissingLabelError(ValueError):
+    """There is no label."""
+
+
 class LabelKind(abc.ABC):
     """A kind of label: how it is parsed, encoded and synthesized."""
 
@@ -41,8 +54,17 @@ class LabelKind(abc.ABC):
         """Return the label for a value from a table or list.
 
         Raises:
+          MissingLabelError: If there is none.
           ValueError: With the end of a sentence that starts with "3 texts".
         """
+
+    def fitted(self, values: Iterable[Any]) -> LabelKind:
+        """Return the kind that parses these values, if they show how labels are written."""
+        return self
+
+    def notes(self, labels: Iterable[Any]) -> list[str]:
+        """Return sentences on parsed labels that look like mistakes."""
+        return []
 
     @abc.abstractmethod
     def encode(
@@ -63,12 +85,20 @@ class SingleLabelKind(LabelKind):
 
     @override
     def parse(self, value: Any) -> str:
+        if isinstance(value, list) and len(value) == 1:
+            (value,) = value  # of columns of 0 and 1
+        if isinstance(value, list) and not value:
+            raise MissingLabelError("have no label")
         if _is_collection(value):
             raise ValueError("must have one label each")
         name = _name(value)
         if not name:
-            raise ValueError("have no label")
+            raise MissingLabelError("have no label")
         return name
+
+    @override
+    def notes(self, labels: Iterable[str]) -> list[str]:
+        return spelling_notes(Counter(labels))
 
     @override
     def encode(
@@ -93,15 +123,34 @@ class MultiLabelKind(LabelKind):
     """Any number of classes per text: tuple[str, ...], sorted.
 
     Attributes:
-      separator: Separates the names if they are one string.
+      separator: Separates the names if they are one string; a blank stands for any white space.
+      lists: Whether strings are lists as Python, NumPy or JSON write them: "['a', 'b']".
     """
 
     separator: str
+    lists: bool = False
+
+    @override
+    def fitted(self, values: Iterable[Any]) -> LabelKind:
+        texts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
+        lists = bool(texts) and all(text[:1] + text[-1:] in _BRACKETS for text in texts)
+        return dataclasses.replace(self, lists=lists)
+
+    @override
+    def notes(self, labels: Iterable[_Names]) -> list[str]:
+        labels = list(labels)
+        counts = Counter(name for names in labels for name in names)
+        read = ["Labels were read as lists, as in \"['a', 'b']\"."] if self.lists else []
+        return [*read, *spelling_notes(counts), *separator_notes(labels, self.separator)]
 
     @override
     def parse(self, value: Any) -> _Names:
-        if isinstance(value, str):
-            value = value.split(self.separator)
+        if value is UNKNOWN:
+            raise MissingLabelError("have no label")
+        if isinstance(value, str) and self.lists:
+            value = _parse_list(value.strip())
+        elif isinstance(value, str):
+            value = value.split(None if self.separator == " " else self.separator)
         elif not _is_collection(value):
             value = [value]
         if isinstance(value, Mapping) or any(map(_is_collection, value)):
@@ -144,6 +193,8 @@ class NumericLabelKind(LabelKind):
 
     @override
     def parse(self, value: Any) -> float:
+        if is_missing(value) or (isinstance(value, str) and value.strip().lower() == "nan"):
+            raise MissingLabelError("have no label")
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
@@ -182,9 +233,52 @@ def _is_collection(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset | dict | np.ndarray)
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a value from a table or list is missing: None, NaN, pandas' NA or blank."""
+    if (
+        value is None
+        or value is UNKNOWN
+        or (isinstance(value, float | np.floating) and math.isnan(value))
+    ):
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return type(value).__name__ in ("NAType", "NaTType")  # without importing pandas
+
+
+def _parse_list(text: str) -> list[str]:
+    """Return the items of a list in brackets; items without quotes may be separated by commas.
+
+    Raises:
+      ValueError: If it is a dictionary, or lists are nested.
+    """
+    if not text:
+        return []
+    content = text[1:-1]
+    unquoted = _QUOTED.sub("", content)
+    if any(bracket in unquoted for bracket in "[](){}") or (text[0] == "{" and ":" in unquoted):
+        raise ValueError("must have a list of names as their label")
+    if unquoted != content:
+        # NumPy separates strings with blanks, which `ast.literal_eval` would join into one.
+        quoted = [match[1] or match[2] for match in _QUOTED.finditer(content)]
+        return [*(_ESCAPED.sub(r"\1", item) for item in quoted), *_bare_items(unquoted)]
+    items = _bare_items(content)
+    if len(items) == 1 and all(_is_number(part) for part in content.split()):
+        return content.split()
+    return items
+
+
+def _bare_items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").replace(".", "", 1).isdecimal()
+
+
 def _name(value: Any) -> str:
     """Return the name of a class; "" for a missing value."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # tables store integers as floats if some are missing

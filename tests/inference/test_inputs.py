@@ -109,7 +109,7 @@ def test_rows_without_a_text_have_an_error_in_their_place(tmp_path):
     (tmp_path / "a.csv").write_text("n,text\n1,a\n2, \n3,c\n")
     first, second, third = read_inputs(tmp_path / "a.csv", TEXTS)
     assert (first.name, third.name) == ("a", "c")
-    assert (second.input, second.error) == (f"row 2 of {tmp_path / 'a.csv'}", "has no text")
+    assert (second.input, second.error) == (f"line 3 of {tmp_path / 'a.csv'}", "has no text")
 
 
 @pytest.mark.parametrize(

@@ -164,9 +164,10 @@ def _read_listing(listing: Any) -> None:
 
 def _text_reader(kind: str, labels: LabelKind) -> Callable[[bytes], bool]:
     def read(file: Path) -> None:
-        for rows in read_tables(kind, str(file)).values():
-            assert all(isinstance(row, dict) for row in rows)
-        _read_listing(list_texts(Data(source=f"{kind}:{file}"), Clean(), labels, 0))
+        data = Data(source=f"{kind}:{file}")
+        for table in read_tables(data, ["text", "label"]).values():
+            assert len(table.rows) == len(table.lines)
+        _read_listing(list_texts(data, Clean(), labels, 0))
 
     return functools.partial(_read_file(read), name=f"a.{kind}")
 

@@ -59,7 +59,7 @@ def test_missing_columns_are_named_with_those_there_are(table):
 
 def test_faults_of_the_rows_are_listed_at_once(table):
     gone = [f"images/a/gone{n}.png,a,train" for n in range(12)]
-    wrong = ["images/a/000.png,a,train", "images/b/000.png,b,holdout", "images/a/001.png,,train"]
+    wrong = ["images/a/000.png,a,train", "images/b/000.png,b,fold9", "images/a/001.png,,train"]
     with pytest.raises(DataError) as caught:
         open_data(table(["path,label,split", *_rows(",train"), *gone, *wrong]), seed=0)
     message = str(caught.value)
@@ -67,7 +67,7 @@ def test_faults_of_the_rows_are_listed_at_once(table):
     assert "gone9.png and 2 more" in message
     assert "gone10" not in message
     assert "Rows without a label: 32" in message
-    assert "Received: 'holdout'" in message
+    assert "Received: 'fold9'" in message
     assert "3 paths are listed more than once" in message
 
 

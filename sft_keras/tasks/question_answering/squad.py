@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sft_keras.core.errors import DataError, numbered
+from sft_keras.data.encodings import read_text
 from sft_keras.data.listing import preview
 from sft_keras.data.split_files import (
     find_split_files,
     parse_json,
-    read_text,
     skipped_note,
     usable_entries,
 )

@@ -39,7 +39,10 @@ class SupervisedTextConfig(TextTaskConfig):
       augment: Random augmentation of training texts.
     """
 
-    sources: ClassVar[tuple[str, ...]] = ("csv", "tsv", "jsonl", "parquet", "synthetic", "Texts")
+    sources: ClassVar[tuple[str, ...]] = (
+        *("csv", "tsv", "jsonl", "parquet", "folder"),
+        *("synthetic", "Texts"),
+    )
 
     sequence_length: int = 128
     pooling: Literal["mean", "first", "pooled"] = "mean"

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from sft_keras.core.errors import DataError, numbered
+from sft_keras.data.encodings import read_text, universal_newlines
 from sft_keras.data.listing import parse_split_name, preview
 from sft_keras.data.split_files import (
     find_split_files,
-    read_text,
     skipped_note,
     usable_entries,
 )
@@ -81,7 +81,10 @@ def read_conll(
     notes: list[str] = []
     expected = "a file for training, whose name or folder says train"
     files = find_split_files(f"conll:{path}", lambda folder: _find_files(folder, notes), expected)
-    opened = {split: read_columns(file, read_text(file, encoding)) for split, file in files.items()}
+    opened = {
+        split: read_columns(file, universal_newlines(read_text(file, encoding)))
+        for split, file in files.items()
+    }
     layouts: dict[int, Layout] = {}  # by number of columns, so that all splits are read alike
     raw: dict[str, list[RawSentence]] = {}
     dropped: Counter[str] = Counter()

@@ -9,22 +9,20 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sft_keras.core.errors import DataError, numbered
-from sft_keras.data.columns import find_columns
-from sft_keras.data.listing import Listing, Part, known_split_names, parse_split_name, preview
+from sft_keras.data.example_faults import ExampleFaults
+from sft_keras.data.listing import Listing, Part
 from sft_keras.data.streams import indexed_stream
-from sft_keras.data.tables import Row, read_tables
 from sft_keras.recipe.data import Data
-from sft_keras.recipe.section import did_you_mean
 from sft_keras.text.clean_config import Clean
 from sft_keras.text.cleaning import TextRow, clean_rows
-from sft_keras.text.labels import EncodedLabels, LabelKind
-from sft_keras.text.sources.in_memory import Texts
+from sft_keras.text.labels import EncodedLabels, LabelKind, MissingLabelError
+from sft_keras.text.sources.folder import folder_rows
+from sft_keras.text.sources.in_memory import Texts, text_rows
 from sft_keras.text.sources.synthetic import synthetic_rows
+from sft_keras.text.sources.tables import TABLES, table_rows
 from sft_keras.text.sources.tfds import tfds_rows
 
-TABLES = ("csv", "tsv", "jsonl", "parquet")
-COLUMNS = ("text", "text_pair", "label", "split")
+_SHOWN = 40  # characters of a label in a message
 
 
 def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
@@ -39,26 +37,43 @@ def list_texts(data: Data, clean: Clean, kind: LabelKind, seed: int) -> Listing:
     Raises:
       DataError: If the source does not exist or has no labelled texts.
     """
-    rows_by_split, faults = read_rows(data, kind, seed)
-    labelled, label_faults = _parse_labels(rows_by_split, kind)
+    faults = ExampleFaults(data)
+    rows_by_split = read_rows(data, kind, seed, faults)
+    kind = kind.fitted(row.label for rows in rows_by_split.values() for row in rows)
+    labelled = _parse_labels(rows_by_split, kind, faults)
     cleaned, dropped = clean_rows(labelled, clean)
     labels = {split: [row.label for row in rows] for split, rows in cleaned.items()}
+    faults.notes += kind.notes(label for split in labels.values() for label in split)
     class_names, encoded = kind.encode(labels)
     parts = {split: text_part(rows, encoded[split]) for split, rows in cleaned.items()}
     sizes = {len(row.texts) for rows in cleaned.values() for row in rows}
-    facts = {"texts": max(sizes, default=1), "dropped": dropped}
-    return Listing(class_names, parts, (*faults, *label_faults), facts)
+    faults.ids.update(row.name for rows in labelled.values() for row in rows)
+    facts = text_facts(faults, dropped, max(sizes, default=1))
+    return Listing(class_names, parts, tuple(faults.sentences()), facts, frozenset(faults.ids))
+
+
+def text_facts(faults: ExampleFaults, dropped: Mapping[str, int], texts: int) -> dict[str, Any]:
+    """Return the facts of a listing of texts.
+
+    Args:
+      faults: What was dropped while the source was read, and notes on that.
+      dropped: What cleaning dropped.
+      texts: 1, or 2 for pairs.
+    """
+    facts = {"texts": texts, **faults.facts()}
+    return {**facts, "dropped": {**dropped, **facts["dropped"]}}
 
 
 def read_rows(
-    data: Data, kind: LabelKind, seed: int, labelled: bool = True
-) -> tuple[dict[str, list[TextRow]], list[str]]:
-    """Return the unchanged texts of a source by split, and the faults of the source.
+    data: Data, kind: LabelKind, seed: int, faults: ExampleFaults, labelled: bool = True
+) -> dict[str, list[TextRow]]:
+    """Return the unchanged texts of a source by split.
 
     Args:
       data: The recipe's data section.
       kind: The kind of labels of synthetic texts.
       seed: The seed of synthetic texts.
+      faults: Receives examples that cannot be used, and notes on how the source was read.
       labelled: Whether a table must have a label column.
 
     Raises:
@@ -66,31 +81,45 @@ def read_rows(
     """
     scheme, _, name = data.source.partition(":") if isinstance(data.source, str) else ("", "", "")
     if isinstance(data.source, Texts):
-        return _text_rows_of(data.source), []
+        return text_rows(data.source)
     if scheme in TABLES:
-        tables = read_tables(scheme, name)
-        rows = {split: _text_rows(split, table, data, labelled) for split, table in tables.items()}
-        return (rows, []) if len(rows) > 1 else _by_split(tables["train"], rows["train"], data)
-    return (tfds_rows(name, data) if scheme == "tfds" else synthetic_rows(name, kind, seed)), []
+        return table_rows(data, faults, labelled)
+    if scheme == "folder":
+        return folder_rows(data, faults, labelled)
+    return tfds_rows(name, data) if scheme == "tfds" else synthetic_rows(name, kind, seed)
 
 
 def _parse_labels(
-    rows_by_split: Mapping[str, Sequence[TextRow]], kind: LabelKind
-) -> tuple[dict[str, list[TextRow]], list[str]]:
-    """Return the rows with valid labels, parsed, and one fault per kind of invalid label."""
+    rows_by_split: Mapping[str, Sequence[TextRow]], kind: LabelKind, faults: ExampleFaults
+) -> dict[str, list[TextRow]]:
+    """Return the rows with parsed labels; those without a label are dropped.
+
+    A split other than "train" without any label is no split: it was made to be predicted.
+    """
     labelled: dict[str, list[TextRow]] = {}
-    invalid: dict[str, list[str]] = {}
     for split, rows in rows_by_split.items():
-        labelled[split] = []
+        parsed, unlabelled, invalid = [], [], []
         for row in rows:
             try:
-                labelled[split].append(dataclasses.replace(row, label=kind.parse(row.label)))
-            except ValueError as fault:
-                received = "" if row.label is None else str(row.label)
-                quoted = f" ({received[:40]!r})" if received else ""
-                invalid.setdefault(str(fault), []).append(f"{row.name}{quoted}")
-    faults = [f"{len(names)} texts {fault}: {preview(names)}." for fault, names in invalid.items()]
-    return labelled, faults
+                parsed.append(dataclasses.replace(row, label=kind.parse(row.label)))
+            except MissingLabelError:
+                unlabelled.append(row)
+            except ValueError as error:
+                invalid.append((row, str(error)))
+        if split != "train" and unlabelled and len(unlabelled) == len(rows):
+            faults.notes.append(
+                f"The {split!r} split has no labels, so it was dropped ({len(rows):,} texts)."
+            )
+            faults.ids.update(row.name for row in rows)
+            continue
+        labelled[split] = parsed
+        for row in unlabelled:
+            faults.drop("without a label", row.name, row.place)
+        for row, fault in invalid:
+            received = repr(str(row.label)[:_SHOWN])
+            shown = f"{row.place}, {received}" if row.place else received
+            faults.add(f"that {fault}", row.name, shown, sentence=f"texts {fault}")
+    return labelled
 
 
 def text_part(rows: Sequence[TextRow], labels: EncodedLabels) -> Part:
@@ -109,75 +138,3 @@ def text_part(rows: Sequence[TextRow], labels: EncodedLabels) -> Part:
         return indexed_stream(len(positions), seed, read)
 
     return Part(tuple(row.name for row in rows), labels.groups, stream, labels.occurrences)
-
-
-def _text_rows(split: str, table: Sequence[Row], data: Data, labelled: bool) -> list[TextRow]:
-    existing = list(dict.fromkeys(key for row in table[:100] for key in row))
-    always = ["text", "label"] if labelled else ["text"]
-    required = [*always, *(name for name in data.columns if name != "split")]
-    columns: dict[str, list[str]] = {}
-    missing: list[str] = []
-    for name in dict.fromkeys((*required, *COLUMNS)):
-        columns[name], absent = find_columns(data.columns.get(name, name), existing)
-        missing += absent if name in required else []
-    if missing:
-        hints = "".join(did_you_mean(name, existing) for name in missing)
-        raise DataError(
-            f"The table of {data.source!r} must have the columns {' and '.join(always)}, or "
-            "`data.columns` must name the columns to use, for example "
-            "--set=data.columns.text=review --set=data.columns.label=stars. "
-            f"Missing: {', '.join(missing)}. Received: {', '.join(existing) or 'none'}.{hints}"
-        )
-    text_columns = [*columns["text"], *columns["text_pair"]]
-    return [
-        TextRow(
-            name=f"{split}[{number}]",
-            texts=tuple("" if row.get(name) is None else str(row[name]) for name in text_columns),
-            label=_label(row, columns["label"]),
-        )
-        for number, row in enumerate(table)
-    ]
-
-
-def _label(row: Row, columns: Sequence[str]) -> Any:
-    """Return the label of a row; of several columns, the names of those that are 1."""
-    if len(columns) < 2:
-        return row.get(columns[0]) if columns else None
-    return [name for name in columns if str(row.get(name)).strip() in ("1", "1.0", "True", "true")]
-
-
-def _text_rows_of(texts: Texts) -> dict[str, list[TextRow]]:
-    faults = texts.faults()
-    if faults:
-        raise DataError(numbered(f"The texts cannot be trained on: {texts!r}.", faults))
-    return {
-        split: [
-            TextRow(f"{split}[{number}]", (text,) if isinstance(text, str) else tuple(text), label)
-            for number, (text, label) in enumerate(zip(*pair))
-        ]
-        for split, pair in texts.given().items()
-    }
-
-
-def _by_split(
-    table: Sequence[Row], rows: Sequence[TextRow], data: Data
-) -> tuple[dict[str, list[TextRow]], list[str]]:
-    """Divide the rows of one table by its split column, if it has one; also return faults."""
-    names, _ = find_columns(data.columns.get("split", "split"), list(table[0]) if table else [])
-    if not names:
-        return {"train": list(rows)}, []
-    column = names[0]
-    words = [str(row.get(column) or "") for row in table]
-    splits = [parse_split_name(word) for word in words]
-    unknown = sorted({word for word, split in zip(words, splits) if split is None})
-    faults = []
-    if unknown:
-        faults.append(
-            f"The column {column!r} must hold one of {known_split_names()}. "
-            f"Received: {preview([repr(word) for word in unknown])}."
-        )
-    rows_by_split: dict[str, list[TextRow]] = {}
-    for row, split in zip(rows, splits):
-        if split is not None:
-            rows_by_split.setdefault(split, []).append(row)
-    return rows_by_split, faults

@@ -14,7 +14,7 @@ import numpy as np
 from sft_keras.core.errors import DataError
 from sft_keras.data.listing import Listing, preview
 from sft_keras.data.split_files import outside_faults
-from sft_keras.data.split_names import find_split_name, parse_split_name
+from sft_keras.data.split_names import find_split_name, is_plain_split_name
 from sft_keras.data.streams import file_part
 from sft_keras.vision.conversion import START, image_format, in_stream
 
@@ -115,7 +115,7 @@ def _split_folders(root: Path, faults: list[str], notes: list[str]) -> dict[str,
             )
         else:
             split_folders[name.split] = inner
-            if parse_split_name(folder.name) is None:
+            if not is_plain_split_name(folder.name):
                 notes.append(f"{folder.name!r} was read as the split {name.split}.")
     if split_folders and others:
         names = ", ".join(folder.name for folder in split_folders.values())

@@ -216,7 +216,7 @@ def test_texts_that_cannot_be_read_are_named(tmp_path, recipe):
     (tmp_path / "empty").mkdir()
     fails(f"texts:{tmp_path / 'empty'}", "a text file with one text per line")
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
-    fails(f"texts:{tmp_path / 'latin.txt'}", "must be a text file in UTF-8")
+    fails(f"texts:{tmp_path / 'latin.txt'}", "must be in UTF-8")
     (tmp_path / "few.txt").write_text("one\ntwo\n")
     fails(f"texts:{tmp_path / 'few.txt'}", "at least 3 training examples")
     (tmp_path / "table.csv").write_text("review\nx\n")

@@ -64,7 +64,7 @@ def test_tables_and_lists_say_the_same_numbers(tmp_path):
         assert splits.info.summary().endswith("32 train, 4 validation, 4 test")
 
 
-@pytest.mark.parametrize("label", ["", "good", "1,5", "nan", float("inf"), True, [1.0], None])
+@pytest.mark.parametrize("label", ["good", "1,5", float("inf"), True, [1.0]])
 def test_what_is_no_number_is_named_with_its_row(label):
     labels = [1.0, label, *range(40)]
     shown = f" \\('?{label}" if isinstance(label, str) and label else ""
@@ -77,7 +77,7 @@ def test_a_row_of_a_table_is_named_too(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         "\n".join(json.dumps({"text": f"t{n}", "label": "x" if n == 7 else n}) for n in range(40))
     )
-    with pytest.raises(DataError, match=r"as their label: train\[7\] \('x'\)"):
+    with pytest.raises(DataError, match=r"as their label: train\[7\] \(line 8, 'x'\)"):
         open_data(f"jsonl:{tmp_path / 'a.jsonl'}")
 
 

@@ -74,7 +74,7 @@ def test_a_folder_has_a_file_or_a_folder_for_each_split(tmp_path):
             "a O\nb B_\nc -X\n",
             r"2 lines .*also has: '-X', 'B_'.*line 2: 'b B_'\n  2. line 3: 'c -X'",
         ),
-        (b"\xff\xfe O\n", r"must be in UTF-8"),
+        (b"\xff\xfe O\n", r"Convert it to UTF-8"),
     ],
 )
 def test_a_line_that_does_not_fit_is_named(tmp_path, content, said):
