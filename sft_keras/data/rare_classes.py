@@ -80,7 +80,7 @@ def settle_rare_classes(
     if settled and option == "error":
         faults = (_fault(names, needed, missing),)
     elif settled:
-        happened = "stay in the training split" if option == "train" else "were left out"
+        happened = "stay in the training split" if option == "train" else "were dropped"
         notes.append(f"Classes with fewer than {needed} training examples {happened}: {names}.")
         if option == "drop":
             dropped["of rare classes"] = len(unwanted - excluded)
@@ -143,7 +143,7 @@ def _fault(names: str, needed: int, missing: Sequence[str]) -> str:
         f"Each class needs at least {needed} training examples, because the source has no split "
         f"for {splits}, which is created from them. Too small: {names}. "
         "Add examples, keep these classes in the training split (--set=data.rare_classes=train), "
-        "leave them out (--set=data.rare_classes=drop), or provide the splits yourself."
+        "drop them (--set=data.rare_classes=drop), or provide the splits yourself."
     )
 
 

@@ -186,7 +186,7 @@ def test_a_split_without_labels_is_left_out_with_a_note(tmp_path, labels):
     (tmp_path / "test.csv").write_text(f"{column}\n{value}\n")
     listing = listed_data(Data(source=f"csv:{tmp_path}"))
     assert listing.parts.keys() == {"train"} and not listing.all_faults()
-    assert "was left out" in notes_of(listing) and "test" in notes_of(listing)
+    assert "was dropped" in notes_of(listing) and "test" in notes_of(listing)
 
 
 @pytest.mark.parametrize(

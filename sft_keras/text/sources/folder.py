@@ -50,7 +50,7 @@ def folder_rows(data: Data, faults: ExampleFaults, labelled: bool) -> dict[str, 
     for split, folder in split_folders.items():
         class_folders = _class_folders(folder, root, faults) if labelled else [folder]
         if not class_folders and split != "train":
-            faults.notes.append(f"{folder.name}/ has no class folders, so it was left out.")
+            faults.notes.append(f"{folder.name}/ has no class folders, so it was dropped.")
             continue
         rows_by_split[split] = [
             row

@@ -102,7 +102,7 @@ def _missing_columns(
     message = (
         f"The table of {data.source!r} must have the columns {' and '.join(always)}, or "
         "`data.columns` must name the columns to use, for example "
-        '--set=data.columns=\'{"text": "review", "label": "stars"}\'. '
+        "--set=data.columns.text=review --set=data.columns.label=stars. "
         f"Missing: {', '.join(missing)}. Received: {received}."
     )
     rows = [
