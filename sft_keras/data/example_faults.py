@@ -80,7 +80,7 @@ class ExampleFaults:
             faults.append(f"{len(places)} {sentence}: {preview(places)}.{hint and ' '}{hint}")
         if faults:
             faults[-1] += (
-                " Examples that cannot be used are left out with --set=data.on_fault=drop, or "
+                " Examples that cannot be used are dropped with --set=data.on_fault=drop, or "
                 "listed in a file for --exclude."
             )
         return faults
