@@ -436,8 +436,10 @@ def test_of_equal_scores_that_of_the_lowest_loss_is_best():
         return {"scores": {"validation": {"mean": score}}, "loss": {"mean": loss}}
 
     failed = {"scores": {}, "loss": None}
-    assert trials._best([failed, point(0.9, 0.4), point(0.9, 0.3), point(0.8, 0.1)]) == 2
-    assert trials._best([failed, failed]) is None
+    points = [failed, point(0.9, 0.4), point(0.9, 0.3), point(0.8, 0.1)]
+    assert trials._best(points, ACCURACY) == 2
+    assert trials._best(points, LOSS) == 3
+    assert trials._best([failed, failed], ACCURACY) is None
 
 
 def test_data_that_cannot_be_read_stop_all_and_leave_the_earlier_run(tiny_recipe, tmp_path):
