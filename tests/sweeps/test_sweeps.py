@@ -21,6 +21,7 @@ from sft_keras.core.snapshot import Snapshot
 from sft_keras.data.examples import DataInfo
 from sft_keras.distributed.keras_setup import configured_keras
 from sft_keras.recipe.loader import load_recipe
+from sft_keras.recipe.metric import ACCURACY, LOSS
 from sft_keras.sweeps import run as trials
 from sft_keras.sweeps import shared
 from sft_keras.sweeps.plan import plan_trials
