@@ -17,7 +17,7 @@ _TEXT_FILES = ("texts", "conll", "squad")
 _NEED_A_NAME = ("tfds", "folder", *_TABLES, *_TEXT_FILES, "synthetic")
 _DELIMITED = ("csv", "tsv")
 _ENCODED = ("csv", "tsv", "jsonl", "folder", *_TEXT_FILES)
-_COLUMNS = ("text", "text_pair", "label", "split")
+_COLUMNS = ("text", "text_pair", "image", "label", "split")
 
 Column = str | int | tuple[str | int, ...]
 """A column by name, or by position from 0; or several columns of 0 and 1, one per label."""
@@ -33,8 +33,9 @@ class Data:
       source: "KIND:LOCATION" or in-memory data. The task decides which kinds it accepts:
 
         - Images: "tfds:NAME[/CONFIG][:VERSION]", "folder:PATH" (class folders, or train/val/test
-          folders of class folders), "csv:PATH" (columns path, label and optionally split),
-          "digits" (scikit-learn's handwritten digits) or an `Arrays`.
+          folders of class folders), "csv:PATH" (a file, or a folder with one per split; columns
+          path, label and optionally split), "digits" (scikit-learn's handwritten digits) or an
+          `Arrays`.
         - Labelled texts: "csv:PATH", "tsv:PATH", "jsonl:PATH" or "parquet:PATH" (a file, or a
           folder with train, val and test files; columns text, label and optionally text_pair and
           split) or a `Texts`.

@@ -345,7 +345,8 @@ READERS: dict[str, Reader] = {
         mutated(_JSON_LINES), _text_reader("jsonl", NumericLabelKind())
     ),
     "image table, CSV": Reader(
-        mutated(_IMAGE_TABLE), _listing_reader(lambda file: list_csv(str(file)), "a.csv")
+        mutated(_IMAGE_TABLE),
+        _listing_reader(lambda file: list_csv(Data(source=f"csv:{file}")), "a.csv"),
     ),
     "CoNLL": Reader(
         mutated(_CONLL),

@@ -31,7 +31,7 @@ def list_source(data: Data, seed: int) -> Listing:
     if kind == "folder":
         return list_folder(name, data.outside)
     if kind == "csv":
-        return list_csv(name, data.outside)
+        return list_csv(data)
     if kind == "tfds":
         return list_tfds(name, data.data_dir)
     if kind == "synthetic":
