@@ -49,7 +49,7 @@ def test_repr_is_short():
         (IMAGES[..., np.newaxis].repeat(4, -1), LABELS, r"Received: \[30, 4, 4, 4\]"),
         (IMAGES[:29], LABELS, "29 images and 30 labels"),
         (IMAGES, LABELS + 0.5, "whole numbers, \\[n\\]. Received: 0.5"),
-        (IMAGES, np.eye(3)[LABELS], r"whole numbers, \[n\]. Received: float64 \[30, 3\]"),
+        (IMAGES, np.eye(3)[LABELS], r"whole numbers or names of classes, \[n\]. Received: float64 \[30, 3\]"),
         (IMAGES, LABELS - 1, "must be from 0 to 1.* Received: -1, in 10 examples"),
         (IMAGES, LABELS * 1000, "Received: 1000, 2000, in 20 examples"),
         (IMAGES[:0], LABELS[:0], "no examples to train on"),
@@ -118,3 +118,32 @@ def test_synthetic_images_depend_on_the_seed_alone():
 def test_a_wrong_number_of_synthetic_classes_is_named(count):
     with pytest.raises(DataError, match=f"from 2 to 1000. Received: 'synthetic:{count}'"):
         open_data(Data(source=f"synthetic:{count}"), seed=0)
+
+
+def test_labels_may_be_names_or_a_column():
+    named = np.array(["b", "a", "c"])[LABELS]
+    splits = open_data(Data(source=Arrays(train=(IMAGES, named[:, np.newaxis]))), seed=0)
+    assert splits.info.class_names == ("a", "b", "c")
+    for split in splits.by_name().values():
+        positions = [int(name[6:-1]) for name in split.ids]
+        assert [("a", "b", "c")[label] for label in split.labels] == named[positions].tolist()
+    in_order = Arrays(train=(IMAGES, named.tolist()), class_names=("c", "b", "a"))
+    assert open_data(Data(source=in_order), seed=0).info.class_names == ("c", "b", "a")
+    assert repr(in_order) == "Arrays(train=float32[30, 4, 4] + names[30], class_names=3)"
+    columns = open_data(Data(source=Arrays(train=(IMAGES, LABELS[:, np.newaxis]))), seed=0)
+    plain = open_data(Data(source=Arrays(train=(IMAGES, LABELS))), seed=0)
+    np.testing.assert_array_equal(columns.train.labels, plain.train.labels)
+
+
+def test_what_cannot_be_arrays_is_answered_with_what_to_do():
+    sizes = [np.zeros((4, 4, 3)), np.zeros((5, 4, 3))]
+    for source, message in (
+        (Arrays(train=(sizes, [0, 1])), r"must have one size.*folder:PATH"),
+        (Arrays(train=(IMAGES, np.eye(3)[LABELS])), r"one-hot, pass labels.argmax"),
+        (
+            Arrays(train=(IMAGES, np.array(["x", "y", "z"])[LABELS]), class_names=("x", "y")),
+            r"`class_names` lacks labels of `train`: z",
+        ),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_data(Data(source=source), seed=0)

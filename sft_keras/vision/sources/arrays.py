@@ -15,13 +15,15 @@ class Arrays(InMemorySource):
     """Images and labels in memory, as a data source.
 
     Each split is (images, labels): images uint8 or float in 0..255, [n, height, width],
-    [n, height, width, 1] or [n, height, width, 3] (RGB); labels whole numbers from 0, [n].
+    [n, height, width, 1] or [n, height, width, 3] (RGB); labels whole numbers from 0, or names of
+    classes, [n] or [n, 1].
 
     Attributes:
       train: The training split.
       validation: The validation split; None to create it from `train`.
       test: The test split; None to create it from `train`.
-      class_names: The names of labels 0, 1, ...; None for "0", "1", ...
+      class_names: The names of labels 0, 1, ...; None for "0", "1", ... or, where labels are names,
+        these in alphabetical order.
 
     Example:
 
@@ -51,8 +53,15 @@ class Arrays(InMemorySource):
         faults = []
         for name, pair in self.given().items():
             if isinstance(pair, tuple | list) and len(pair) == 2:
-                images, labels = map(np.asarray, pair)
-                faults += _image_faults(name, images) + _label_faults(name, labels)
+                images, labels = _as_array(pair[0]), as_labels(pair[1])
+                if images is None:
+                    faults.append(
+                        f"The images of `{name}` must have one size. Received images of several. "
+                        "Resize them, or write them to files and use folder:PATH or csv:PATH."
+                    )
+                    continue
+                faults += _image_faults(name, images)
+                faults += _label_faults(name, labels, self.class_names)
                 if images.ndim and labels.ndim and len(images) != len(labels):
                     faults.append(
                         f"`{name}` must have as many labels as images. "
@@ -66,8 +75,42 @@ class Arrays(InMemorySource):
         return faults
 
 
+def as_labels(labels: object) -> np.ndarray:
+    """Return labels as an array [n]; a second axis of length 1 is dropped.
+
+    >>> as_labels([["cat"], ["dog"]]).tolist()
+    ['cat', 'dog']
+    """
+    array = np.asarray(labels)
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+
+
+def are_names(labels: np.ndarray) -> bool:
+    """Return whether labels are names of classes."""
+    if labels.dtype.kind == "O":
+        return bool(len(labels)) and all(isinstance(label, str) for label in labels.flat)
+    return labels.dtype.kind == "U"
+
+
+def _as_array(images: object) -> np.ndarray | None:
+    """Return images as one array; None if their sizes differ."""
+    try:
+        array = np.asarray(images)
+    except ValueError:  # NumPy refuses ragged lists
+        return None
+    return None if array.dtype.kind == "O" else array
+
+
 def _shape(pair: tuple[np.ndarray, np.ndarray]) -> str:
-    return " + ".join(f"{np.asarray(part).dtype}{list(np.shape(part))}" for part in pair)
+    arrays = (_as_array(pair[0]), as_labels(pair[1]))
+    return " + ".join(
+        "images of several sizes" if array is None else f"{_dtype(array)}{list(array.shape)}"
+        for array in arrays
+    )
+
+
+def _dtype(array: np.ndarray) -> str:
+    return "names" if are_names(array) else str(array.dtype)
 
 
 def _image_faults(name: str, images: np.ndarray) -> list[str]:
@@ -89,10 +132,19 @@ def _image_faults(name: str, images: np.ndarray) -> list[str]:
     return []
 
 
-def _label_faults(name: str, labels: np.ndarray) -> list[str]:
-    expected = f"The labels of `{name}` must be whole numbers, [n]."
+def _label_faults(name: str, labels: np.ndarray, class_names: Sequence[str] | None) -> list[str]:
+    expected = f"The labels of `{name}` must be whole numbers or names of classes, [n]."
+    if labels.ndim == 2 and labels.dtype.kind in "buif":
+        return [
+            f"{expected} Received: {labels.dtype} {list(labels.shape)}. If they are one-hot, pass "
+            "labels.argmax(axis=1)."
+        ]
     if labels.ndim != 1:
         return [f"{expected} Received: {labels.dtype} {list(labels.shape)}."]
+    if are_names(labels):
+        known = set(labels.tolist() if class_names is None else class_names)
+        unknown = sorted(set(labels.tolist()) - known)
+        return [f"`class_names` lacks labels of `{name}`: {', '.join(unknown)}."] if unknown else []
     if labels.dtype.kind not in "uif":
         return [f"{expected} Received: {labels.dtype}."]
     fractional = labels[labels != np.floor(labels)] if labels.dtype.kind == "f" else labels[:0]

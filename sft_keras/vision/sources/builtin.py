@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sft_keras.core.errors import DataError, numbered
 from sft_keras.data.listing import Listing, Part
 from sft_keras.data.streams import random_access_part
-from sft_keras.vision.sources.arrays import Arrays
+from sft_keras.vision.sources.arrays import Arrays, are_names, as_labels
 
 _SYNTHETIC_PER_CLASS = 24
 _SYNTHETIC_SIZE = 40
@@ -29,11 +29,20 @@ def list_arrays(arrays: Arrays) -> Listing:
     faults = arrays.faults()
     if faults:
         raise DataError(numbered(f"The arrays cannot be trained on: {arrays!r}.", faults))
-    splits = {
-        name: (np.asarray(images), np.asarray(labels).astype(np.int64))
-        for name, (images, labels) in arrays.given().items()
-    }
     names: Iterable[object] | None = arrays.class_names
+    given = {name: (images, as_labels(labels)) for name, (images, labels) in arrays.given().items()}
+    if any(are_names(labels) for _, labels in given.values()):
+        names = names or sorted({str(label) for _, labels in given.values() for label in labels})
+    number_of = {str(name): number for number, name in enumerate(names or ())}
+    splits = {
+        name: (
+            np.asarray(images),
+            np.array([number_of[label] for label in labels.tolist()], np.int64)
+            if are_names(labels)
+            else labels.astype(np.int64),
+        )
+        for name, (images, labels) in given.items()
+    }
     if names is None:
         largest = max((labels.max(initial=-1) for _, labels in splits.values()), default=-1)
         # There cannot be more classes than training examples: larger labels are faults.
