@@ -15,6 +15,7 @@ _TINY_SHARE = 0.5  # of a side of the model's input
 _HUGE = 25_000_000  # pixels
 _RARE_SHARE = 0.5  # of all images; a color mode above it is the normal case
 _RGB = ("RGB",)
+_TRANSPARENT = ("RGBA", "LA", "PA")
 _GREY = ("L", "1", "I", "I;16", "F", "LA")
 
 _Groups = list[tuple[Example, ...]]
@@ -98,6 +99,16 @@ def _mode_findings(modes: Mapping[str, _Groups], count: int) -> list[Finding]:
                 "They are expanded to three channels. If most of them belong to one class, the "
                 "model learns to detect greyscale images instead of the class.",
                 tuple(grey),
+            )
+        )
+    transparent = [group for mode in _TRANSPARENT for group in modes.get(mode, ())]
+    if len(transparent) >= _RARE_SHARE * count > 0:
+        findings.append(
+            Finding(
+                "mostly transparent images",
+                "At least half of the images have transparency. They are put on task.background: "
+                "choose a colour on which what they show can be seen.",
+                tuple(transparent),
             )
         )
     other_modes = sorted(mode for mode in modes if mode not in (*_RGB, *_GREY))

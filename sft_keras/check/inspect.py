@@ -14,6 +14,7 @@ from sft_keras.check.features import backbone_features
 from sft_keras.check.findings import Checked, Example, Finding
 from sft_keras.check.image_files import image_file_findings
 from sft_keras.check.label_errors import MIN_EXAMPLES, label_error_findings
+from sft_keras.check.pixels import one_colour_findings
 from sft_keras.core.errors import UnreadableError
 from sft_keras.core.reporter import Reporter
 from sft_keras.data.examples import SPLITS, DataInfo, Examples, Splits
@@ -118,11 +119,12 @@ def _content_findings(
 ) -> list[Finding]:
     """Return findings about the images or texts themselves."""
     if recipe.task.modality == "image":
-        return image_file_findings(
+        findings = image_file_findings(
             {name: prepared[name].examples for name in SPLITS},
             recipe.backbone.image_size,
             lambda done, total: reporter.progress(f"headers {done}/{total}"),
         )
+        return [*findings, *one_colour_findings(prepared)]
     truncated = sum(split.facts.get("cut_off", 0) for split in prepared.values())
     texts = sum(split.facts.get("texts", 0) for split in prepared.values())
     if not truncated:

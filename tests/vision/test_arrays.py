@@ -49,7 +49,11 @@ def test_repr_is_short():
         (IMAGES[..., np.newaxis].repeat(4, -1), LABELS, r"Received: \[30, 4, 4, 4\]"),
         (IMAGES[:29], LABELS, "29 images and 30 labels"),
         (IMAGES, LABELS + 0.5, "whole numbers, \\[n\\]. Received: 0.5"),
-        (IMAGES, np.eye(3)[LABELS], r"whole numbers or names of classes, \[n\]. Received: float64 \[30, 3\]"),
+        (
+            IMAGES,
+            np.eye(3)[LABELS],
+            r"whole numbers or names of classes, \[n\]. Received: float64 \[30, 3\]",
+        ),
         (IMAGES, LABELS - 1, "must be from 0 to 1.* Received: -1, in 10 examples"),
         (IMAGES, LABELS * 1000, "Received: 1000, 2000, in 20 examples"),
         (IMAGES[:0], LABELS[:0], "no examples to train on"),
