@@ -48,7 +48,7 @@ def test_repr_is_short():
         (IMAGES + np.nan, LABELS, "must lie in 0..255. Received: nan"),
         (IMAGES[..., np.newaxis].repeat(4, -1), LABELS, r"Received: \[30, 4, 4, 4\]"),
         (IMAGES[:29], LABELS, "29 images and 30 labels"),
-        (IMAGES, LABELS + 0.5, "whole numbers, \\[n\\]. Received: 0.5"),
+        (IMAGES, LABELS + 0.5, "whole numbers or names of classes, \\[n\\]. Received: 0.5"),
         (
             IMAGES,
             np.eye(3)[LABELS],
