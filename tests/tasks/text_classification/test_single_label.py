@@ -113,7 +113,7 @@ def test_pairs_are_served_by_two_arguments(recipe, tmp_path):
     info = build_task(plan).open_data(0).info
     staged = build_staged(plan, build_task(plan).build_backbone(), info)
     signatures = build_task(plan, info).exporter.signatures(staged.model)
-    export_saved_model(signatures, staged.model, tmp_path / "export" / "1")
+    export_saved_model(signatures, staged.model, tmp_path / "export" / "1", plan.task)
     good, bad = predict(tmp_path, ["abc\tq", "abc"])
     assert "a tab between" in bad.error
     inputs = build_task(plan).encoder.encode(tf.constant(["abc"]), tf.constant(["q"]))
