@@ -188,8 +188,8 @@ def test_lists_that_do_not_fit_are_refused():
 def test_a_column_that_nothing_reads_is_a_fault():
     faults = Data(source="csv:x", columns={"txt": "a"}).faults()
     assert faults == [
-        "The keys of `data.columns` must be among text, text_pair, label, split. Received: 'txt'. "
-        "Did you mean 'text'?"
+        "The keys of `data.columns` must be among text, text_pair, image, label, split. "
+        "Received: 'txt'. Did you mean 'text'?"
     ]
     with pytest.raises(RecipeError, match=r"no field 'column'\. Did you mean 'columns'"):
         Data(source="csv:x", column={})

@@ -159,7 +159,7 @@ class TextMultiLabel(SupervisedTextConfig):
     def faults(self) -> list[str]:
         checks = Checks("task", self)
         checks.require("threshold", 0.0 < self.threshold < 1.0, "above 0 and below 1")
-        checks.require("label_separator", bool(self.label_separator.strip()), "text, as ',' or '|'")
+        checks.require("label_separator", bool(self.label_separator), "text, as ',', '|' or ' '")
         return [*super().faults(), *checks.faults]
 
     @override

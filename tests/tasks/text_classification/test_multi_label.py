@@ -15,6 +15,7 @@ from sft_keras import Data, Recipe, Stage, Texts
 from sft_keras.core.errors import DataError, RecipeError
 from sft_keras.data.examples import DataInfo
 from sft_keras.inference.predict import predict
+from sft_keras.recipe.overrides import apply_overrides
 from sft_keras.tasks import TextAugment, TextMultiLabel
 from sft_keras.tasks.base import build_task
 from sft_keras.tasks.class_weights import positive_weights
@@ -260,3 +261,11 @@ def test_the_report_counts_labels_and_shows_which_were_wrong(run):
     assert len(mistakes) == 12 - round(12 * figures["exact_match"]["value"])
     assert all(mistake["true"] != mistake["predicted"] for mistake in mistakes)
     assert not mistakes or "Test examples with the largest prediction errors" in page
+
+
+@pytest.mark.parametrize("separator", [" ", "\t", "|"])
+def test_any_separator_may_be_set_by_an_override(recipe, separator):
+    plan = apply_overrides(recipe, [f"task.label_separator={separator}"])
+    assert plan.task.label_separator == separator
+    assert not plan.task.faults()
+    assert TextMultiLabel(label_separator="").faults()
