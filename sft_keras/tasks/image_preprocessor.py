@@ -16,7 +16,7 @@ from sft_keras.vision.transparency import Background
 class ImagePreprocessor(Preprocessor):
     """Decodes and resizes images to `Backbone.image_size`."""
 
-    def __init__(self, recipe: Recipe, fit: Fit, background: Background) -> None:
+    def __init__(self, recipe: Recipe, fit: Fit, background: Background = "white") -> None:
         """`fit` says how images are resized, `background` what is behind transparent pixels."""
         self._recipe, self._fit, self._background = recipe, fit, background
 
