@@ -1,7 +1,7 @@
 """Parse delimited text, such as CSV, with the dialect found in it. Standard library only.
 
 A dialect is tried on the whole text and accepted if it accounts for every quote and gives every row
-as many values as the header has. `csv.Sniffer` is of no help: it looks at letter frequencies.
+as many values as the header has. `csv.Sniffer` does not help: it looks at letter frequencies.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def make_splits(
       shares: Per split, its share of the source's training examples (0..1) if it is created here.
       seed: The same seed creates the same splits.
       excluded: Ids of examples to remove from the finished splits.
-      kept_in_train: Classes of which no example is held out.
+      kept_in_train: Classes whose examples all stay in the training split.
 
     Raises:
       DataError: If the shares are too large for the number of examples, or a split ends up empty.

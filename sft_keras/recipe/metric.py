@@ -19,8 +19,6 @@ class Metric:
     Example:
       >>> Metric("mean_absolute_error", higher_is_better=False).label
       'mean absolute error'
-      >>> Metric("f1", label="entity F1").format(0.5), Metric("accuracy", is_share=True).format(0.5)
-      ('0.5', '50.0 %')
     """
 
     name: str
@@ -32,10 +30,6 @@ class Metric:
         """Derive the label from the name."""
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("_", " "))
-
-    def format(self, value: float) -> str:
-        """Return a value for people: shares in percent, others in four digits."""
-        return f"{100 * value:.1f} %" if self.is_share else f"{value:.4g}"
 
     def is_better(self, value: float, other: float) -> bool:
         """Return whether `value` is better than `other`."""

@@ -91,11 +91,6 @@ def task_class(kind: str) -> type[TaskConfig]:
     )
 
 
-def is_registered(config: TaskConfig) -> bool:
-    """Return whether a recipe with this task can be loaded from JSON in any process."""
-    return task_kind(config) in _registered()
-
-
 @functools.cache
 def _registered() -> dict[str, str]:
     """Return {kind: "module:name"}; the built-in tasks cannot be replaced."""
